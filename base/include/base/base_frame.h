@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The payload of a BASE frame (rule B1): f(log[0, B)) and nothing else, so no commit position
+ * and no wall clock; sorted, fixed width, bounded. It holds all that recovery or an installing
+ * follower needs to go on from B.
+ *
+ * payload = struct leat_base_head, then members, sessions, catalogue entries.
+ */
+#ifndef LEAT_BASE_BASE_FRAME_H
+#define LEAT_BASE_BASE_FRAME_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/frame.h"
+
+#define LEAT_BASE_VERSION      1u
+#define LEAT_MEMBERS_MAX       7u
+#define LEAT_SESSIONS_MAX      1024u
+#define LEAT_LOGS_MAX          1024u
+
+enum leat_base_flag {
+    LEAT_BASE_ACCEPTS_REPLICATED = 1, /* the log accepts appends at the replicated level (W5) */
+};
+
+struct leat_base_head {
+    uint32_t version;
+    uint32_t flags; /* enum leat_base_flag */
+    struct leat_uuid cluster;
+    struct leat_uuid log;
+    uint32_t log_id;
+    uint32_t generation;
+    uint64_t position; /* B */
+    uint64_t segment_bytes;
+    uint64_t arena_bytes;
+    uint32_t entry_bytes_max;
+    uint32_t config_epoch;
+    uint64_t next_offset;
+    uint64_t last_time_ns;
+    uint64_t run_first_pos; /* the run that holds B - 1 */
+    uint32_t run_term;
+    uint32_t chain_crc; /* of the frame before B */
+    uint64_t trim_pos;  /* as committed before B */
+    uint16_t member_count;
+    uint16_t session_count;
+    uint16_t catalogue_count; /* log 0 only; the next issue's */
+    uint16_t reserved;
+};
+_Static_assert(sizeof(struct leat_base_head) == 128, "no padding");
+
+struct leat_base_member {
+    uint32_t node_id;
+    uint32_t flags; /* reserved: learner */
+};
+_Static_assert(sizeof(struct leat_base_member) == 8, "no padding");
+
+/* One row of the session table; sorted by session. */
+struct leat_session_row {
+    struct leat_uuid client;
+    uint64_t last_sequence;
+    uint64_t last_position;
+    uint64_t last_offset;
+    uint64_t last_time_ns;
+    uint32_t session; /* table index + 1 */
+    uint32_t reserved;
+};
+_Static_assert(sizeof(struct leat_session_row) == 56, "no padding");
+
+#define LEAT_CATALOGUE_ROW_BYTES 128u
+
+#define LEAT_BASE_PAYLOAD_BYTES_MAX                                                                \
+    (sizeof(struct leat_base_head) + LEAT_MEMBERS_MAX * sizeof(struct leat_base_member) +          \
+     LEAT_SESSIONS_MAX * sizeof(struct leat_session_row) +                                         \
+     LEAT_LOGS_MAX * LEAT_CATALOGUE_ROW_BYTES)
+_Static_assert(LEAT_BASE_PAYLOAD_BYTES_MAX + LEAT_FRAME_HEADER_BYTES < LEAT_SEGMENT_BYTES_MIN / 4,
+               "a base frame leaves the smallest segment its room");
+
+static inline uint32_t leat_base_payload_bytes(const struct leat_base_head *head)
+{
+    return (uint32_t)(sizeof(*head) + head->member_count * sizeof(struct leat_base_member) +
+                      head->session_count * sizeof(struct leat_session_row) +
+                      head->catalogue_count * LEAT_CATALOGUE_ROW_BYTES);
+}
+
+/* Checks a payload read from disk or wire: version, counts against its length and the limits,
+ * order, and the shape's bounds. Returns 0, LEAT_EVERSION or LEAT_ECORRUPT. On success the
+ * pointers lead into `payload`. */
+int leat_base_parse(const void *payload, uint32_t length_bytes,
+                    const struct leat_base_head **ret_head,
+                    const struct leat_base_member **ret_members,
+                    const struct leat_session_row **ret_sessions);
+
+#endif

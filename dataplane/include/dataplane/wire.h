@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The datagrams between nodes: Ethernet / IPv4 / UDP / struct leat_wire_header / body / payload.
+ * The UDP destination port is base + worker. Byte tables: docs/format.md. Little-endian behind
+ * the UDP header.
+ *
+ *   kind        body                       payload
+ *   LOG         struct leat_message        APPEND: bytes [begin_pos, end_pos) of the log, without
+ *                                          a PAD's body; RECONCILE_REPLY: struct leat_run each
+ *   HELLO       struct leat_wire_hello     -
+ *   HEARTBEAT   struct leat_wire_heartbeat struct leat_wire_led each (when FULL)
+ *   FORWARD     struct leat_wire_forward   bytes of a client's record
+ *   FORWARDED   struct leat_wire_forwarded -
+ *
+ * The header's CRC covers header and body. The payload of a LOG datagram is proved by the chain
+ * of frames in it (ADR 0003), that of others by payload_crc.
+ */
+#ifndef LEAT_DATAPLANE_WIRE_H
+#define LEAT_DATAPLANE_WIRE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/message.h"
+#include "base/uuid.h"
+
+#define LEAT_WIRE_MAGIC   0x5441454cu /* "LEAT" */
+#define LEAT_WIRE_VERSION 1u
+#define LEAT_NET_HEADERS_BYTES 42u /* Ethernet 14, IPv4 20, UDP 8 */
+
+enum leat_wire_kind {
+    LEAT_WIRE_LOG = 1,
+    LEAT_WIRE_HELLO = 2,
+    LEAT_WIRE_HEARTBEAT = 3,
+    LEAT_WIRE_FORWARD = 4,
+    LEAT_WIRE_FORWARDED = 5,
+    LEAT_WIRE_KIND_LAST = LEAT_WIRE_FORWARDED,
+};
+
+struct leat_wire_header {
+    uint32_t magic;
+    uint16_t version;
+    uint16_t kind; /* enum leat_wire_kind */
+    uint32_t crc;  /* header (this word zero) and body */
+    uint32_t payload_crc; /* 0 for LOG */
+    struct leat_uuid cluster;
+    uint32_t from_node;
+    uint32_t to_node;
+    uint64_t from_incarnation;
+    uint32_t log_id;         /* LOG, FORWARD, FORWARDED */
+    uint32_t log_generation; /* a deleted and re-created log's late packets are dropped by it */
+    uint32_t payload_bytes;
+    uint16_t body_bytes;
+    uint8_t worker;       /* the sender's */
+    uint8_t worker_count; /* of the sending node */
+    uint64_t key_epoch;   /* reserved for encryption; zero */
+};
+_Static_assert(sizeof(struct leat_wire_header) == 72, "no padding");
+_Static_assert(offsetof(struct leat_wire_header, from_incarnation) == 40, "layout");
+
+struct leat_wire_hello {
+    struct leat_uuid node;    /* pinned by the receiver */
+    uint64_t incarnation;
+    uint64_t durable_high[2]; /* the sender's highest D of logs 0 and 1 (rolled-back disks show) */
+    uint32_t genesis_crc[2];  /* of the genesis frames of logs 0 and 1 */
+    uint32_t flags;           /* 1: please answer */
+    uint32_t reserved;
+};
+_Static_assert(sizeof(struct leat_wire_hello) == 56, "no padding");
+
+enum leat_wire_heartbeat_flag {
+    LEAT_HEARTBEAT_FULL = 1,  /* the whole set of led logs follows */
+    LEAT_HEARTBEAT_ASK = 2,   /* the sender lacks the receiver's current set: send it in full */
+    LEAT_HEARTBEAT_REPLY = 4, /* answers a heartbeat: not to be answered again */
+};
+
+/* One per peer and worker, whatever the number of logs (rule G4). */
+struct leat_wire_heartbeat {
+    uint64_t incarnation;
+    uint64_t to_incarnation; /* as known to the sender; 0 unknown */
+    uint64_t set_counter;    /* rises whenever the set of led (log, term) changes */
+    uint32_t set_hash;       /* CRC32C of the set's struct leat_wire_led in order of log id */
+    uint32_t led_count;
+    uint64_t heard_counter;  /* the newest set_counter of the receiver that the sender holds */
+    uint64_t sequence;       /* counts up; a reply echoes it */
+    uint32_t flags;
+    uint32_t reserved;
+};
+_Static_assert(sizeof(struct leat_wire_heartbeat) == 56, "no padding");
+
+struct leat_wire_led {
+    uint32_t log_id;
+    uint32_t term;
+};
+_Static_assert(sizeof(struct leat_wire_led) == 8, "no padding");
+
+enum leat_wire_forward_flag {
+    LEAT_FORWARD_OPEN = 1,  /* open a session for `client`; no payload */
+    LEAT_FORWARD_CLOSE = 2, /* close it */
+};
+
+/* A client's append on its way from a follower's host to the leader. */
+struct leat_wire_forward {
+    struct leat_uuid client;
+    uint64_t sequence;
+    uint32_t total_bytes; /* of the record */
+    uint32_t begin_byte;  /* of this piece */
+    uint32_t flags;
+    uint32_t reserved;
+};
+_Static_assert(sizeof(struct leat_wire_forward) == 40, "no padding");
+
+/* The leader's word on a forwarded append that did not become a frame. */
+struct leat_wire_forwarded {
+    struct leat_uuid client;
+    uint64_t sequence;
+    uint64_t expected_sequence; /* the next that the session takes */
+    uint64_t position;
+    uint64_t offset;
+    int32_t error; /* enum leat_error */
+    uint32_t reserved;
+};
+_Static_assert(sizeof(struct leat_wire_forwarded) == 56, "no padding");
+
+/* Fills magic, version, crc and payload_crc of a datagram whose other header fields, body and
+ * payload are in place. */
+void leat_wire_seal(struct leat_wire_header *header, const void *body, const void *payload);
+
+/* Why a datagram was refused; each is counted by name. */
+#define LEAT_WIRE_DROPS(X)                                                                         \
+    X(SHORT, "shorter than its header says")                                                       \
+    X(LONG, "longer than its header says")                                                         \
+    X(MAGIC, "not a Leat datagram")                                                                \
+    X(VERSION, "another protocol version")                                                         \
+    X(KIND, "unknown kind or wrong body length")                                                   \
+    X(CRC, "damaged header or body")                                                               \
+    X(PAYLOAD_CRC, "damaged payload")                                                              \
+    X(CLUSTER, "another cluster")                                                                  \
+    X(TO, "for another node")                                                                      \
+    X(FROM, "from a node that is not a member or not at this address")                             \
+    X(WORKER, "from a worker out of range")                                                        \
+    X(INCARNATION, "from or to a past incarnation")                                                \
+    X(IDENTITY, "from another node under a member's id")                                           \
+    X(ROLLED_BACK, "from a node whose disk was rolled back")                                       \
+    X(LOG, "for an unknown log or generation")                                                     \
+    X(BODY, "field out of range")                                                                  \
+    X(UNRECONCILED, "before runs were reconciled (G1)")                                            \
+    X(WINDOW, "outside the window")
+
+enum leat_wire_drop {
+#define LEAT_WIRE_DROP_ENUM(name, text) LEAT_WIRE_DROP_##name,
+    LEAT_WIRE_DROPS(LEAT_WIRE_DROP_ENUM)
+#undef LEAT_WIRE_DROP_ENUM
+    LEAT_WIRE_DROP_COUNT
+};
+
+const char *leat_wire_drop_name(enum leat_wire_drop drop);
+
+/* A checked view into a received datagram; valid as long as the packet is held. */
+struct leat_wire_view {
+    const struct leat_wire_header *header;
+    const void *body;
+    const uint8_t *payload;
+    uint32_t payload_bytes;
+};
+
+/* Checks everything that can be known without state: lengths, magic, version, kind, body length,
+ * CRCs, cluster, destination. `bytes` is 8-byte aligned (the port sees to it). Returns -1 and the
+ * view when it may be used, else the reason. Any thread. */
+int leat_wire_parse(const void *bytes, uint32_t length_bytes, const struct leat_uuid *cluster,
+                    uint32_t self_node, struct leat_wire_view *ret_view);
+
+#endif
