@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One worker's durable state: its journal, vote slots and the segments of its logs, written
+ * through one io_uring with O_DIRECT and RWF_DSYNC.
+ *
+ * Threads: everything on the worker's thread, but for leat_storage_prepare_step (the helper
+ * thread that zero-writes segments ahead of need and unlinks trimmed ones). Nothing allocates
+ * after leat_storage_open. The functions of the pass (write, cut, vote, submit, poll) never block.
+ *
+ * A write is named by its sequence number, not by a position: the core withholds a vote or an
+ * acknowledgement until the number that justifies it is reported (DESIGN section 3). Numbers of
+ * one log are reported in order. Any failed write or flush fences (V4): every function of the
+ * pass then returns or reports LEAT_EFENCED for ever and nothing further is reported as durable.
+ *
+ * Life of a log: open -> leat_storage_recover -> leat_storage_begin -> writes ... -> stop.
+ */
+#ifndef LEAT_STORAGE_STORAGE_H
+#define LEAT_STORAGE_STORAGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/histogram.h"
+#include "storage/format.h"
+
+struct leat_storage;
+
+/* ---- format ---- */
+
+struct leat_format_log {
+    uint32_t log_id;
+    uint32_t entry_bytes_max;
+    uint64_t segment_bytes;
+    uint64_t arena_bytes;
+    bool accepts_replicated;
+};
+
+struct leat_format_config {
+    const char *directory;
+    struct leat_uuid cluster;
+    uint32_t node_id;
+    uint32_t worker_count;
+    uint32_t member_count;
+    uint32_t member_ids[LEAT_MEMBERS_MAX]; /* sorted */
+    uint32_t log_count;
+    struct leat_format_log logs[2]; /* 0: catalogue, 1: default */
+};
+
+/* The genesis BASE frame of a log: a pure function of its arguments. `to` has room for a block.
+ * Returns its extent in bytes. */
+uint64_t leat_genesis_frame(const struct leat_format_config *config,
+                            const struct leat_format_log *log, void *to);
+
+/* Makes a data directory with a new node uuid and the logs' genesis frames, all durable; the
+ * identity last, so that a crash in between leaves an unformatted directory. Refuses a directory
+ * that is formatted (LEAT_EEXISTS) or holds anything else (LEAT_EINVAL). `error`: one line. */
+int leat_storage_format(const struct leat_format_config *config, char *error,
+                        unsigned error_bytes);
+
+/* ---- open ---- */
+
+struct leat_storage_config {
+    const char *directory;
+    struct leat_uuid cluster; /* zero: not checked */
+    uint32_t node_id;         /* 0: not checked */
+    uint32_t worker;
+    uint32_t worker_count;
+    uint32_t writes_in_flight_max; /* journal records at once; 0: the default */
+    uint32_t segments_ahead;       /* zero-written ahead of need */
+    uint32_t lock_wait_ms;         /* for a dead owner's last writes */
+    void (*progress)(void *context, const char *line); /* NULL: silent */
+    void *progress_context;
+};
+
+/* Locks (V3), checks the identity, flushes, reads vote slots and journal. Everything that is
+ * refused is refused before a byte is changed. Errors: LEAT_EUNFORMATTED, ECLUSTER, ENODE,
+ * EWORKERS, EVERSION, EINUSE, EVOTES, ECORRUPT (no valid journal record), ESYSTEM; `error`: one line
+ * that names the thing and says what to do. */
+int leat_storage_open(const struct leat_storage_config *config, struct leat_storage **ret_storage,
+                      char *error, unsigned error_bytes);
+
+/* Waits for what is in flight, then closes. After a fence too. */
+void leat_storage_close(struct leat_storage *storage);
+
+const struct leat_identity *leat_storage_identity(const struct leat_storage *storage);
+
+/* True when the arenas' memory was registered with the ring. */
+bool leat_storage_buffers_registered(const struct leat_storage *storage);
+
+/* ---- recovery ---- */
+
+/* What the journal knows of a log before its frames are read. */
+struct leat_storage_log_info {
+    uint32_t log_id;
+    uint32_t generation;
+    struct leat_uuid log;
+    struct leat_log_shape shape;
+    uint64_t arena_bytes;
+    bool accepts_replicated;
+    struct leat_journal_entry entry; /* of the newest valid record */
+    uint32_t vote_term;
+    uint32_t voted_for; /* node id, or LEAT_VOTED_NONE */
+};
+
+uint32_t leat_storage_log_count(const struct leat_storage *storage);
+int leat_storage_log_info(const struct leat_storage *storage, uint32_t index,
+                          struct leat_storage_log_info *ret_info);
+
+/* The arena as the caller found it: `bytes` is its ring of arena_bytes, page-aligned. */
+struct leat_storage_arena {
+    uint8_t *bytes;
+    bool valid; /* boot id, log uuid, generation and arena id agree with the journal's (W4) */
+    uint64_t published_end;
+};
+
+enum leat_recovery_kind {
+    LEAT_RECOVERED_DISK,   /* arena invalid or dropped: M = D = disk */
+    LEAT_RECOVERED_ARENA,  /* M = the arena's published end, D = where disk and arena agree */
+};
+
+struct leat_recovered {
+    enum leat_recovery_kind kind;
+    bool clean;    /* after a clean stop */
+    bool torn;     /* something above the highest floor was cut: [torn_pos, torn_end) */
+    bool damaged;  /* a bad byte below the highest floor at end: claim_* name what it had */
+    uint64_t base_pos;   /* the lowest segment held */
+    uint64_t start_pos;  /* the base that recovery began at */
+    struct leat_chain chain; /* at M */
+    uint64_t durable_pos;    /* D, flushed */
+    uint64_t commit_d;       /* the highest that the journal knew, at most D */
+    uint64_t cut_epoch;
+    uint64_t torn_pos;
+    uint64_t torn_end;
+    uint32_t claim_term;
+    uint32_t reserved;
+    uint64_t claim_end;
+    uint64_t horizon_pos; /* the lowest position whose bytes are in the arena now */
+};
+
+/* Called for every frame from start_pos on, in order, each one checked. */
+typedef void leat_frame_visit(void *context, uint64_t position, const struct leat_frame *frame,
+                              const void *payload);
+
+/* Applies the decision tables of W4 and V2 (docs/recovery.md) to log `index`: flushes, chooses
+ * the base to begin at (the highest committed one whose segment is held), verifies the chain,
+ * fills the arena. Reads only; nothing is written to disk. */
+int leat_storage_recover(struct leat_storage *storage, uint32_t index,
+                         const struct leat_storage_arena *arena, leat_frame_visit *visit,
+                         void *context, struct leat_recovered *ret_recovered, char *error,
+                         unsigned error_bytes);
+
+/* Takes the log into service at `recovered`: the arena id and boot id to journal, amnesia as the
+ * caller decided it. Nothing is durable until leat_storage_commit_begin(). */
+int leat_storage_begin(struct leat_storage *storage, uint32_t index,
+                       const struct leat_recovered *recovered, const struct leat_uuid *arena,
+                       const struct leat_uuid *boot, bool amnesiac);
+
+/* Persists a new incarnation (both vote slots) and one journal record with the state of every
+ * log that began. Blocks; to be called once, before the first packet and before the arenas are
+ * used. Returns 0 and the incarnation, or LEAT_EFENCED. */
+int leat_storage_commit_begin(struct leat_storage *storage, uint64_t *ret_incarnation);
+
+/* ---- the pass ---- */
+
+/* All frames below end_pos, a frame boundary, shall become durable; `write_seq` counts up per
+ * log. The bytes lie in the arena at position modulo arena size and stay unchanged until the
+ * number is reported or a cut below them has settled. last_term: of the frame before end_pos. */
+void leat_storage_write(struct leat_storage *storage, uint32_t index, uint64_t write_seq,
+                        uint64_t end_pos, uint32_t last_term);
+
+/* Told whenever it rises: goes into the next record that is written anyway. */
+void leat_storage_commit(struct leat_storage *storage, uint32_t index, uint64_t commit_d);
+
+/* The log ends at `position` from now on; `cut_epoch` counts up. Reported when the cut record is
+ * durable and no write in flight covers a byte above it (V1): only then may the arena above
+ * `position` be overwritten. Writes named before are reported still (the core clamps). */
+void leat_storage_cut(struct leat_storage *storage, uint32_t index, uint64_t position,
+                      uint64_t cut_epoch);
+
+/* Install: the log begins anew at base `position`, a segment base. Reported as a cut. The start
+ * record is written with the first write that covers the BASE frame; old files go after it. */
+void leat_storage_reset(struct leat_storage *storage, uint32_t index, uint64_t position,
+                        uint64_t cut_epoch);
+
+void leat_storage_vote(struct leat_storage *storage, uint32_t index, uint32_t term,
+                       uint32_t voted_for, uint64_t vote_seq);
+void leat_storage_set_amnesiac(struct leat_storage *storage, uint32_t index, bool amnesiac);
+
+/* Remembers a peer; written with the next vote slots, or by itself within a second. */
+void leat_storage_pin_peer(struct leat_storage *storage, const struct leat_peer_pin *pin);
+const struct leat_peer_pin *leat_storage_peer_pin(const struct leat_storage *storage,
+                                                  uint32_t node_id);
+
+/* Unlinks whole segments below trim_pos (a segment base, committed), after a start record. */
+void leat_storage_trim(struct leat_storage *storage, uint32_t index, uint64_t trim_pos);
+
+/* Issues what was asked for since the last call: at most one journal record and the full blocks
+ * below it (one io_uring submit). A record with nothing but floors after 1 ms of idleness. */
+void leat_storage_submit(struct leat_storage *storage, uint64_t now_ns);
+
+enum leat_storage_event_kind {
+    LEAT_STORAGE_WRITTEN,  /* sequence = write_seq */
+    LEAT_STORAGE_VOTED,    /* sequence = vote_seq */
+    LEAT_STORAGE_CUT_DONE, /* sequence = cut_epoch */
+    LEAT_STORAGE_READ,     /* cookie; length_bytes read, or a negative error */
+};
+
+struct leat_storage_event {
+    enum leat_storage_event_kind kind;
+    uint32_t log_index;
+    uint64_t sequence;
+    void *cookie;
+    int64_t result;
+};
+
+/* Reaps completions. Returns how many events were stored (up to max), or LEAT_EFENCED after a
+ * failed write: the caller must let nothing leave and exit; leat_storage_fence_reason() says why. */
+int leat_storage_poll(struct leat_storage *storage, uint64_t now_ns,
+                      struct leat_storage_event *events, unsigned max);
+const char *leat_storage_fence_reason(const struct leat_storage *storage);
+
+/* Reads [position, position + length_bytes) of durable bytes for catch-up; `buffer` is
+ * block-aligned, position and length are multiples of a block, within one segment. Bytes of a
+ * partial last block are zero behind the durable end. Reported as READ. Returns 0, LEAT_EAGAIN
+ * (too many reads in flight), LEAT_ETRIMMED. */
+int leat_storage_read(struct leat_storage *storage, uint32_t index, uint64_t position,
+                      uint32_t length_bytes, void *buffer, void *cookie);
+
+/* A new read-only descriptor of the sealed segment with base `position`, for a reader (H3); its
+ * file is never recycled. Returns the descriptor, LEAT_ETRIMMED or LEAT_EAGAIN (not sealed yet).
+ * Worker's thread; opens a file. */
+int leat_storage_segment_fd(struct leat_storage *storage, uint32_t index, uint64_t position);
+
+/* The lowest segment base held. */
+uint64_t leat_storage_base_pos(const struct leat_storage *storage, uint32_t index);
+
+/* Writes the clean-stop record: to be called when every log has D = M and nothing more will be
+ * acknowledged. Blocks. */
+int leat_storage_clean_stop(struct leat_storage *storage);
+
+/* One step of the helper: zero-writes up to 1 MiB of a segment to come, or unlinks one. Returns
+ * true when it did something. Any one thread. */
+bool leat_storage_prepare_step(struct leat_storage *storage);
+
+struct leat_storage_counters {
+    uint64_t journal_writes;
+    uint64_t journal_bytes;
+    uint64_t segment_writes;
+    uint64_t segment_bytes;
+    uint64_t vote_writes;
+    uint64_t floor_records;
+    uint64_t reemitted_logs;
+    uint64_t submits;
+    uint64_t segment_waits; /* times a write waited for a segment to be prepared */
+    uint64_t resubmitted;   /* short writes and EAGAIN */
+};
+
+const struct leat_storage_counters *leat_storage_counters(const struct leat_storage *storage);
+
+/* Nanoseconds from submit to completion of journal records. */
+const struct leat_histogram *leat_storage_latency(const struct leat_storage *storage);
+
+#endif
