@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Client sessions of one log: exactly-once appends (Ongaro's thesis, 6.3). Pure, like the core.
+ *
+ * A table is a function of a log's prefix: it changes only by leat_sessions_apply(), frame by
+ * frame. A replica keeps one as of commitD; a leader keeps a second as of its log's end (a copy
+ * of the first, gone over the uncommitted tail), which judges new appends and fills base frames.
+ */
+#ifndef LEAT_REPLICATION_SESSIONS_H
+#define LEAT_REPLICATION_SESSIONS_H
+
+#include <stdint.h>
+
+#include "base/base_frame.h"
+#include "base/frame.h"
+
+#define LEAT_SESSION_SLOTS (2u * LEAT_SESSIONS_MAX) /* of the hash by client */
+
+struct leat_sessions {
+    uint32_t count;
+    struct leat_session_row rows[LEAT_SESSIONS_MAX]; /* [session - 1]; session 0: free */
+    uint16_t slots[LEAT_SESSION_SLOTS];              /* open addressing; session or 0 */
+};
+
+enum leat_session_verdict {
+    LEAT_SESSION_NEXT,    /* the sequence that the session takes next: append it */
+    LEAT_SESSION_LAST,    /* a retry of the last: row has its position */
+    LEAT_SESSION_OLDER,   /* recorded, position unknown */
+    LEAT_SESSION_GAP,     /* a sequence before it is missing */
+    LEAT_SESSION_UNKNOWN, /* never opened, closed or expired */
+};
+
+void leat_sessions_init(struct leat_sessions *sessions);
+
+/* From a base frame's rows (checked by leat_base_parse). */
+void leat_sessions_load(struct leat_sessions *sessions, const struct leat_session_row *rows,
+                        uint32_t count);
+
+/* Goes over one frame. Returns 0, or LEAT_ECORRUPT when the frame does not fit the table (a
+ * sequence out of order, a session twice): such a frame is never written by a correct leader. */
+int leat_sessions_apply(struct leat_sessions *sessions, uint64_t position,
+                        const struct leat_frame *frame, const void *payload);
+
+/* The session of a client, or 0. */
+uint32_t leat_sessions_find(const struct leat_sessions *sessions, const struct leat_uuid *client);
+
+/* The session number that a new client would get; 0: the table is full. */
+uint32_t leat_sessions_free(const struct leat_sessions *sessions);
+
+enum leat_session_verdict leat_sessions_judge(const struct leat_sessions *sessions,
+                                              uint32_t session, uint64_t sequence);
+
+/* NULL when there is no such session. */
+const struct leat_session_row *leat_sessions_row(const struct leat_sessions *sessions,
+                                                 uint32_t session);
+
+/* A session idle for longer than ttl_ns of log time, or 0; looks at `effort` rows from *cursor
+ * on and moves it. */
+uint32_t leat_sessions_expired(const struct leat_sessions *sessions, uint64_t log_time_ns,
+                               uint64_t ttl_ns, uint32_t effort, uint32_t *cursor);
+
+/* Writes the rows in use in order of session to `rows` (room for LEAT_SESSIONS_MAX); returns how
+ * many. */
+uint32_t leat_sessions_list(const struct leat_sessions *sessions, struct leat_session_row *rows);
+
+#endif

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Tests: tests/replication/test_sessions.c.
+ */
+#include "replication/sessions.h"
+
+#include <string.h>
+
+#include "base/assert.h"
+
+static uint32_t slot_of(const struct leat_uuid *client)
+{
+    uint64_t words[2];
+    memcpy(words, client->bytes, sizeof(words));
+    uint64_t mixed = (words[0] ^ (words[1] << 1 | words[1] >> 63)) * 0x9e3779b97f4a7c15ULL;
+    return (uint32_t)(mixed >> 40) % LEAT_SESSION_SLOTS;
+}
+
+/* Linear probing: the slot that names the client, or the first empty one behind its own. */
+static uint32_t slot_find(const struct leat_sessions *sessions, const struct leat_uuid *client)
+{
+    uint32_t slot = slot_of(client);
+    while (sessions->slots[slot] != 0 &&
+           memcmp(sessions->rows[sessions->slots[slot] - 1].client.bytes, client->bytes,
+                  sizeof(client->bytes)) != 0)
+        slot = (slot + 1) % LEAT_SESSION_SLOTS;
+    return slot;
+}
+
+static void slots_rebuild(struct leat_sessions *sessions)
+{
+    memset(sessions->slots, 0, sizeof(sessions->slots));
+    for (uint32_t i = 0; i < LEAT_SESSIONS_MAX; i++) {
+        if (sessions->rows[i].session != 0)
+            sessions->slots[slot_find(sessions, &sessions->rows[i].client)] = (uint16_t)(i + 1);
+    }
+}
+
+void leat_sessions_init(struct leat_sessions *sessions)
+{
+    memset(sessions, 0, sizeof(*sessions));
+}
+
+void leat_sessions_load(struct leat_sessions *sessions, const struct leat_session_row *rows,
+                        uint32_t count)
+{
+    LEAT_ASSERT(count <= LEAT_SESSIONS_MAX);
+    leat_sessions_init(sessions);
+    for (uint32_t i = 0; i < count; i++) {
+        LEAT_ASSERT(rows[i].session >= 1 && rows[i].session <= LEAT_SESSIONS_MAX);
+        sessions->rows[rows[i].session - 1] = rows[i];
+    }
+    sessions->count = count;
+    slots_rebuild(sessions);
+}
+
+static int apply_open(struct leat_sessions *sessions, const struct leat_frame *frame,
+                      const struct leat_session_payload *payload)
+{
+    uint32_t session = payload->session;
+    if (session != frame->session || session == 0 || session > LEAT_SESSIONS_MAX ||
+        sessions->rows[session - 1].session != 0 ||
+        leat_sessions_find(sessions, &payload->client) != 0)
+        return LEAT_ECORRUPT;
+    struct leat_session_row *row = &sessions->rows[session - 1];
+    memset(row, 0, sizeof(*row));
+    row->session = session;
+    row->client = payload->client;
+    row->last_time_ns = frame->time_ns;
+    sessions->slots[slot_find(sessions, &payload->client)] = (uint16_t)session;
+    sessions->count++;
+    return LEAT_OK;
+}
+
+static int apply_close(struct leat_sessions *sessions, const struct leat_session_payload *payload)
+{
+    uint32_t session = leat_sessions_find(sessions, &payload->client);
+    if (session == 0 || session != payload->session)
+        return LEAT_ECORRUPT;
+    memset(&sessions->rows[session - 1], 0, sizeof(sessions->rows[0]));
+    sessions->count--;
+    slots_rebuild(sessions);
+    return LEAT_OK;
+}
+
+static int apply_record(struct leat_sessions *sessions, uint64_t position,
+                        const struct leat_frame *frame)
+{
+    if (frame->session == 0)
+        return frame->sequence == 0 ? LEAT_OK : LEAT_ECORRUPT;
+    if (leat_sessions_judge(sessions, frame->session, frame->sequence) != LEAT_SESSION_NEXT)
+        return LEAT_ECORRUPT;
+    struct leat_session_row *row = &sessions->rows[frame->session - 1];
+    row->last_sequence = frame->sequence;
+    row->last_position = position;
+    row->last_offset = frame->offset;
+    row->last_time_ns = frame->time_ns;
+    return LEAT_OK;
+}
+
+int leat_sessions_apply(struct leat_sessions *sessions, uint64_t position,
+                        const struct leat_frame *frame, const void *payload)
+{
+    struct leat_session_payload session;
+    switch (leat_frame_type(frame)) {
+    case LEAT_FRAME_RECORD:
+        return apply_record(sessions, position, frame);
+    case LEAT_FRAME_SESSION_OPEN:
+        memcpy(&session, payload, sizeof(session));
+        return apply_open(sessions, frame, &session);
+    case LEAT_FRAME_SESSION_CLOSE:
+        memcpy(&session, payload, sizeof(session));
+        return apply_close(sessions, &session);
+    default:
+        return LEAT_OK;
+    }
+}
+
+uint32_t leat_sessions_find(const struct leat_sessions *sessions, const struct leat_uuid *client)
+{
+    return sessions->slots[slot_find(sessions, client)];
+}
+
+uint32_t leat_sessions_free(const struct leat_sessions *sessions)
+{
+    if (sessions->count == LEAT_SESSIONS_MAX)
+        return 0;
+    for (uint32_t i = 0; i < LEAT_SESSIONS_MAX; i++) {
+        if (sessions->rows[i].session == 0)
+            return i + 1;
+    }
+    LEAT_ASSERT(!"count and rows agree");
+    return 0;
+}
+
+const struct leat_session_row *leat_sessions_row(const struct leat_sessions *sessions,
+                                                 uint32_t session)
+{
+    if (session == 0 || session > LEAT_SESSIONS_MAX || sessions->rows[session - 1].session == 0)
+        return 0;
+    return &sessions->rows[session - 1];
+}
+
+enum leat_session_verdict leat_sessions_judge(const struct leat_sessions *sessions,
+                                              uint32_t session, uint64_t sequence)
+{
+    const struct leat_session_row *row = leat_sessions_row(sessions, session);
+    if (!row)
+        return LEAT_SESSION_UNKNOWN;
+    if (sequence == row->last_sequence + 1)
+        return LEAT_SESSION_NEXT;
+    if (sequence > row->last_sequence)
+        return LEAT_SESSION_GAP;
+    return sequence == row->last_sequence && sequence != 0 ? LEAT_SESSION_LAST
+                                                           : LEAT_SESSION_OLDER;
+}
+
+uint32_t leat_sessions_expired(const struct leat_sessions *sessions, uint64_t log_time_ns,
+                               uint64_t ttl_ns, uint32_t effort, uint32_t *cursor)
+{
+    for (uint32_t i = 0; i < effort; i++) {
+        const struct leat_session_row *row = &sessions->rows[*cursor % LEAT_SESSIONS_MAX];
+        *cursor = (*cursor + 1) % LEAT_SESSIONS_MAX;
+        if (row->session != 0 && log_time_ns > row->last_time_ns &&
+            log_time_ns - row->last_time_ns > ttl_ns)
+            return row->session;
+    }
+    return 0;
+}
+
+uint32_t leat_sessions_list(const struct leat_sessions *sessions, struct leat_session_row *rows)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < LEAT_SESSIONS_MAX; i++) {
+        if (sessions->rows[i].session != 0)
+            rows[count++] = sessions->rows[i];
+    }
+    LEAT_ASSERT(count == sessions->count);
+    return count;
+}
