@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The arena: a log's newest bytes in a tmpfs file that survives the death of every process
+ * (rules W4, H2, H3). One page of header, then a ring of arena_bytes; the byte at position p lies
+ * at p modulo arena_bytes. The node's worker is the only writer; readers map it read-only.
+ *
+ * Writer, before it overwrites: horizon (store), release fence, bytes. Then published_end
+ * (release) before any acknowledgement leaves, and lowered before a cut range is overwritten.
+ * Reader: bound the length, copy out, acquire fence, check horizon and epoch, check the CRC, only
+ * then trust. A commit word never exceeds what may be read at its level.
+ */
+#ifndef LEAT_BASE_ARENA_H
+#define LEAT_BASE_ARENA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/uuid.h"
+
+#define LEAT_ARENA_MAGIC        0x314152414554414cULL
+#define LEAT_ARENA_VERSION      1u
+#define LEAT_ARENA_HEADER_BYTES 4096u
+
+/* One writer, many readers: a cache line for itself. */
+struct leat_arena_word {
+    uint64_t value;
+    uint64_t pad[7];
+};
+
+struct leat_arena_header {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t log_id;
+    struct leat_uuid boot; /* the kernel's boot id under which it was made */
+    struct leat_uuid log;
+    struct leat_uuid arena; /* made anew with every new arena; the journal names it */
+    uint32_t generation;
+    uint32_t entry_bytes_max;
+    uint64_t arena_bytes;
+    uint64_t segment_bytes;
+    uint64_t reserved[5];
+    struct leat_arena_word published_end;
+    struct leat_arena_word horizon;  /* lowest position whose bytes are whole */
+    struct leat_arena_word commit_d; /* readers at the durable level stop here */
+    struct leat_arena_word commit_r; /* readers at the replicated level stop here */
+    struct leat_arena_word epoch;    /* counts cuts below a published commit_r (W6) */
+    struct leat_arena_word base_pos; /* lowest segment held; below: trimmed */
+    struct leat_arena_word instance; /* counts starts of the node; 0 while it is not serving */
+};
+_Static_assert(offsetof(struct leat_arena_header, published_end) == 128, "own cache lines");
+_Static_assert(sizeof(struct leat_arena_header) <= LEAT_ARENA_HEADER_BYTES, "one page");
+
+#endif

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The node's control socket: AF_UNIX, SOCK_SEQPACKET. A client sends a struct leat_control_request,
+ * the node answers each with a struct leat_control_reply (and text or descriptors). A connection
+ * that attached holds its rings until it is closed.
+ */
+#ifndef LEAT_BASE_CONTROL_H
+#define LEAT_BASE_CONTROL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/uuid.h"
+
+#define LEAT_CONTROL_MAGIC          0x4c544354u
+#define LEAT_CONTROL_VERSION        1u
+#define LEAT_CONTROL_TEXT_BYTES_MAX (48u << 10)
+
+enum leat_control_kind {
+    LEAT_CONTROL_ATTACH = 1,   /* client, ring_bytes, completion_count -> 2 descriptors: client
+                                  region, node region */
+    LEAT_CONTROL_LOG = 2,      /* log_id -> descriptor of the arena file, read-only */
+    LEAT_CONTROL_SEGMENT = 3,  /* log_id, position -> descriptor of the sealed segment that holds
+                                  position; LEAT_EAGAIN: not sealed, LEAT_ETRIMMED */
+    LEAT_CONTROL_STATUS = 4,   /* -> text: one JSON object */
+    LEAT_CONTROL_TRANSFER = 5, /* log_id, node_id (0: any) */
+    LEAT_CONTROL_AMNESIA_ACCEPT = 6, /* log_id */
+    LEAT_CONTROL_TRIM = 7,     /* log_id, position: at most, rounded down to a segment */
+    LEAT_CONTROL_KIND_LAST = LEAT_CONTROL_TRIM,
+};
+
+struct leat_control_request {
+    uint32_t magic;
+    uint16_t version;
+    uint16_t kind; /* enum leat_control_kind */
+    uint32_t log_id;
+    uint32_t node_id;
+    struct leat_uuid client;
+    uint64_t position;
+    uint64_t ring_bytes;
+    uint64_t completion_count;
+};
+_Static_assert(sizeof(struct leat_control_request) == 56, "no padding");
+
+struct leat_control_reply {
+    uint32_t magic;
+    uint16_t version;
+    uint16_t kind;
+    int32_t error; /* enum leat_error */
+    uint32_t node_id;
+    struct leat_uuid instance;
+    uint64_t position;
+    uint32_t text_bytes; /* behind this struct, in the same packet; errors explain themselves */
+    uint32_t descriptor_count;
+};
+_Static_assert(sizeof(struct leat_control_reply) == 48, "no padding");
+
+#endif

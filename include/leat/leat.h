@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The client library: append to and read from the logs of the Leat node on this host, through
+ * shared memory. No system call on the append path.
+ *
+ * Threads: a struct leat_client and the readers opened on it belong to one thread at a time; any
+ * number of clients per process. Times are nanoseconds; a timeout counts from the call.
+ * Errors: leat/error.h. ret_ outputs are written only on success.
+ *
+ * Every append ends in one of three ways, within its deadline:
+ *   ok       error 0: it has a position and an offset, at the level asked for or better;
+ *   no       it is certainly not in the log, and never will be;
+ *   unknown  LEAT_EDEADLINE, LEAT_ECLOSED, LEAT_ESESSION: it may be in the log.
+ * leat_outcome() tells which. Exactly once: a record is in the log at most once, whatever fails,
+ * as long as its client keeps its identity.
+ */
+#ifndef LEAT_LEAT_H
+#define LEAT_LEAT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "leat/error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define LEAT_API __attribute__((visibility("default")))
+
+#define LEAT_DEFAULT_LOG    1u
+#define LEAT_DEFAULT_SOCKET "/run/leat/leat.sock"
+
+enum leat_ack {
+    LEAT_ACK_DURABLE = 1,    /* on disk on a majority of nodes */
+    LEAT_ACK_REPLICATED = 2, /* in memory on a majority; survives the death of every process */
+};
+
+enum leat_end {
+    LEAT_END_OK,
+    LEAT_END_NO,
+    LEAT_END_UNKNOWN,
+};
+
+struct leat_client;
+struct leat_reader;
+
+struct leat_options {
+    const char *socket;        /* NULL: $LEAT_SOCKET, else LEAT_DEFAULT_SOCKET */
+    uint8_t client_id[16];     /* zero: a random one */
+    size_t ring_bytes;         /* power of two; 0: 8 MiB */
+    uint32_t in_flight_max;    /* appends not ended at one time; 0: 4096 */
+    uint64_t attach_timeout_ns; /* 0: 5 s; the node may still be starting */
+};
+
+struct leat_result {
+    uint64_t sequence; /* as given by leat_append_start */
+    uint64_t position;
+    uint64_t offset;   /* UINT64_MAX when only known to be recorded */
+    uint64_t user;     /* as given to leat_append_start */
+    uint32_t log;
+    int32_t error;
+    enum leat_ack ack; /* the level reached */
+    uint64_t latency_ns; /* from leat_append_start to the node's completion being seen */
+};
+
+/* Connects to the node. Errors: ESYSTEM (no such socket: is leatd running?), EPERM, EVERSION,
+ * EDEADLINE, ENOMEM. */
+LEAT_API int leat_attach(const struct leat_options *options, struct leat_client **ret_client);
+
+/* Lets go; what has not ended by now ends as unknown, unreported. NULL is fine. */
+LEAT_API void leat_detach(struct leat_client *client);
+
+/* Starts an append of `length` bytes (zero is legal). Never blocks. The bytes are copied. `user`
+ * comes back in the result. Errors: EAGAIN (ring or in-flight limit full: poll, then try again),
+ * ETOOBIG, ENOLOG, EINVAL. */
+LEAT_API int leat_append_start(struct leat_client *client, uint32_t log, const void *data,
+                               size_t length, enum leat_ack ack, uint64_t timeout_ns,
+                               uint64_t user, uint64_t *ret_sequence);
+
+/* As above without the copy: claim room in the client's own ring, fill it, publish it. One claim
+ * at a time; leat_claim_abort gives it back. */
+LEAT_API int leat_claim(struct leat_client *client, uint32_t log, size_t length,
+                        void **ret_bytes);
+LEAT_API int leat_publish(struct leat_client *client, enum leat_ack ack, uint64_t timeout_ns,
+                          uint64_t user, uint64_t *ret_sequence);
+LEAT_API void leat_claim_abort(struct leat_client *client);
+
+/* Takes up to `max` results of appends that ended, in order per log; also keeps deadlines and
+ * reconnects after a restart of the node (unended appends are then handed to it again: the
+ * session makes that safe). Returns how many; never blocks. A node that let this client go for
+ * good makes every append end with its error. */
+LEAT_API int leat_poll(struct leat_client *client, struct leat_result *results, unsigned max);
+
+/* leat_poll until there is one result at least; LEAT_EDEADLINE when there is none in time. Spins
+ * a little, then yields, then sleeps. */
+LEAT_API int leat_wait(struct leat_client *client, struct leat_result *results, unsigned max,
+                       uint64_t timeout_ns);
+
+/* One append from start to end. Not to be mixed with unended asynchronous ones. Returns
+ * result->error; the result is always written. */
+LEAT_API int leat_append(struct leat_client *client, uint32_t log, const void *data,
+                         size_t length, enum leat_ack ack, uint64_t timeout_ns,
+                         struct leat_result *result);
+
+/* How many appends have not ended. */
+LEAT_API unsigned leat_in_flight(const struct leat_client *client);
+
+LEAT_API enum leat_end leat_outcome(int error);
+
+/* ---- reading ---- */
+
+enum leat_from {
+    LEAT_FROM_OFFSET, /* value: the first record's offset */
+    LEAT_FROM_START,  /* the oldest record held */
+    LEAT_FROM_END,    /* what comes next */
+};
+
+struct leat_record {
+    const void *data; /* valid until the next call on the reader */
+    size_t length;
+    uint64_t offset;
+    uint64_t position;
+    uint64_t time_ns; /* log time, since 1970 */
+};
+
+/* Follows a log at `level`: sees what is committed there, in order, without gaps. */
+LEAT_API int leat_reader_open(struct leat_client *client, uint32_t log, enum leat_from from,
+                              uint64_t value, enum leat_ack level,
+                              struct leat_reader **ret_reader);
+LEAT_API void leat_reader_close(struct leat_reader *reader);
+
+/* The next record. Errors: EAGAIN (at the tail: nothing new), ETRIMMED (what comes next was
+ * trimmed; the reader moves to the oldest held), EROLLBACK (records read at the replicated level
+ * were rolled back; the reader moves to where it can go on; see leat_reader_offset), ECLOSED,
+ * ECORRUPT, EIO. */
+LEAT_API int leat_reader_next(struct leat_reader *reader, struct leat_record *ret_record);
+
+/* leat_reader_next, waiting up to timeout_ns at the tail; then LEAT_EDEADLINE. */
+LEAT_API int leat_reader_wait(struct leat_reader *reader, uint64_t timeout_ns,
+                              struct leat_record *ret_record);
+
+/* The offset of the record that leat_reader_next would give. */
+LEAT_API uint64_t leat_reader_offset(const struct leat_reader *reader);
+
+/* ---- operating ---- */
+
+/* The node's state as one JSON object, for leat status: to be freed by the caller. */
+LEAT_API int leat_status(const char *socket, char **ret_json);
+
+/* Asks the node to do something to a log; `explanation` (may be NULL) receives a line. */
+LEAT_API int leat_transfer(const char *socket, uint32_t log, uint32_t to_node, char *explanation,
+                           size_t explanation_bytes);
+LEAT_API int leat_amnesia_accept(const char *socket, uint32_t log, char *explanation,
+                                 size_t explanation_bytes);
+LEAT_API int leat_trim(const char *socket, uint32_t log, uint64_t position,
+                       char *explanation, size_t explanation_bytes);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
