@@ -56,8 +56,7 @@ uint32_t leat_frame_crc(const struct leat_log_shape *shape, uint64_t position,
     return crc;
 }
 
-static void chain_advance(struct leat_chain *chain, const struct leat_frame *frame,
-                          uint64_t extent)
+void leat_chain_advance(struct leat_chain *chain, const struct leat_frame *frame, uint64_t extent)
 {
     if (leat_frame_type(frame) == LEAT_FRAME_TERM) {
         chain->term = frame->term;
@@ -92,7 +91,7 @@ uint64_t leat_frame_seal(const struct leat_log_shape *shape, struct leat_chain *
         memset(body, 0, extent - LEAT_FRAME_HEADER_BYTES);
     }
     memcpy(to, frame, sizeof(*frame));
-    chain_advance(chain, frame, extent);
+    leat_chain_advance(chain, frame, extent);
     return extent;
 }
 
@@ -173,7 +172,7 @@ int leat_frame_check(const struct leat_log_shape *shape, struct leat_chain *chai
     if (!bytes_are_zero((const char *)bytes + zeros_at, extent - zeros_at) ||
         !frame_keeps_rules(shape, chain, &frame, payload))
         return LEAT_ECHAIN;
-    chain_advance(chain, &frame, extent);
+    leat_chain_advance(chain, &frame, extent);
     *ret_extent_bytes = extent;
     return LEAT_OK;
 }

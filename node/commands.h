@@ -16,6 +16,18 @@
 
 #define NODE_COMMANDS_MAX 64u /* power of two; of the queue */
 
+/* An append taken from a ring and not ended: in ring order, which is order of sequence per log. */
+struct client_slot {
+    uint64_t sequence;
+    uint64_t ring_end; /* position behind its record */
+    uint64_t ring_pos;
+    uint32_t payload_bytes;
+    uint8_t log;   /* index */
+    uint8_t level; /* enum leat_level asked for */
+    bool ended;
+    uint8_t reserved;
+};
+
 /* The mapped rings of one attached client. Made and unmapped by the control thread; used by the
  * worker between ATTACH and DETACH. Hostile: see base/ring.h. */
 struct node_rings {
@@ -28,6 +40,7 @@ struct node_rings {
     const uint8_t *records;
     struct leat_ring_node *answers; /* node region */
     struct leat_completion *completions;
+    struct client_slot *slots; /* completion_count many: the worker's memory of what it took */
 };
 
 enum node_command_kind {

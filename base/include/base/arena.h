@@ -21,6 +21,10 @@
 #define LEAT_ARENA_VERSION      1u
 #define LEAT_ARENA_HEADER_BYTES 4096u
 
+enum leat_arena_flag {
+    LEAT_ARENA_ACCEPTS_REPLICATED = 1, /* the log takes appends at the replicated level */
+};
+
 /* One writer, many readers: a cache line for itself. */
 struct leat_arena_word {
     uint64_t value;
@@ -38,7 +42,9 @@ struct leat_arena_header {
     uint32_t entry_bytes_max;
     uint64_t arena_bytes;
     uint64_t segment_bytes;
-    uint64_t reserved[5];
+    uint32_t flags; /* enum leat_arena_flag */
+    uint32_t reserved_word;
+    uint64_t reserved[4];
     struct leat_arena_word published_end;
     struct leat_arena_word horizon;  /* lowest position whose bytes are whole */
     struct leat_arena_word commit_d; /* readers at the durable level stop here */

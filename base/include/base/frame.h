@@ -153,6 +153,9 @@ uint64_t leat_frame_seal(const struct leat_log_shape *shape, struct leat_chain *
 int leat_frame_check(const struct leat_log_shape *shape, struct leat_chain *chain,
                      const void *bytes, uint64_t available_bytes, uint64_t *ret_extent_bytes);
 
+/* Moves `chain` past a frame that is known to be good (sealed or checked before). */
+void leat_chain_advance(struct leat_chain *chain, const struct leat_frame *frame, uint64_t extent);
+
 /* The chain position of a segment's BASE frame, taken from the frame itself (its CRC is
  * checked, its link to the frame before cannot be): where recovery, readers and install begin.
  * `position` is the segment's base. Returns 0, LEAT_EAGAIN or LEAT_ECHAIN. */

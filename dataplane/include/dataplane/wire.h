@@ -95,8 +95,7 @@ struct leat_wire_led {
 _Static_assert(sizeof(struct leat_wire_led) == 8, "no padding");
 
 enum leat_wire_forward_flag {
-    LEAT_FORWARD_OPEN = 1,  /* open a session for `client`; no payload */
-    LEAT_FORWARD_CLOSE = 2, /* close it */
+    LEAT_FORWARD_OLDEST = 1, /* no unended append of this client to this log comes before it */
 };
 
 /* A client's append on its way from a follower's host to the leader. */

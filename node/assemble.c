@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A follower's half of replication: bytes arrive in any order, are laid where they belong in the
+ * arena, and become frames when the chain reaches them (G1, F1). A datagram is stored only when
+ * the core admits it; never below the verified end. Worker's thread.
+ */
+#include "log.h"
+
+#include <string.h>
+
+#include "base/assert.h"
+#include "worker.h"
+
+#define ASSEMBLE_ARENA_RESERVE_BYTES (1u << 19) /* as in log.c: a later leader's TERM frame */
+#define NAK_DELAY_NS                 200000u    /* about one round trip on any of our ports */
+#define NAK_BYTES_MAX                (256u << 10)
+
+void log_assembler_clear(struct node_log *log)
+{
+    memset(&log->assembler, 0, sizeof(log->assembler));
+}
+
+/* Adds [begin, end), merging what it touches. False: no room for another interval. */
+static bool assembler_add(struct node_assembler *assembler, uint64_t begin, uint64_t end)
+{
+    struct node_interval *intervals = assembler->intervals;
+    uint32_t first = 0;
+    while (first < assembler->count && intervals[first].end < begin)
+        first++;
+    uint32_t last = first;
+    while (last < assembler->count && intervals[last].begin <= end)
+        last++;
+    if (last == first) {
+        if (assembler->count == NODE_INTERVALS_MAX)
+            return false;
+        memmove(&intervals[first + 1], &intervals[first],
+                (assembler->count - first) * sizeof(*intervals));
+        intervals[first] = (struct node_interval){begin, end};
+        assembler->count++;
+        return true;
+    }
+    if (intervals[first].begin < begin)
+        begin = intervals[first].begin;
+    if (intervals[last - 1].end > end)
+        end = intervals[last - 1].end;
+    intervals[first] = (struct node_interval){begin, end};
+    memmove(&intervals[first + 1], &intervals[last],
+            (assembler->count - last) * sizeof(*intervals));
+    assembler->count -= last - first - 1;
+    return true;
+}
+
+/* Forgets everything below `position`. */
+static void assembler_drop_below(struct node_assembler *assembler, uint64_t position)
+{
+    uint32_t gone = 0;
+    while (gone < assembler->count && assembler->intervals[gone].end <= position)
+        gone++;
+    assembler->count -= gone;
+    memmove(assembler->intervals, assembler->intervals + gone,
+            assembler->count * sizeof(assembler->intervals[0]));
+    if (assembler->count > 0 && assembler->intervals[0].begin < position)
+        assembler->intervals[0].begin = position;
+}
+
+void log_receive(struct node_log *log, const struct leat_message *message, const uint8_t *payload,
+                 uint32_t payload_bytes)
+{
+    uint64_t begin = message->begin_pos;
+    uint64_t end = begin + payload_bytes;
+    uint64_t verified = log->chain.position;
+    uint64_t limit =
+        log->needed_from + log->arena.arena_bytes - ASSEMBLE_ARENA_RESERVE_BYTES;
+
+    if (end <= verified) {
+        log->counters.datagrams_duplicate++;
+        return;
+    }
+    if (begin < verified) {
+        payload += verified - begin;
+        begin = verified;
+    }
+    if (end > limit || begin % LEAT_FRAME_ALIGN != 0 || end % LEAT_FRAME_ALIGN != 0 ||
+        (begin & (log->arena.arena_bytes - 1)) + (end - begin) > log->arena.arena_bytes ||
+        !assembler_add(&log->assembler, begin, end)) {
+        log->counters.datagrams_window++;
+        return;
+    }
+    node_arena_horizon(&log->arena, end);
+    memcpy(log_at(log, begin), payload, end - begin);
+}
+
+static void step_follower(struct node_log *log, enum leat_input_kind kind, uint64_t position,
+                          uint32_t term)
+{
+    struct leat_core_input input = {
+        .kind = kind, .now_ns = log->worker->now_ns, .position = position, .term = term};
+    leat_core_step(&log->core, &input);
+}
+
+/* A PAD's body is zeros by rule and never sent: laid down here. */
+static void assembler_fill_pad(struct node_log *log, uint64_t available)
+{
+    const struct leat_frame *frame =
+        (const struct leat_frame *)(const void *)log_at(log, log->chain.position);
+    if (available < sizeof(*frame) || leat_frame_type(frame) != LEAT_FRAME_PAD ||
+        frame->length_bytes < sizeof(*frame) ||
+        frame->length_bytes > leat_segment_room(&log->shape, log->chain.position))
+        return;
+    uint64_t begin = log->chain.position + sizeof(*frame);
+    uint64_t end = log->chain.position +
+                   leat_frame_extent(&log->shape, log->chain.position, frame->length_bytes);
+    if (end <= begin || !assembler_add(&log->assembler, begin, end))
+        return;
+    node_arena_horizon(&log->arena, end);
+    memset(log_at(log, begin), 0, end - begin);
+}
+
+/* The frame at the verified end does not continue the chain: what was laid there is dropped and
+ * asked for again (the first copy does not win). */
+static void assembler_refuse(struct node_log *log)
+{
+    log->counters.frames_refused++;
+    assembler_drop_below(&log->assembler, log->assembler.intervals[0].end);
+    log->assembler.gap_since_ns = log->worker->now_ns;
+}
+
+/* An install's first frame: the chain begins with what it says itself. */
+static int assembler_begin_at_base(struct node_log *log, uint64_t available)
+{
+    struct leat_chain chain;
+    const uint8_t *bytes = log_at(log, log->chain.position);
+    int rc = leat_chain_at_base(&log->shape, log->chain.position, bytes, available, &chain);
+    if (rc == LEAT_OK) {
+        log_load_base(log, &chain, bytes + LEAT_FRAME_HEADER_BYTES);
+        log->installing = false;
+    }
+    return rc;
+}
+
+static int assembler_check(struct node_log *log, uint64_t available, uint64_t *ret_extent)
+{
+    struct leat_chain probe = log->chain;
+    uint8_t *bytes = log_at(log, log->chain.position);
+    int rc = leat_frame_check(&log->shape, &probe, bytes, available, ret_extent);
+    if (rc != LEAT_OK)
+        return rc;
+    uint32_t expected = leat_core_expected_term(&log->core, log->chain.position);
+    if (expected != 0 && probe.term != expected &&
+        leat_frame_type((const void *)bytes) != LEAT_FRAME_BASE)
+        return LEAT_ECHAIN;
+    if (probe.term != log->chain.term) {
+        step_follower(log, LEAT_INPUT_RUN, log->chain.position, probe.term);
+        step_follower(log, LEAT_INPUT_VERIFIED, probe.position, 0);
+    }
+    log_note_pad(log, log->chain.position, (const void *)bytes);
+    log->chain = probe;
+    return LEAT_OK;
+}
+
+int log_verify(struct node_log *log)
+{
+    struct node_assembler *assembler = &log->assembler;
+    uint64_t begin = log->chain.position;
+    uint64_t extent;
+    int rc = LEAT_OK;
+
+    while (assembler->count > 0 && assembler->intervals[0].begin <= log->chain.position) {
+        uint64_t available = assembler->intervals[0].end - log->chain.position;
+        if (log->installing)
+            rc = assembler_begin_at_base(log, available);
+        else
+            assembler_fill_pad(log, available);
+        available = assembler->intervals[0].end - log->chain.position;
+        if (rc == LEAT_OK)
+            rc = assembler_check(log, available, &extent);
+        if (rc == LEAT_OK) {
+            log->counters.frames_verified++;
+            assembler_drop_below(assembler, log->chain.position);
+            continue;
+        }
+        if (rc == LEAT_ECHAIN)
+            assembler_refuse(log);
+        break;
+    }
+    if (log->chain.position != begin) {
+        /* W4: published before the acknowledgement that covers it */
+        __atomic_store_n(&log->arena.header->published_end.value, log->chain.position,
+                         __ATOMIC_RELEASE);
+        if (log->chain.position > log->core.memory_pos)
+            step_follower(log, LEAT_INPUT_VERIFIED, log->chain.position, 0);
+    }
+    return rc == LEAT_EVERSION ? LEAT_EVERSION : LEAT_OK;
+}
+
+/* Asks for the first gap once it has stood for a round trip; again after as long. */
+void log_nak(struct node_log *log, uint64_t now_ns)
+{
+    struct node_assembler *assembler = &log->assembler;
+    if (assembler->count == 0 || log->core.role != LEAT_FOLLOWER || !log->core.reconciled) {
+        assembler->gap_since_ns = 0;
+        return;
+    }
+    uint64_t begin = log->chain.position;
+    uint64_t end = assembler->intervals[0].begin;
+    if (end <= begin) { /* contiguous: an incomplete frame; its end is still to come */
+        begin = assembler->intervals[0].end;
+        end = assembler->count > 1 ? assembler->intervals[1].begin : begin;
+    }
+    if (begin >= end) {
+        assembler->gap_since_ns = 0;
+        return;
+    }
+    if (assembler->gap_since_ns == 0)
+        assembler->gap_since_ns = now_ns;
+    if (now_ns - assembler->gap_since_ns < NAK_DELAY_NS ||
+        now_ns - assembler->nak_sent_ns < 2 * NAK_DELAY_NS)
+        return;
+    assembler->nak_sent_ns = now_ns;
+    struct leat_message nak = {
+        .kind = LEAT_MESSAGE_NAK,
+        .from = log->core.config.self,
+        .to = log->core.leader,
+        .term = log->core.term,
+        .from_incarnation = log->core.incarnation,
+        .to_incarnation = log->core.leader_incarnation,
+        .begin_pos = begin,
+        .end_pos = end - begin > NAK_BYTES_MAX ? begin + NAK_BYTES_MAX : end,
+        .memory_pos = log->core.memory_pos,
+        .durable_pos = log->core.durable_pos,
+    };
+    log->counters.naks_sent++;
+    log_send_message(log, &nak);
+}

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Appends of clients on followers' hosts (rule H, DESIGN 6): the follower's node sends a record to
+ * the leader in pieces (session, sequence, byte offset), in order, and completes it when it sees
+ * the frame commit in its own copy of the log. The leader takes a record only when it is the next
+ * of its session; what is lost or out of order is dropped, and the follower's timer sends again.
+ * Worker's thread.
+ */
+#include <string.h>
+
+#include "base/assert.h"
+#include "worker.h"
+
+#define REASSEMBLY_IDLE_NS 1000000000u
+
+/* ---- at the leader: the one place where a client's record becomes a frame ---- */
+
+static enum append_verdict session_open(struct node_log *log, const struct leat_uuid *client,
+                                        uint64_t sequence, uint32_t *ret_session, int *ret_error)
+{
+    if (sequence != 1) { /* never a silent new session for an old one */
+        *ret_error = LEAT_ENOSESSION;
+        return APPEND_REFUSED;
+    }
+    struct leat_session_payload payload = {.client = *client,
+                                           .session = leat_sessions_free(&log->tail)};
+    if (payload.session == 0) {
+        *ret_error = LEAT_ESESSIONS;
+        return APPEND_REFUSED;
+    }
+    if (log_append(log, LEAT_FRAME_SESSION_OPEN, payload.session, 0, &payload,
+                   sizeof(payload)) != LEAT_OK)
+        return APPEND_WAIT;
+    *ret_session = payload.session;
+    return APPEND_SEALED;
+}
+
+enum append_verdict session_append(struct node_log *log, const struct leat_uuid *client,
+                                   uint64_t sequence, const void *payload, uint32_t payload_bytes,
+                                   struct leat_session_row *ret_row, int *ret_error)
+{
+    uint32_t session = leat_sessions_find(&log->tail, client);
+    if (session == 0) {
+        enum append_verdict opened = session_open(log, client, sequence, &session, ret_error);
+        if (opened != APPEND_SEALED)
+            return opened;
+    }
+    *ret_row = *leat_sessions_row(&log->tail, session);
+    switch (leat_sessions_judge(&log->tail, session, sequence)) {
+    case LEAT_SESSION_NEXT:
+        break;
+    case LEAT_SESSION_LAST:
+    case LEAT_SESSION_OLDER:
+        return APPEND_RECORDED;
+    case LEAT_SESSION_GAP:
+        return APPEND_GAP;
+    case LEAT_SESSION_UNKNOWN:
+        *ret_error = LEAT_ENOSESSION;
+        return APPEND_REFUSED;
+    }
+    int rc = log_append(log, LEAT_FRAME_RECORD, session, sequence, payload, payload_bytes);
+    if (rc == LEAT_OK)
+        return APPEND_SEALED;
+    *ret_error = rc;
+    return rc == LEAT_EAGAIN ? APPEND_WAIT : APPEND_REFUSED;
+}
+
+/* ---- at the follower ---- */
+
+struct forward_datagram {
+    struct leat_wire_header header;
+    struct leat_wire_forward body;
+};
+
+/* False: the port takes no more now. */
+bool forward_record(struct node_log *log, const struct leat_uuid *client,
+                    const struct client_slot *slot, const uint8_t *payload, bool oldest)
+{
+    struct node_worker *worker = log->worker;
+    unsigned peer = worker->peer_of_member[log->core.leader];
+    uint32_t room = leat_port_datagram_bytes_max(worker->port) -
+                    (uint32_t)sizeof(struct forward_datagram);
+    uint32_t begin = 0;
+    do {
+        struct forward_datagram datagram;
+        uint32_t bytes = slot->payload_bytes - begin < room ? slot->payload_bytes - begin : room;
+        peers_header(worker, peer, LEAT_WIRE_FORWARD, &datagram.header);
+        datagram.header.log_id = log->id;
+        datagram.header.log_generation = log->generation;
+        datagram.header.body_bytes = sizeof(datagram.body);
+        datagram.header.payload_bytes = bytes;
+        datagram.body = (struct leat_wire_forward){
+            .client = *client,
+            .sequence = slot->sequence,
+            .total_bytes = slot->payload_bytes,
+            .begin_byte = begin,
+            .flags = oldest ? LEAT_FORWARD_OLDEST : 0,
+        };
+        /* the client may change its bytes meanwhile: the CRC is over what is copied out last,
+         * so a torn piece is refused at the leader and the client's own loss */
+        leat_wire_seal(&datagram.header, &datagram.body, payload + begin);
+        if (leat_port_send(worker->port, peer, 0, &datagram, sizeof(datagram), payload + begin,
+                           bytes, LEAT_PORT_NO_ARENA, 0) != LEAT_OK)
+            return false;
+        begin += bytes;
+    } while (begin < slot->payload_bytes);
+    return true;
+}
+
+void forward_take_reply(struct node_worker *worker, struct node_log *log,
+                        const struct leat_wire_view *view)
+{
+    const struct leat_wire_forwarded *reply = view->body;
+    uint32_t owner = clients_find(worker, &reply->client);
+    if (owner == NODE_NO_CLIENT)
+        return;
+    if (reply->error == LEAT_ESESSION || reply->error == LEAT_ENOSESSION ||
+        reply->error == LEAT_ESESSIONS) {
+        clients_end_session(worker, owner, log, reply->error, reply->expected_sequence - 1);
+        return;
+    }
+    struct leat_completion completion = {
+        .log_id = log->id,
+        .error = reply->error,
+        .sequence = reply->sequence,
+        .position = reply->position,
+        .offset = reply->offset,
+        .level = LEAT_LEVEL_DURABLE,
+    };
+    clients_end(worker, owner, log->index, &completion);
+}
+
+/* ---- at the leader: pieces in ---- */
+
+static void forward_answer(struct node_log *log, unsigned peer,
+                           const struct leat_wire_forward *forward,
+                           const struct leat_session_row *row, int error)
+{
+    struct node_worker *worker = log->worker;
+    struct {
+        struct leat_wire_header header;
+        struct leat_wire_forwarded body;
+    } datagram;
+    peers_header(worker, peer, LEAT_WIRE_FORWARDED, &datagram.header);
+    datagram.header.log_id = log->id;
+    datagram.header.log_generation = log->generation;
+    datagram.header.body_bytes = sizeof(datagram.body);
+    datagram.body = (struct leat_wire_forwarded){
+        .client = forward->client,
+        .sequence = forward->sequence,
+        .expected_sequence = row ? row->last_sequence + 1 : 1,
+        .position = row ? row->last_position : 0,
+        .offset = row ? row->last_offset : UINT64_MAX,
+        .error = error,
+    };
+    leat_wire_seal(&datagram.header, &datagram.body, NULL);
+    leat_port_send(worker->port, peer, 0, &datagram, sizeof(datagram), NULL, 0,
+                   LEAT_PORT_NO_ARENA, 0);
+}
+
+static void forward_append(struct node_log *log, unsigned peer,
+                           const struct leat_wire_forward *forward, const void *payload)
+{
+    struct leat_session_row row;
+    int error = LEAT_OK;
+    switch (session_append(log, &forward->client, forward->sequence, payload,
+                           forward->total_bytes, &row, &error)) {
+    case APPEND_SEALED:
+        log->counters.forwards_in++;
+        return;
+    case APPEND_RECORDED: {
+        uint32_t session = leat_sessions_find(&log->committed, &forward->client);
+        const struct leat_session_row *committed = leat_sessions_row(&log->committed, session);
+        if (committed && forward->sequence <= committed->last_sequence)
+            forward_answer(log, peer, forward, committed,
+                           forward->sequence == committed->last_sequence ? LEAT_OK
+                                                                         : LEAT_EUNKNOWN);
+        return;
+    }
+    case APPEND_GAP:
+        /* one before it was lost on the way, and will come again; unless the follower says that it
+         * has none before it: then they were lost with a majority's memory (W8) */
+        log->counters.forward_gaps++;
+        if (forward->flags & LEAT_FORWARD_OLDEST)
+            forward_answer(log, peer, forward, &row, LEAT_ESESSION);
+        return;
+    case APPEND_WAIT:
+        return;
+    case APPEND_REFUSED:
+        forward_answer(log, peer, forward, NULL, error);
+        return;
+    }
+}
+
+static struct node_reassembly *reassembly_find(struct node_worker *worker, struct node_log *log,
+                                               unsigned peer,
+                                               const struct leat_wire_forward *forward)
+{
+    struct node_reassembly *free_one = NULL;
+    for (unsigned i = 0; i < NODE_REASSEMBLY_MAX; i++) {
+        struct node_reassembly *buffer = &worker->reassembly[i];
+        if (buffer->total_bytes != 0 && buffer->peer == peer && buffer->log == log->index &&
+            leat_uuid_equal(&buffer->client, &forward->client))
+            return buffer;
+        if (buffer->total_bytes == 0 ||
+            worker->now_ns - buffer->touched_ns > REASSEMBLY_IDLE_NS)
+            free_one = buffer;
+    }
+    if (free_one) {
+        free_one->total_bytes = 0;
+        free_one->peer = (uint8_t)peer;
+        free_one->log = (uint8_t)log->index;
+        free_one->client = forward->client;
+    }
+    return free_one;
+}
+
+/* One piece of a record larger than a datagram: contiguous only, one record per client. */
+static void forward_reassemble(struct node_worker *worker, struct node_log *log, unsigned peer,
+                               const struct leat_wire_forward *forward,
+                               const struct leat_wire_view *view)
+{
+    struct node_reassembly *buffer = reassembly_find(worker, log, peer, forward);
+    if (!buffer)
+        return;
+    if (forward->begin_byte == 0) {
+        buffer->sequence = forward->sequence;
+        buffer->total_bytes = forward->total_bytes;
+        buffer->filled_bytes = 0;
+    }
+    if (buffer->total_bytes == 0 || buffer->sequence != forward->sequence ||
+        buffer->total_bytes != forward->total_bytes ||
+        buffer->filled_bytes != forward->begin_byte)
+        return;
+    memcpy(buffer->bytes + forward->begin_byte, view->payload, view->payload_bytes);
+    buffer->filled_bytes += view->payload_bytes;
+    buffer->touched_ns = worker->now_ns;
+    if (buffer->filled_bytes == buffer->total_bytes) {
+        buffer->total_bytes = 0;
+        forward_append(log, peer, forward, buffer->bytes);
+    }
+}
+
+void forward_take(struct node_worker *worker, struct node_log *log, unsigned peer,
+                  const struct leat_wire_view *view)
+{
+    const struct leat_wire_forward *forward = view->body;
+    if (!leat_core_may_append(&log->core) || worker->draining)
+        return;
+    if (log->id == 0 || forward->total_bytes > log->shape.entry_bytes_max ||
+        forward->begin_byte > forward->total_bytes || forward->sequence == 0 ||
+        view->payload_bytes > forward->total_bytes - forward->begin_byte) {
+        worker->drops[LEAT_WIRE_DROP_BODY]++;
+        return;
+    }
+    if (view->payload_bytes == forward->total_bytes)
+        forward_append(log, peer, forward, view->payload);
+    else
+        forward_reassemble(worker, log, peer, forward, view);
+}

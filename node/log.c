@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What frames do to a log's state: sealing them as a leader, going over them once commits cover
+ * them. Worker's thread. Tests: tests/system/, and the simulator of the core in tests/replication/.
+ */
+#include "log.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "worker.h"
+
+/* Kept free for the TERM frame (and BASE) of a new leader, whatever else waits. */
+#define LOG_ARENA_RESERVE_BYTES (1u << 19)
+
+static void store_release(struct leat_arena_word *word, uint64_t value)
+{
+    __atomic_store_n(&word->value, value, __ATOMIC_RELEASE); /* pairs with readers' acquire */
+}
+
+static bool at_segment_base(const struct node_log *log, uint64_t position)
+{
+    return (position & (log->shape.segment_bytes - 1)) == 0;
+}
+
+uint64_t log_needed_from(struct node_log *log)
+{
+    uint64_t low = log->core.durable_pos & ~(uint64_t)(LEAT_BLOCK_BYTES - 1);
+    uint64_t port = leat_port_lowest_referenced(log->worker->port, log->index);
+    if (log->applied.position < low)
+        low = log->applied.position;
+    return port < low ? port : low;
+}
+
+/* ---- base frames ---- */
+
+static uint32_t base_payload(struct node_log *log, const struct leat_chain *chain,
+                             const struct leat_sessions *sessions, uint64_t trim_pos)
+{
+    uint8_t *to = log->worker->base_scratch;
+    struct leat_base_head *head = (struct leat_base_head *)to;
+    *head = log->base_head;
+    head->position = chain->position;
+    head->next_offset = chain->next_offset;
+    head->last_time_ns = chain->last_time_ns;
+    head->run_first_pos = chain->run_first_pos;
+    head->run_term = chain->term;
+    head->chain_crc = chain->crc;
+    head->trim_pos = trim_pos;
+    uint8_t *members = to + sizeof(*head);
+    memcpy(members, log->members, head->member_count * sizeof(log->members[0]));
+    uint8_t *rows = members + head->member_count * sizeof(log->members[0]);
+    head->session_count =
+        (uint16_t)leat_sessions_list(sessions, (struct leat_session_row *)(void *)rows);
+    head->catalogue_count = 0;
+    return leat_base_payload_bytes(head);
+}
+
+void log_load_base(struct node_log *log, const struct leat_chain *chain, const void *payload)
+{
+    const struct leat_base_head *head = payload;
+    const struct leat_base_member *members = (const void *)(head + 1);
+    const struct leat_session_row *rows = (const void *)(members + head->member_count);
+    leat_sessions_load(&log->committed, rows, head->session_count);
+    log->trim_committed = head->trim_pos;
+    log->chain = *chain;
+    log->applied = *chain;
+    log->completed = *chain;
+}
+
+/* ---- sealing ---- */
+
+static void log_seal(struct node_log *log, uint32_t type, uint32_t session, uint64_t sequence,
+                     const void *payload, uint32_t payload_bytes)
+{
+    uint64_t position = log->chain.position;
+    struct leat_frame frame = {
+        .length_bytes = LEAT_FRAME_HEADER_BYTES + payload_bytes,
+        .type_flags = type,
+        .time_ns = log->chain.last_time_ns,
+        .session = session,
+        .sequence = sequence,
+    };
+    /* log time never goes back; a BASE frame's is the prefix's */
+    if (type != LEAT_FRAME_BASE && log->worker->realtime_ns > frame.time_ns)
+        frame.time_ns = log->worker->realtime_ns;
+    if (type == LEAT_FRAME_TERM)
+        frame.term = log->core.term;
+    uint64_t extent = leat_frame_extent(&log->shape, position, frame.length_bytes);
+    node_arena_horizon(&log->arena, position + extent);
+    leat_frame_seal(&log->shape, &log->chain, log_at(log, position), &frame, payload);
+    int rc = leat_sessions_apply(&log->tail, position, &frame, payload);
+    LEAT_ASSERT(rc == LEAT_OK);
+    if (type == LEAT_FRAME_TRIM)
+        memcpy(&log->trim_tail, payload, sizeof(log->trim_tail));
+    log_note_pad(log, position, &frame);
+}
+
+void log_note_pad(struct node_log *log, uint64_t position, const struct leat_frame *frame)
+{
+    if (leat_frame_type(frame) == LEAT_FRAME_PAD)
+        log->pads[position / log->shape.segment_bytes % 8] = position;
+}
+
+static void log_seal_base(struct node_log *log)
+{
+    uint32_t bytes = base_payload(log, &log->chain, &log->tail, log->trim_tail);
+    log_seal(log, LEAT_FRAME_BASE, 0, 0, log->worker->base_scratch, bytes);
+}
+
+/* Bytes from the end that a frame needs, with the PAD and BASE that come before it. */
+static uint64_t log_append_span(const struct node_log *log, uint64_t frame_bytes)
+{
+    uint64_t position = log->chain.position;
+    uint64_t base_bytes = LEAT_FRAME_HEADER_BYTES + sizeof(struct leat_base_head) +
+                          log->base_head.member_count * sizeof(struct leat_base_member) +
+                          log->tail.count * sizeof(struct leat_session_row) +
+                          LEAT_TERM_FRAME_BYTES;
+    uint64_t room = leat_segment_room(&log->shape, position);
+    if (at_segment_base(log, position))
+        return base_bytes + frame_bytes;
+    return frame_bytes <= room ? frame_bytes : room + base_bytes + frame_bytes;
+}
+
+int log_append(struct node_log *log, uint32_t type, uint32_t session, uint64_t sequence,
+               const void *payload, uint32_t payload_bytes)
+{
+    LEAT_ASSERT(log->core.role == LEAT_LEADER && log->tail_is_valid);
+    if (type == LEAT_FRAME_RECORD && payload_bytes > log->shape.entry_bytes_max)
+        return LEAT_ETOOBIG;
+    /* aligned, and what a frame at a segment's end takes in addition */
+    uint64_t frame_bytes = LEAT_FRAME_HEADER_BYTES + (uint64_t)payload_bytes + LEAT_FRAME_ALIGN +
+                           LEAT_TERM_FRAME_BYTES;
+    uint64_t end = log->chain.position + log_append_span(log, frame_bytes);
+    uint64_t arena_end = log->needed_from + log->arena.arena_bytes;
+    if (type != LEAT_FRAME_TERM &&
+        (end > log->append_limit || end + LOG_ARENA_RESERVE_BYTES > arena_end))
+        return LEAT_EAGAIN;
+    LEAT_ASSERT(end <= arena_end);
+    uint64_t exact = (LEAT_FRAME_HEADER_BYTES + (uint64_t)payload_bytes + LEAT_FRAME_ALIGN - 1) &
+                     ~(uint64_t)(LEAT_FRAME_ALIGN - 1);
+    uint64_t room = leat_segment_room(&log->shape, log->chain.position);
+    if (!at_segment_base(log, log->chain.position) && exact > room)
+        log_seal(log, LEAT_FRAME_PAD, 0, 0, NULL, (uint32_t)(room - LEAT_FRAME_HEADER_BYTES));
+    if (at_segment_base(log, log->chain.position))
+        log_seal_base(log);
+    log_seal(log, type, session, sequence, payload, payload_bytes);
+    if (type == LEAT_FRAME_RECORD) {
+        log->counters.appends++;
+        log->counters.append_bytes += payload_bytes;
+    }
+    return LEAT_OK;
+}
+
+static void core_step_at(struct node_log *log, enum leat_input_kind kind, uint64_t position,
+                         uint32_t term)
+{
+    struct leat_core_input input = {
+        .kind = kind, .now_ns = log->worker->now_ns, .position = position, .term = term};
+    leat_core_step(&log->core, &input);
+}
+
+void log_publish(struct node_log *log)
+{
+    if (log->chain.position == log->core.memory_pos)
+        return;
+    /* W4: published before any acknowledgement, and before this leader counts itself */
+    store_release(&log->arena.header->published_end, log->chain.position);
+    core_step_at(log, LEAT_INPUT_APPENDED, log->chain.position, 0);
+}
+
+void log_append_term(struct node_log *log)
+{
+    LEAT_ASSERT(log->core.role == LEAT_LEADER && log->chain.position == log->core.memory_pos);
+    log_rebuild_tail(log);
+    log->needed_from = log_needed_from(log);
+    struct leat_term_payload payload = {
+        .term = log->core.term,
+        .previous_term = log->chain.term,
+        .previous_first_pos = log->chain.run_first_pos,
+        .leader_node = log->worker->config->node_id,
+    };
+    if (at_segment_base(log, log->chain.position)) {
+        log_seal_base(log);
+        log_publish(log);
+    }
+    core_step_at(log, LEAT_INPUT_RUN, log->chain.position, log->core.term);
+    int rc = log_append(log, LEAT_FRAME_TERM, 0, 0, &payload, sizeof(payload));
+    LEAT_ASSERT(rc == LEAT_OK);
+    log_publish(log);
+}
+
+/* ---- walking ---- */
+
+/* The header of a frame that was sealed or verified here and is still in the arena. */
+static const struct leat_frame *log_frame(const struct node_log *log, uint64_t position)
+{
+    LEAT_DASSERT(position >= node_arena_low(&log->arena) && position < log->chain.position);
+    return (const struct leat_frame *)(const void *)log_at(log, position);
+}
+
+static void chain_step(const struct node_log *log, struct leat_chain *chain,
+                       const struct leat_frame *frame)
+{
+    leat_chain_advance(chain, frame,
+                       leat_frame_extent(&log->shape, chain->position, frame->length_bytes));
+}
+
+void log_rebuild_tail(struct node_log *log)
+{
+    struct leat_chain chain = log->applied;
+    log->tail = log->committed;
+    log->trim_tail = log->trim_committed;
+    while (chain.position < log->chain.position) {
+        const struct leat_frame *frame = log_frame(log, chain.position);
+        int rc = leat_sessions_apply(&log->tail, chain.position, frame, frame + 1);
+        LEAT_ASSERT(rc == LEAT_OK);
+        if (leat_frame_type(frame) == LEAT_FRAME_TRIM)
+            memcpy(&log->trim_tail, frame + 1, sizeof(log->trim_tail));
+        chain_step(log, &chain, frame);
+    }
+    log->tail_is_valid = true;
+}
+
+static void log_apply_trim(struct node_log *log, const void *payload)
+{
+    struct leat_trim_payload trim;
+    memcpy(&trim, payload, sizeof(trim));
+    /* B1: only when the next base is committed, which a base at or below this frame is */
+    if (trim.trim_pos <= log->trim_committed || trim.trim_pos > log->applied.position ||
+        !at_segment_base(log, trim.trim_pos))
+        return;
+    log->trim_committed = trim.trim_pos;
+    leat_storage_trim(log->worker->storage, log->index, trim.trim_pos);
+    if (trim.trim_pos > log->core.base_pos)
+        core_step_at(log, LEAT_INPUT_BASE, trim.trim_pos, 0);
+    store_release(&log->arena.header->base_pos, log->core.base_pos);
+}
+
+static void log_apply_session(struct node_log *log, const struct leat_frame *frame,
+                              const void *payload)
+{
+    struct leat_session_payload session;
+    memcpy(&session, payload, sizeof(session));
+    bool opened = leat_frame_type(frame) == LEAT_FRAME_SESSION_OPEN;
+    log->owners[session.session - 1] =
+        opened ? clients_find(log->worker, &session.client) : NODE_NO_CLIENT;
+}
+
+/* One committed frame. Returns false when it proves that this replica went astray. */
+static bool log_apply_frame(struct node_log *log, const struct leat_frame *frame)
+{
+    uint64_t position = log->applied.position;
+    if (leat_frame_type(frame) == LEAT_FRAME_BASE) {
+        uint32_t bytes = base_payload(log, &log->applied, &log->committed, log->trim_committed);
+        return bytes == frame->length_bytes - LEAT_FRAME_HEADER_BYTES &&
+               memcmp(log->worker->base_scratch, frame + 1, bytes) == 0;
+    }
+    if (leat_sessions_apply(&log->committed, position, frame, frame + 1) != LEAT_OK)
+        return false;
+    if (leat_frame_type(frame) == LEAT_FRAME_TRIM)
+        log_apply_trim(log, frame + 1);
+    else if (leat_frame_type(frame) == LEAT_FRAME_SESSION_CLOSE)
+        log_apply_session(log, frame, frame + 1);
+    return true;
+}
+
+static void log_complete(struct node_log *log, uint64_t position, const struct leat_frame *frame,
+                         enum leat_level level)
+{
+    if (leat_frame_type(frame) == LEAT_FRAME_SESSION_OPEN)
+        log_apply_session(log, frame, frame + 1); /* owners are known from the lower level on */
+    if (frame->session == 0 || leat_frame_type(frame) != LEAT_FRAME_RECORD)
+        return;
+    uint32_t owner = log->owners[frame->session - 1];
+    if (owner != NODE_NO_CLIENT)
+        clients_complete(log->worker, owner, log, frame, position, level);
+}
+
+int log_apply_commits(struct node_log *log)
+{
+    uint64_t commit_r = log->core.commit_r;
+    uint64_t commit_d = log->core.commit_d;
+    if (log->installing || (log->completed.position == commit_r &&
+                            log->applied.position == commit_d))
+        return LEAT_OK;
+    while (log->applied.position < commit_d) {
+        const struct leat_frame *frame = log_frame(log, log->applied.position);
+        if (!log_apply_frame(log, frame))
+            return LEAT_ECORRUPT;
+        log_complete(log, log->applied.position, frame, LEAT_LEVEL_DURABLE);
+        chain_step(log, &log->applied, frame);
+    }
+    if (log->completed.position < log->applied.position)
+        log->completed = log->applied;
+    while (log->completed.position < commit_r) {
+        const struct leat_frame *frame = log_frame(log, log->completed.position);
+        log_complete(log, log->completed.position, frame, LEAT_LEVEL_REPLICATED);
+        chain_step(log, &log->completed, frame);
+    }
+    leat_storage_commit(log->worker->storage, log->index, commit_d);
+    store_release(&log->arena.header->commit_d, commit_d);
+    store_release(&log->arena.header->commit_r, commit_r);
+    return LEAT_OK;
+}
+
+/* ---- cutting ---- */
+
+static void log_cut_published(struct node_log *log, uint64_t position)
+{
+    struct leat_arena_header *header = log->arena.header;
+    if (header->commit_r.value > position) {
+        log->counters.rollbacks++;
+        store_release(&header->commit_r, position);
+        store_release(&header->epoch, header->epoch.value + 1);
+    }
+    store_release(&header->published_end, position);
+    atomic_thread_fence(memory_order_seq_cst);
+}
+
+void log_cut(struct node_log *log)
+{
+    uint64_t position = log->effects.cut_pos;
+    log_assembler_clear(log);
+    log_send_clear(log);
+    log->tail_is_valid = false;
+    if (log->effects.reset) {
+        log_cut_published(log, position);
+        store_release(&log->arena.header->horizon, position);
+        log->installing = true;
+        log->chain = (struct leat_chain){.position = position};
+        leat_storage_reset(log->worker->storage, log->index, position, log->effects.cut_epoch);
+        return;
+    }
+    struct leat_chain chain = log->applied;
+    while (chain.position < position)
+        chain_step(log, &chain, log_frame(log, chain.position));
+    LEAT_ASSERT(chain.position == position);
+    log->chain = chain;
+    if (log->completed.position > position)
+        log->completed = log->applied;
+    log_cut_published(log, position);
+    leat_storage_cut(log->worker->storage, log->index, position, log->effects.cut_epoch);
+}

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One log on its worker: the consensus core, the arena, the end of the chain, the session tables
+ * and the cursors that go over committed frames. The rooms:
+ *
+ *   arena.c     the tmpfs file: open, judge (W4), publish
+ *   log.c       what a frame does to the state: append, walk, commit, base frames, cut
+ *   assemble.c  a follower's half: bytes in any order to verified frames, NAKs
+ *   send.c      a leader's half: ranges to datagrams, catch-up from disk
+ *   boot.c      recovery to a running log
+ *   pass.c      who calls all of these, in what order
+ */
+#ifndef LEAT_NODE_LOG_H
+#define LEAT_NODE_LOG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/base_frame.h"
+#include "base/frame.h"
+#include "replication/core.h"
+#include "replication/sessions.h"
+#include "storage/storage.h"
+
+#define NODE_LOGS_MAX      2u /* log 0 (catalogue) and log 1 (default), until the next issue */
+#define NODE_INTERVALS_MAX 64u
+#define NODE_NO_CLIENT     UINT32_MAX
+
+struct node_worker;
+
+struct node_arena {
+    struct leat_arena_header *header;
+    uint8_t *bytes; /* ring of arena_bytes */
+    uint64_t arena_bytes;
+    int descriptor; /* read-write, the worker's */
+    char path[320];
+};
+
+struct node_interval {
+    uint64_t begin;
+    uint64_t end;
+};
+
+/* Bytes received above the verified end, sorted, disjoint, not touching. */
+struct node_assembler {
+    uint32_t count;
+    struct node_interval intervals[NODE_INTERVALS_MAX];
+    uint64_t gap_since_ns; /* a gap stands since; 0 none */
+    uint64_t nak_sent_ns;
+    uint64_t nak_end;
+};
+
+/* What goes to one peer, sliced into datagrams a burst at a time. */
+struct node_send {
+    struct leat_message header; /* the newest APPEND for that peer */
+    struct node_interval range;
+    struct node_interval resend;
+    bool reading; /* a catch-up read from disk is in flight */
+    uint64_t read_begin;
+    uint64_t read_end;
+    uint32_t read_bytes;
+    uint8_t *read_buffer; /* block-aligned, NODE_CATCHUP_BYTES */
+};
+
+struct node_log_counters {
+    uint64_t appends;        /* records sealed here as leader */
+    uint64_t append_bytes;
+    uint64_t frames_verified;
+    uint64_t frames_refused; /* broke the chain: interval cleared and asked for again */
+    uint64_t datagrams_duplicate;
+    uint64_t datagrams_window;
+    uint64_t naks_sent;
+    uint64_t catchup_reads;
+    uint64_t rollbacks;
+    uint64_t forwards_in;
+    uint64_t forward_gaps;
+};
+
+struct node_log {
+    struct node_worker *worker;
+    uint32_t index; /* in storage, and the arena's number for the port */
+    uint32_t id;
+    uint32_t generation;
+    bool accepts_replicated;
+    struct leat_uuid uuid;
+    struct leat_log_shape shape;
+    struct node_arena arena;
+
+    struct leat_core core;
+    struct leat_core_effects effects;
+
+    struct leat_chain chain;     /* at the log's end: sealed or verified */
+    struct leat_chain applied;   /* at commitD: sessions, base frames, completions */
+    struct leat_chain completed; /* at commitR: completions of that level */
+    struct leat_base_head base_head; /* what does not change, from the genesis frame */
+    struct leat_base_member members[LEAT_MEMBERS_MAX];
+    struct leat_sessions committed;
+    struct leat_sessions tail; /* leader only: as of the log's end */
+    uint64_t trim_committed;
+    uint64_t trim_tail;
+    bool tail_is_valid;
+    bool installing; /* reset to a base whose frame has not come yet: the chains are not known */
+    uint32_t expire_cursor;
+    uint64_t pads[8]; /* by segment modulo: where its closing PAD frame lies, 0 none */
+    uint32_t owners[LEAT_SESSIONS_MAX]; /* by session - 1: attached client slot, or none */
+
+    struct node_assembler assembler;
+    struct node_send sends[LEAT_MEMBERS_MAX];
+    struct node_log_counters counters;
+    uint64_t needed_from;  /* log_needed_from() as of this pass */
+    uint64_t append_limit; /* of the core, as of this pass */
+    uint32_t role_epoch; /* counts changes of leader: clients submit again */
+    bool transfer_wanted;
+    uint64_t damaged_reported_ns;
+};
+
+static inline uint8_t *log_at(const struct node_log *log, uint64_t position)
+{
+    return log->arena.bytes + (position & (log->arena.arena_bytes - 1));
+}
+
+/* arena.c */
+int node_arena_open(struct node_arena *arena, const char *directory,
+                    const struct leat_uuid *node, const struct leat_storage_log_info *info,
+                    const struct leat_uuid *boot, bool *ret_valid, char *error,
+                    unsigned error_bytes);
+/* Begins a new arena in the file: all state dropped, a new id. */
+void node_arena_reset(struct node_arena *arena, const struct leat_storage_log_info *info,
+                      const struct leat_uuid *boot);
+void node_arena_close(struct node_arena *arena);
+void node_arena_horizon(struct node_arena *arena, uint64_t end_pos);
+static inline uint64_t node_arena_low(const struct node_arena *arena)
+{
+    return arena->header->horizon.value;
+}
+
+/* log.c */
+/* Seals one frame (and what must come before it: a closing PAD, a BASE) at the end of a led log.
+ * Returns 0, LEAT_EAGAIN (window or arena full: nothing changed), LEAT_ETOOBIG. */
+int log_append(struct node_log *log, uint32_t type, uint32_t session, uint64_t sequence,
+               const void *payload, uint32_t payload_bytes);
+void log_append_term(struct node_log *log);
+/* Publishes what was sealed in this pass and tells the core. */
+void log_publish(struct node_log *log);
+/* Goes over frames that commits now cover: sessions, base frames, trims, completions. Returns
+ * LEAT_OK, or LEAT_ECORRUPT when a base frame differs from this replica's own (fence). */
+int log_apply_commits(struct node_log *log);
+void log_cut(struct node_log *log);
+/* Takes over what a BASE frame says: sessions, trim, the chains at its position. */
+void log_load_base(struct node_log *log, const struct leat_chain *chain, const void *payload);
+void log_rebuild_tail(struct node_log *log);
+/* The lowest position whose arena bytes are still needed by disk, port or cursors. */
+uint64_t log_needed_from(struct node_log *log);
+void log_note_pad(struct node_log *log, uint64_t position, const struct leat_frame *frame);
+
+/* assemble.c */
+void log_receive(struct node_log *log, const struct leat_message *message, const uint8_t *payload,
+                 uint32_t payload_bytes);
+/* Verifies what became contiguous. Returns LEAT_OK, or LEAT_EVERSION: an unknown frame, halt. */
+int log_verify(struct node_log *log);
+void log_assembler_clear(struct node_log *log);
+void log_nak(struct node_log *log, uint64_t now_ns);
+
+/* send.c */
+void log_send_append(struct node_log *log, const struct leat_message *message);
+/* Sends up to a burst per peer of what is queued. Returns the work done. */
+unsigned log_send_burst(struct node_log *log);
+void log_send_message(struct node_log *log, const struct leat_message *message);
+void log_send_read_done(struct node_log *log, unsigned peer, int64_t result);
+void log_send_clear(struct node_log *log);
+
+#endif

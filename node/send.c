@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A leader's half of replication: ranges of the log to datagrams. The arena is the retransmit
+ * buffer; a peer that lacks older bytes gets them from the segments, a block-aligned read at a
+ * time. A burst per peer and pass bounds what one laggard costs the others. Worker's thread.
+ */
+#include "log.h"
+
+#include <string.h>
+
+#include "base/assert.h"
+#include "worker.h"
+
+struct datagram {
+    struct leat_wire_header header;
+    struct leat_message message;
+};
+_Static_assert(sizeof(struct datagram) == sizeof(struct leat_wire_header) +
+                                              sizeof(struct leat_message),
+               "header and body lie together");
+
+static void send_datagram(struct node_log *log, const struct leat_message *message,
+                          const void *payload, uint32_t payload_bytes, uint32_t arena,
+                          uint64_t payload_pos)
+{
+    struct node_worker *worker = log->worker;
+    unsigned peer = worker->peer_of_member[message->to];
+    struct datagram datagram;
+    peers_header(worker, peer, LEAT_WIRE_LOG, &datagram.header);
+    datagram.header.log_id = log->id;
+    datagram.header.log_generation = log->generation;
+    datagram.header.body_bytes = sizeof(*message);
+    datagram.header.payload_bytes = payload_bytes;
+    datagram.message = *message;
+    leat_wire_seal(&datagram.header, &datagram.message, payload);
+    leat_port_send(worker->port, peer, 0, &datagram, sizeof(datagram), payload, payload_bytes,
+                   arena, payload_pos);
+}
+
+void log_send_message(struct node_log *log, const struct leat_message *message)
+{
+    if (message->kind == LEAT_MESSAGE_APPEND && message->begin_pos < message->end_pos) {
+        log_send_append(log, message);
+        return;
+    }
+    const void *runs = NULL;
+    uint32_t bytes = 0;
+    if (message->kind == LEAT_MESSAGE_RECONCILE_REPLY) {
+        runs = log->core.runs;
+        bytes = message->run_count * (uint32_t)sizeof(struct leat_run);
+    }
+    send_datagram(log, message, runs, bytes, LEAT_PORT_NO_ARENA, 0);
+}
+
+/* Queues a range. One that goes on where the queued one ends extends it; another is a
+ * retransmission and takes its own place. */
+void log_send_append(struct node_log *log, const struct leat_message *message)
+{
+    struct node_send *send = &log->sends[message->to];
+    send->header = *message;
+    if (send->range.begin < send->range.end && message->begin_pos == send->range.end)
+        send->range.end = message->end_pos;
+    else if (send->range.begin >= send->range.end || message->begin_pos < send->range.begin)
+        send->range = (struct node_interval){message->begin_pos, message->end_pos};
+    else
+        send->resend = (struct node_interval){message->begin_pos, message->end_pos};
+}
+
+void log_send_clear(struct node_log *log)
+{
+    for (unsigned i = 0; i < LEAT_MEMBERS_MAX; i++) {
+        log->sends[i].range = (struct node_interval){0, 0};
+        log->sends[i].resend = (struct node_interval){0, 0};
+    }
+}
+
+/* Where the bytes to send from `begin` end: the arena's wrap, the datagram, or a PAD's header
+ * (its body is not sent). Sets *ret_next to where sending goes on. */
+static uint64_t send_piece_end(const struct node_log *log, uint64_t begin, uint64_t end,
+                               uint64_t *ret_next)
+{
+    uint32_t room = leat_port_datagram_bytes_max(log->worker->port) -
+                    (uint32_t)sizeof(struct datagram);
+    room &= ~(LEAT_FRAME_ALIGN - 1);
+    uint64_t segment_end = leat_segment_base(&log->shape, begin) + log->shape.segment_bytes;
+    uint64_t piece_end = begin + room < end ? begin + room : end;
+    if (piece_end > segment_end)
+        piece_end = segment_end;
+    *ret_next = piece_end;
+    uint64_t pad = log->pads[begin / log->shape.segment_bytes % 8];
+    if (pad == 0 || pad >= segment_end || pad < segment_end - log->shape.segment_bytes)
+        return piece_end;
+    uint64_t body = pad + LEAT_FRAME_HEADER_BYTES;
+    if (piece_end <= body)
+        return piece_end;
+    *ret_next = segment_end;
+    return begin < body ? body : begin;
+}
+
+static void send_read_issue(struct node_log *log, unsigned member, uint64_t begin)
+{
+    struct node_send *send = &log->sends[member];
+    uint64_t block = begin & ~(uint64_t)(LEAT_BLOCK_BYTES - 1);
+    uint64_t segment_end = leat_segment_base(&log->shape, begin) + log->shape.segment_bytes;
+    uint64_t length = NODE_CATCHUP_BYTES;
+    if (block + length > segment_end)
+        length = segment_end - block;
+    if (leat_storage_read(log->worker->storage, log->index, block, (uint32_t)length,
+                          send->read_buffer, send) != LEAT_OK)
+        return;
+    send->reading = true;
+    send->read_begin = block;
+    send->read_bytes = (uint32_t)length;
+    send->read_end = 0;
+    log->counters.catchup_reads++;
+}
+
+void log_send_read_done(struct node_log *log, unsigned member, int64_t result)
+{
+    struct node_send *send = &log->sends[member];
+    LEAT_ASSERT(send->reading);
+    send->reading = false;
+    if (result > 0)
+        send->read_end = send->read_begin + (uint64_t)result;
+    /* bytes that are not durable yet read as zeros: they are in the arena still */
+    uint64_t durable = log->core.durable_pos & ~(uint64_t)(LEAT_BLOCK_BYTES - 1);
+    if (send->read_end > durable)
+        send->read_end = durable;
+}
+
+static bool send_from_buffer(const struct node_send *send, uint64_t position)
+{
+    return !send->reading && position >= send->read_begin && position < send->read_end;
+}
+
+/* Sends from *range up to `burst` datagrams; moves its begin. */
+static unsigned send_range(struct node_log *log, unsigned member, struct node_interval *range,
+                           unsigned burst)
+{
+    struct node_send *send = &log->sends[member];
+    unsigned sent = 0;
+    while (range->begin < range->end && sent < burst) {
+        struct leat_message message = send->header;
+        const uint8_t *bytes = log_at(log, range->begin);
+        uint64_t end = range->end;
+        uint32_t arena = log->index;
+        uint64_t next;
+        if (range->begin < node_arena_low(&log->arena)) {
+            if (!send_from_buffer(send, range->begin)) {
+                if (!send->reading)
+                    send_read_issue(log, member, range->begin);
+                break;
+            }
+            bytes = send->read_buffer + (range->begin - send->read_begin);
+            end = end < send->read_end ? end : send->read_end;
+            arena = LEAT_PORT_NO_ARENA;
+        }
+        uint64_t piece_end = send_piece_end(log, range->begin, end, &next);
+        message.begin_pos = range->begin;
+        message.end_pos = piece_end;
+        if (piece_end > range->begin)
+            send_datagram(log, &message, bytes, (uint32_t)(piece_end - range->begin), arena,
+                          range->begin);
+        range->begin = next;
+        sent++;
+    }
+    return sent;
+}
+
+unsigned log_send_burst(struct node_log *log)
+{
+    unsigned work = 0;
+    for (unsigned member = 0; member < log->core.config.member_count; member++) {
+        struct node_send *send = &log->sends[member];
+        if (send->range.begin >= send->range.end && send->resend.begin >= send->resend.end)
+            continue;
+        if (log->core.role != LEAT_LEADER || send->header.term != log->core.term) {
+            send->range.begin = send->range.end;
+            send->resend.begin = send->resend.end;
+            continue;
+        }
+        /* what the peer acknowledged meanwhile needs no sending; commits ride on the newest */
+        const struct leat_core_peer *peer = &log->core.peers[member];
+        if (send->range.begin < peer->memory_pos)
+            send->range.begin = peer->memory_pos;
+        if (send->resend.begin < peer->memory_pos)
+            send->resend.begin = peer->memory_pos;
+        send->header.commit_r = log->core.commit_r;
+        send->header.commit_d = log->core.commit_d;
+        send->header.to_incarnation = peer->incarnation;
+        work += send_range(log, member, &send->resend, NODE_SEND_BURST);
+        work += send_range(log, member, &send->range, NODE_SEND_BURST);
+    }
+    return work;
+}
