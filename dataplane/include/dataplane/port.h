@@ -91,6 +91,7 @@ struct leat_port_counters {
 };
 
 struct leat_dataplane_config {
+    bool pci;               /* a port of kind LEAT_PORT_PCI will be opened */
     bool huge_pages;        /* take them when the system has some; else always without */
     const char *file_prefix; /* distinguishes processes; NULL: made from the process id */
     unsigned memory_mib;    /* for packet buffers; 0: the default (64) */

@@ -12,8 +12,8 @@
  *   FORWARD     struct leat_wire_forward   bytes of a client's record
  *   FORWARDED   struct leat_wire_forwarded -
  *
- * The header's CRC covers header and body. The payload of a LOG datagram is proved by the chain
- * of frames in it (ADR 0003), that of others by payload_crc.
+ * The header's CRC covers header and body. The payload of an APPEND is proved by the chain of
+ * frames in it (ADR 0003), every other (RECONCILE_REPLY's runs too) by payload_crc.
  */
 #ifndef LEAT_DATAPLANE_WIRE_H
 #define LEAT_DATAPLANE_WIRE_H
@@ -42,7 +42,7 @@ struct leat_wire_header {
     uint16_t version;
     uint16_t kind; /* enum leat_wire_kind */
     uint32_t crc;  /* header (this word zero) and body */
-    uint32_t payload_crc; /* 0 for LOG */
+    uint32_t payload_crc; /* 0 for an APPEND and without a payload */
     struct leat_uuid cluster;
     uint32_t from_node;
     uint32_t to_node;

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "dataplane/idle.h"
+
+#include <sched.h>
+#include <time.h>
+
+#include "base/assert.h"
+
+static void idle_pause(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#else
+    __asm__ volatile("" ::: "memory");
+#endif
+}
+
+void leat_idle_init(struct leat_idle *idle, enum leat_idle_strategy strategy, uint32_t sleep_ns)
+{
+    LEAT_ASSERT(strategy <= LEAT_IDLE_SLEEP && sleep_ns <= LEAT_IDLE_SLEEP_NS_MAX);
+    *idle = (struct leat_idle){.strategy = strategy, .sleep_ns = sleep_ns};
+}
+
+static void idle_yield(struct leat_idle *idle)
+{
+    idle->yields++;
+    sched_yield();
+}
+
+static void idle_sleep(struct leat_idle *idle)
+{
+    struct timespec pause = {.tv_sec = 0, .tv_nsec = (long)idle->sleep_ns};
+    idle->sleeps++;
+    nanosleep(&pause, NULL); /* a signal ends it early: that is as good */
+}
+
+void leat_idle_step(struct leat_idle *idle, unsigned work_count)
+{
+    if (work_count > 0) {
+        idle->idle_passes = 0;
+        return;
+    }
+    if (idle->idle_passes < UINT32_MAX)
+        idle->idle_passes++;
+    switch (idle->strategy) {
+    case LEAT_IDLE_SPIN:
+        idle_pause();
+        break;
+    case LEAT_IDLE_YIELD:
+        idle_yield(idle);
+        break;
+    case LEAT_IDLE_SLEEP:
+        if (idle->idle_passes <= LEAT_IDLE_YIELDS_BEFORE_SLEEP)
+            idle_yield(idle);
+        else
+            idle_sleep(idle);
+        break;
+    }
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a worker does after a pass that found nothing to do. One struct per worker, used by its
+ * thread only. The only system calls here are sched_yield and nanosleep.
+ *
+ *   SPIN   a pause instruction: the core is the worker's alone
+ *   YIELD  sched_yield: workers share cores (the default on few cores)
+ *   SLEEP  yields LEAT_IDLE_YIELDS_BEFORE_SLEEP times in a row, then sleeps `sleep_ns`, the bound
+ * on what it adds to the next packet's latency (plus the kernel's timer slack)
+ */
+#ifndef LEAT_DATAPLANE_IDLE_H
+#define LEAT_DATAPLANE_IDLE_H
+
+#include <stdint.h>
+
+#define LEAT_IDLE_YIELDS_BEFORE_SLEEP 100u
+#define LEAT_IDLE_SLEEP_NS_MAX        10000000u
+
+enum leat_idle_strategy {
+    LEAT_IDLE_SPIN,
+    LEAT_IDLE_YIELD,
+    LEAT_IDLE_SLEEP,
+};
+
+struct leat_idle {
+    enum leat_idle_strategy strategy;
+    uint32_t sleep_ns;       /* SLEEP */
+    uint32_t idle_passes;    /* in a row */
+    uint64_t yields, sleeps; /* counted for the worker's counters */
+};
+
+/* `sleep_ns`: at most LEAT_IDLE_SLEEP_NS_MAX; used by SLEEP only. */
+void leat_idle_init(struct leat_idle *idle, enum leat_idle_strategy strategy, uint32_t sleep_ns);
+
+/* `work_count`: what the pass just done found to do; 0 makes it idle. */
+void leat_idle_step(struct leat_idle *idle, unsigned work_count);
+
+#endif

@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The sending side of a port: datagrams become mbufs on their device's queue, a flush hands the
+ * queue to the device. What a device takes later than the flush is referenced, not copied, and
+ * remembered per chunk of arena until the device is done.
+ *
+ *   mbuf of the TX pool: headers, our header, and the payload when it is gathered
+ *   chained to it otherwise: an mbuf whose external buffer is the payload in the arena
+ *
+ * A chunk's count of references starts at 1, ours; each datagram adds 1, taken off when the
+ * device frees its mbuf. Threads: the worker. Tests: tests/dataplane/test_memif.c.
+ */
+#include "port_dpdk.h"
+
+#include <string.h>
+
+#include "base/assert.h"
+#include "leat/error.h"
+
+#define SEND_ATTEMPTS_MAX 4u /* of a flush whose device takes nothing more */
+
+void port_send_init(struct leat_port *port)
+{
+    port->chunk_count = 0;
+    port->chunk_last = 0;
+}
+
+/* --- what is referenced */
+
+static void chunk_freed(void *address, void *opaque)
+{
+    (void)address, (void)opaque; /* our own reference keeps a chunk alive: never called for real */
+}
+
+static bool chunk_is_of(const struct port_chunk *chunk, uint32_t arena, uint64_t number)
+{
+    return chunk->used && chunk->arena == arena && chunk->chunk == number;
+}
+
+/* The chunk's entry, a new one if need be; NULL: the table is full, so copy. */
+static struct port_chunk *chunk_of(struct leat_port *port, uint32_t arena, uint64_t pos)
+{
+    uint64_t number = pos >> PORT_CHUNK_SHIFT;
+    struct port_chunk *unused = NULL;
+    if (chunk_is_of(&port->chunks[port->chunk_last], arena, number))
+        return &port->chunks[port->chunk_last];
+    for (unsigned i = 0; i < PORT_CHUNKS_MAX; i++) {
+        struct port_chunk *chunk = &port->chunks[i];
+        if (chunk_is_of(chunk, arena, number)) {
+            port->chunk_last = i;
+            return chunk;
+        }
+        if (!chunk->used && unused == NULL)
+            unused = chunk;
+    }
+    if (unused == NULL)
+        return NULL;
+    *unused = (struct port_chunk){
+        .lowest_pos = UINT64_MAX, .chunk = number, .arena = arena, .used = true};
+    unused->info.free_cb = chunk_freed;
+    rte_mbuf_ext_refcnt_set(&unused->info, 1);
+    port->chunk_count++;
+    port->chunk_last = (unsigned)(unused - port->chunks);
+    return unused;
+}
+
+static void chunks_sweep(struct leat_port *port)
+{
+    for (unsigned i = 0; i < PORT_CHUNKS_MAX; i++) {
+        struct port_chunk *chunk = &port->chunks[i];
+        if (chunk->used && rte_mbuf_ext_refcnt_read(&chunk->info) == 1) {
+            chunk->used = false;
+            port->chunk_count--;
+        }
+    }
+}
+
+static void send_reclaim(struct leat_port *port)
+{
+    for (unsigned i = 0; i < port->device_count; i++) {
+        if (port->devices[i].references)
+            rte_eth_tx_done_cleanup(port->devices[i].ethdev, 0, 0);
+    }
+    if (port->chunk_count > 0)
+        chunks_sweep(port);
+}
+
+uint64_t leat_port_lowest_referenced(struct leat_port *port, uint32_t arena)
+{
+    uint64_t lowest = UINT64_MAX;
+    LEAT_ASSERT(arena < LEAT_PORT_ARENAS_MAX);
+    if (port->chunk_count == 0)
+        return lowest;
+    send_reclaim(port);
+    for (unsigned i = 0; i < PORT_CHUNKS_MAX && port->chunk_count > 0; i++) {
+        const struct port_chunk *chunk = &port->chunks[i];
+        if (chunk->used && chunk->arena == arena && chunk->lowest_pos < lowest)
+            lowest = chunk->lowest_pos;
+    }
+    return lowest;
+}
+
+/* --- flush */
+
+static void send_drop(struct leat_port *port, struct port_device *device, uint64_t *counter)
+{
+    (void)port;
+    for (unsigned i = 0; i < device->queued; i++) {
+        *counter += device->queued_bytes[i] > 0;
+        rte_pktmbuf_free(device->queue[i]);
+    }
+    device->queued = 0;
+}
+
+/* The first `count` are the device's now; what is left moves to the queue's front. */
+static void send_sent(struct leat_port *port, struct port_device *device, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        port->counters.tx_packets += device->queued_bytes[i] > 0;
+        port->counters.tx_bytes += device->queued_bytes[i];
+    }
+    unsigned left = device->queued - count;
+    memmove(device->queue, device->queue + count, left * sizeof(device->queue[0]));
+    memmove(device->queued_bytes, device->queued_bytes + count,
+            left * sizeof(device->queued_bytes[0]));
+    device->queued = left;
+}
+
+/* Within the gate, if there is one. */
+static void send_flush_device(struct leat_port *port, struct port_device *device)
+{
+    if (!atomic_load_explicit(&device->up, memory_order_acquire)) {
+        send_drop(port, device, &port->counters.tx_drop_no_link);
+        return;
+    }
+    for (unsigned i = 0; i < SEND_ATTEMPTS_MAX && device->queued > 0; i++)
+        send_sent(port, device,
+                  rte_eth_tx_burst(device->ethdev, 0, device->queue, (uint16_t)device->queued));
+    send_drop(port, device, &port->counters.tx_drop_full);
+}
+
+/* False: the control path has the links, and the queue stays as it is. */
+static bool send_try_flush(struct leat_port *port, struct port_device *device)
+{
+    if (!port_is_memif(port)) {
+        send_flush_device(port, device);
+        return true;
+    }
+    if (!port_memif_enter(port))
+        return false;
+    send_flush_device(port, device);
+    port_memif_leave(port);
+    return true;
+}
+
+void leat_port_flush(struct leat_port *port)
+{
+    for (unsigned i = 0; i < port->device_count; i++) {
+        if (port->devices[i].queued > 0)
+            send_try_flush(port, &port->devices[i]);
+    }
+}
+
+void port_send_drop_all(struct leat_port *port)
+{
+    for (unsigned i = 0; i < port->device_count; i++)
+        send_drop(port, &port->devices[i], &port->counters.tx_drop_no_link);
+}
+
+/* --- queue */
+
+static struct rte_mbuf *send_buffer(struct leat_port *port)
+{
+    struct rte_mbuf *mbuf = rte_pktmbuf_alloc(port->tx_pool);
+    if (mbuf == NULL) {
+        send_reclaim(port);
+        mbuf = rte_pktmbuf_alloc(port->tx_pool);
+    }
+    return mbuf;
+}
+
+static bool send_has_room(struct leat_port *port, struct port_device *device)
+{
+    return device->queued < LEAT_PORT_BURST_MAX ||
+           (send_try_flush(port, device) && device->queued == 0);
+}
+
+static void send_queue(struct port_device *device, struct rte_mbuf *mbuf, uint32_t datagram_bytes)
+{
+    LEAT_DASSERT(device->queued < LEAT_PORT_BURST_MAX);
+    device->queue[device->queued] = mbuf;
+    device->queued_bytes[device->queued++] = datagram_bytes;
+}
+
+void port_send_frame(struct leat_port *port, struct port_device *device, const uint8_t *frame,
+                     uint32_t frame_bytes)
+{
+    /* answered within the receiving burst: no flush here, a full queue drops it */
+    struct rte_mbuf *mbuf =
+        device->queued < LEAT_PORT_BURST_MAX ? rte_pktmbuf_alloc(port->tx_pool) : NULL;
+    if (mbuf == NULL)
+        return;
+    memcpy(rte_pktmbuf_append(mbuf, (uint16_t)frame_bytes), frame, frame_bytes);
+    send_queue(device, mbuf, 0);
+}
+
+/* Chains the payload to `head` where it lies. False: gather it instead. */
+static bool send_reference(struct leat_port *port, struct rte_mbuf *head, const void *payload,
+                           uint32_t payload_bytes, uint32_t arena, uint64_t payload_pos)
+{
+    struct port_chunk *chunk = chunk_of(port, arena, payload_pos);
+    if (chunk == NULL || rte_mbuf_ext_refcnt_read(&chunk->info) >= PORT_CHUNK_REFERENCES_MAX)
+        return false;
+    struct rte_mbuf *tail = send_buffer(port);
+    if (tail == NULL)
+        return false;
+    if (!chunk->used) /* swept by send_buffer: nothing referenced it yet */
+        chunk = chunk_of(port, arena, payload_pos);
+    LEAT_ASSERT(chunk != NULL);
+    rte_mbuf_ext_refcnt_update(&chunk->info, 1);
+    if (payload_pos < chunk->lowest_pos)
+        chunk->lowest_pos = payload_pos;
+    void *bytes = (void *)(uintptr_t)payload; /* read only */
+    rte_pktmbuf_attach_extbuf(tail, bytes, rte_mem_virt2iova(bytes), (uint16_t)payload_bytes,
+                              &chunk->info);
+    tail->data_off = 0;
+    tail->data_len = (uint16_t)payload_bytes;
+    tail->pkt_len = payload_bytes;
+    head->next = tail;
+    head->nb_segs = 2;
+    head->pkt_len += payload_bytes;
+    return true;
+}
+
+static void send_payload(struct leat_port *port, const struct port_device *device,
+                         struct rte_mbuf *mbuf, const void *payload, uint32_t payload_bytes,
+                         uint32_t arena, uint64_t payload_pos)
+{
+    if (payload_bytes == 0)
+        return;
+    if (device->references && arena != LEAT_PORT_NO_ARENA &&
+        payload_bytes >= PORT_REFERENCE_BYTES_MIN &&
+        send_reference(port, mbuf, payload, payload_bytes, arena, payload_pos)) {
+        port->counters.tx_referenced++;
+        return;
+    }
+    memcpy(rte_pktmbuf_append(mbuf, (uint16_t)payload_bytes), payload, payload_bytes);
+    port->counters.tx_gathered++;
+}
+
+static int send_refuse(uint64_t *counter)
+{
+    (*counter)++;
+    return LEAT_EAGAIN;
+}
+
+int leat_port_send(struct leat_port *port, unsigned peer, unsigned worker, const void *header,
+                   uint32_t header_bytes, const void *payload, uint32_t payload_bytes,
+                   uint32_t arena, uint64_t payload_pos)
+{
+    uint64_t bytes = (uint64_t)header_bytes + payload_bytes;
+    LEAT_ASSERT(peer < port->config.peer_count && bytes <= leat_port_datagram_bytes_max(port));
+    LEAT_ASSERT(port->config.udp_port_base + (uint64_t)worker <= UINT16_MAX);
+    LEAT_ASSERT(arena < LEAT_PORT_ARENAS_MAX || arena == LEAT_PORT_NO_ARENA);
+    struct port_device *device = &port->devices[port_is_memif(port) ? peer : 0];
+    if (!atomic_load_explicit(&device->up, memory_order_acquire))
+        return send_refuse(&port->counters.tx_drop_no_link);
+    if (!leat_net_peer_is_known(&port->net, peer))
+        return send_refuse(&port->counters.tx_drop_no_mac);
+    if (!send_has_room(port, device))
+        return send_refuse(&port->counters.tx_drop_full);
+    struct rte_mbuf *mbuf = send_buffer(port);
+    if (mbuf == NULL)
+        return send_refuse(&port->counters.tx_drop_no_buffer);
+    uint8_t *frame = rte_pktmbuf_mtod(mbuf, uint8_t *);
+    leat_net_write_headers(&port->net, peer, worker, (uint32_t)bytes, frame);
+    memcpy(frame + LEAT_NET_HEADERS_BYTES, header, header_bytes);
+    mbuf->data_len = (uint16_t)(LEAT_NET_HEADERS_BYTES + header_bytes);
+    mbuf->pkt_len = mbuf->data_len;
+    send_payload(port, device, mbuf, payload, payload_bytes, arena, payload_pos);
+    send_queue(device, mbuf, (uint32_t)bytes);
+    return 0;
+}

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Seals and checks the datagrams of wire.h. Pure: no state, any thread.
+ *
+ * Everything that arrives is hostile: each length is checked before what it measures is read, and
+ * what fails is named by an enum leat_wire_drop, never asserted. The order of checks is that of
+ * growing trust: room for a header, whose protocol, sizes, CRC, whom it is for, contents.
+ *
+ * Tests: tests/dataplane/test_wire.c.
+ */
+#include "dataplane/wire.h"
+
+#include <stdbool.h>
+
+#include "base/assert.h"
+#include "base/crc.h"
+
+static const uint16_t wire_body_bytes[LEAT_WIRE_KIND_LAST + 1] = {
+    [LEAT_WIRE_LOG] = sizeof(struct leat_message),
+    [LEAT_WIRE_HELLO] = sizeof(struct leat_wire_hello),
+    [LEAT_WIRE_HEARTBEAT] = sizeof(struct leat_wire_heartbeat),
+    [LEAT_WIRE_FORWARD] = sizeof(struct leat_wire_forward),
+    [LEAT_WIRE_FORWARDED] = sizeof(struct leat_wire_forwarded),
+};
+
+static uint32_t wire_header_crc(const struct leat_wire_header *header, const void *body)
+{
+    struct leat_wire_header copy = *header;
+    copy.crc = 0;
+    uint32_t crc = leat_crc32c(0, &copy, sizeof(copy));
+    return leat_crc32c(crc, body, header->body_bytes);
+}
+
+/* The frames of an APPEND prove themselves by their chain; all other payloads need a CRC. */
+static bool wire_payload_has_chain(const struct leat_wire_header *header, const void *body)
+{
+    const struct leat_message *message = body;
+    return header->kind == LEAT_WIRE_LOG && message->kind == LEAT_MESSAGE_APPEND;
+}
+
+static uint32_t wire_payload_crc(const struct leat_wire_header *header, const void *body,
+                                 const void *payload)
+{
+    if (header->payload_bytes == 0 || wire_payload_has_chain(header, body))
+        return 0;
+    return leat_crc32c(0, payload, header->payload_bytes);
+}
+
+void leat_wire_seal(struct leat_wire_header *header, const void *body, const void *payload)
+{
+    LEAT_ASSERT(header->kind >= 1 && header->kind <= LEAT_WIRE_KIND_LAST);
+    LEAT_ASSERT(header->body_bytes == wire_body_bytes[header->kind]);
+    header->magic = LEAT_WIRE_MAGIC;
+    header->version = LEAT_WIRE_VERSION;
+    header->payload_crc = wire_payload_crc(header, body, payload);
+    header->crc = wire_header_crc(header, body);
+}
+
+static bool wire_log_is_valid(const struct leat_message *message, uint32_t payload_bytes)
+{
+    if (message->kind < 1 || message->kind > LEAT_MESSAGE_KIND_LAST || message->reserved != 0 ||
+        (message->flags & ~LEAT_MESSAGE_FLAGS_ALL) != 0 || message->begin_pos > message->end_pos)
+        return false;
+    switch (message->kind) {
+    case LEAT_MESSAGE_APPEND: /* a PAD's body lies in the range but is not sent */
+        return message->run_count == 0 && payload_bytes <= message->end_pos - message->begin_pos;
+    case LEAT_MESSAGE_RECONCILE_REPLY:
+        return message->run_count <= LEAT_RUNS_MAX &&
+               payload_bytes == message->run_count * sizeof(struct leat_run);
+    default:
+        return message->run_count == 0 && payload_bytes == 0;
+    }
+}
+
+static bool wire_hello_is_valid(const struct leat_wire_hello *hello, uint32_t payload_bytes)
+{
+    return (hello->flags & ~1u) == 0 && hello->reserved == 0 && payload_bytes == 0;
+}
+
+static bool wire_heartbeat_is_valid(const struct leat_wire_heartbeat *heartbeat,
+                                    uint32_t payload_bytes)
+{
+    const uint32_t flags_all = LEAT_HEARTBEAT_FULL | LEAT_HEARTBEAT_ASK | LEAT_HEARTBEAT_REPLY;
+    if ((heartbeat->flags & ~flags_all) != 0 || heartbeat->reserved != 0)
+        return false;
+    if ((heartbeat->flags & LEAT_HEARTBEAT_FULL) == 0)
+        return payload_bytes == 0;
+    return payload_bytes == (uint64_t)heartbeat->led_count * sizeof(struct leat_wire_led);
+}
+
+static bool wire_forward_is_valid(const struct leat_wire_forward *forward, uint32_t payload_bytes)
+{
+    const uint32_t session = LEAT_FORWARD_OPEN | LEAT_FORWARD_CLOSE;
+    if ((forward->flags & ~session) != 0 || forward->flags == session || forward->reserved != 0)
+        return false;
+    if (forward->flags != 0)
+        return payload_bytes == 0 && forward->total_bytes == 0 && forward->begin_byte == 0;
+    if (payload_bytes == 0) /* only a record without bytes has a piece without bytes */
+        return forward->total_bytes == 0 && forward->begin_byte == 0;
+    return (uint64_t)forward->begin_byte + payload_bytes <= forward->total_bytes;
+}
+
+static bool wire_forwarded_is_valid(const struct leat_wire_forwarded *forwarded,
+                                    uint32_t payload_bytes)
+{
+    return forwarded->error <= 0 && forwarded->reserved == 0 && payload_bytes == 0;
+}
+
+static bool wire_body_is_valid(const struct leat_wire_header *header, const void *body)
+{
+    if (header->key_epoch != 0)
+        return false;
+    switch ((enum leat_wire_kind)header->kind) {
+    case LEAT_WIRE_LOG:
+        return wire_log_is_valid(body, header->payload_bytes);
+    case LEAT_WIRE_HELLO:
+        return wire_hello_is_valid(body, header->payload_bytes);
+    case LEAT_WIRE_HEARTBEAT:
+        return wire_heartbeat_is_valid(body, header->payload_bytes);
+    case LEAT_WIRE_FORWARD:
+        return wire_forward_is_valid(body, header->payload_bytes);
+    case LEAT_WIRE_FORWARDED:
+        return wire_forwarded_is_valid(body, header->payload_bytes);
+    }
+    return false;
+}
+
+/* Lengths, protocol and kind: after it, header and body and payload may be read. */
+static int wire_check_shape(const struct leat_wire_header *header, uint32_t length_bytes)
+{
+    if (length_bytes < sizeof(*header))
+        return LEAT_WIRE_DROP_SHORT;
+    if (header->magic != LEAT_WIRE_MAGIC)
+        return LEAT_WIRE_DROP_MAGIC;
+    if (header->version != LEAT_WIRE_VERSION)
+        return LEAT_WIRE_DROP_VERSION;
+    if (header->kind < 1 || header->kind > LEAT_WIRE_KIND_LAST ||
+        header->body_bytes != wire_body_bytes[header->kind])
+        return LEAT_WIRE_DROP_KIND;
+    uint64_t need_bytes = sizeof(*header) + (uint64_t)header->body_bytes + header->payload_bytes;
+    if (length_bytes < need_bytes)
+        return LEAT_WIRE_DROP_SHORT;
+    if (length_bytes > need_bytes)
+        return LEAT_WIRE_DROP_LONG;
+    return -1;
+}
+
+int leat_wire_parse(const void *bytes, uint32_t length_bytes, const struct leat_uuid *cluster,
+                    uint32_t self_node, struct leat_wire_view *ret_view)
+{
+    LEAT_DASSERT(((uintptr_t)bytes & 7u) == 0);
+    const struct leat_wire_header *header = bytes;
+    int drop = wire_check_shape(header, length_bytes);
+    if (drop >= 0)
+        return drop;
+    const uint8_t *body = (const uint8_t *)bytes + sizeof(*header);
+    const uint8_t *payload = body + header->body_bytes;
+    if (header->crc != wire_header_crc(header, body))
+        return LEAT_WIRE_DROP_CRC;
+    if (!leat_uuid_equal(&header->cluster, cluster))
+        return LEAT_WIRE_DROP_CLUSTER;
+    if (header->to_node != self_node)
+        return LEAT_WIRE_DROP_TO;
+    if (header->worker >= header->worker_count)
+        return LEAT_WIRE_DROP_WORKER;
+    if (!wire_body_is_valid(header, body))
+        return LEAT_WIRE_DROP_BODY;
+    if (header->payload_crc != wire_payload_crc(header, body, payload))
+        return LEAT_WIRE_DROP_PAYLOAD_CRC;
+    *ret_view = (struct leat_wire_view){header, body, payload, header->payload_bytes};
+    return -1;
+}
+
+const char *leat_wire_drop_name(enum leat_wire_drop drop)
+{
+    static const char *const names[LEAT_WIRE_DROP_COUNT] = {
+#define WIRE_DROP_NAME(name, text) [LEAT_WIRE_DROP_##name] = #name,
+        LEAT_WIRE_DROPS(WIRE_DROP_NAME)
+#undef WIRE_DROP_NAME
+    };
+    return (unsigned)drop < LEAT_WIRE_DROP_COUNT ? names[drop] : "?";
+}

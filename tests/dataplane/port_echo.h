@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the tests and port_echo processes share: a page of numbers in a memfd whose descriptor is
+ * handed over as argument, written by port_echo and read by the test.
+ */
+#ifndef LEAT_TESTS_PORT_ECHO_H
+#define LEAT_TESTS_PORT_ECHO_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "dataplane/port.h"
+
+struct echo_page {
+    atomic_int ready;         /* 1: the port is open */
+    atomic_int stop;          /* written by the test: end now */
+    _Atomic uint64_t sent;    /* datagrams */
+    _Atomic uint64_t good;    /* received with every byte as sent */
+    _Atomic uint64_t bad;     /* received with a wrong one */
+    _Atomic uint64_t lost;    /* gaps in the peer's sequence */
+    atomic_int affinity_kept; /* 1: starting DPDK left the thread's CPUs as they were */
+    struct leat_port_counters counters;
+};
+
+#endif
