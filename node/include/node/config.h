@@ -12,12 +12,12 @@
 
 #include "base/base_frame.h"
 #include "base/uuid.h"
+#include "dataplane/idle.h"
 
 #define LEAT_CONFIG_TEXT_BYTES 256u
 #define LEAT_CONFIG_IDS_MAX    16u
 
 enum leat_config_net { LEAT_NET_MEMIF, LEAT_NET_AF_PACKET, LEAT_NET_AF_XDP, LEAT_NET_PCI };
-enum leat_config_idle { LEAT_IDLE_SPIN, LEAT_IDLE_YIELD, LEAT_IDLE_SLEEP };
 enum leat_config_severity { LEAT_LOG_ERROR, LEAT_LOG_WARNING, LEAT_LOG_INFO, LEAT_LOG_DEBUG };
 
 struct leat_config_node {
@@ -48,7 +48,7 @@ struct leat_config {
     bool huge_pages;
 
     uint32_t worker_count; /* 1 until the next issue */
-    enum leat_config_idle idle;
+    enum leat_idle_strategy idle;
     int32_t lcore; /* the worker is pinned to it; -1: floats */
     uint32_t writes_in_flight_max;
     uint32_t segments_ahead;
