@@ -90,11 +90,8 @@ static bool wire_heartbeat_is_valid(const struct leat_wire_heartbeat *heartbeat,
 
 static bool wire_forward_is_valid(const struct leat_wire_forward *forward, uint32_t payload_bytes)
 {
-    const uint32_t session = LEAT_FORWARD_OPEN | LEAT_FORWARD_CLOSE;
-    if ((forward->flags & ~session) != 0 || forward->flags == session || forward->reserved != 0)
+    if ((forward->flags & ~(uint32_t)LEAT_FORWARD_OLDEST) != 0 || forward->reserved != 0)
         return false;
-    if (forward->flags != 0)
-        return payload_bytes == 0 && forward->total_bytes == 0 && forward->begin_byte == 0;
     if (payload_bytes == 0) /* only a record without bytes has a piece without bytes */
         return forward->total_bytes == 0 && forward->begin_byte == 0;
     return (uint64_t)forward->begin_byte + payload_bytes <= forward->total_bytes;

@@ -302,6 +302,8 @@ int log_apply_commits(struct node_log *log)
     leat_storage_commit(log->worker->storage, log->index, commit_d);
     store_release(&log->arena.header->commit_d, commit_d);
     store_release(&log->arena.header->commit_r, commit_r);
+    if (commit_r > log->told_commit_r)
+        log->told_commit_r = commit_r;
     return LEAT_OK;
 }
 
@@ -310,9 +312,11 @@ int log_apply_commits(struct node_log *log)
 static void log_cut_published(struct node_log *log, uint64_t position)
 {
     struct leat_arena_header *header = log->arena.header;
-    if (header->commit_r.value > position) {
-        log->counters.rollbacks++;
+    if (header->commit_r.value > position)
         store_release(&header->commit_r, position);
+    if (log->told_commit_r > position) {
+        log->told_commit_r = position;
+        log->counters.rollbacks++;
         store_release(&header->epoch, header->epoch.value + 1);
     }
     store_release(&header->published_end, position);

@@ -108,6 +108,7 @@ struct node_log {
     struct node_assembler assembler;
     struct node_send sends[LEAT_MEMBERS_MAX];
     struct node_log_counters counters;
+    uint64_t told_commit_r; /* the highest commitR that readers were ever shown here (W6) */
     uint64_t needed_from;  /* log_needed_from() as of this pass */
     uint64_t append_limit; /* of the core, as of this pass */
     uint32_t role_epoch; /* counts changes of leader: clients submit again */

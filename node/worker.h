@@ -121,6 +121,7 @@ struct node_worker {
     uint64_t client_violations;
     int fatal; /* a negative enum leat_error: stop now, let nothing leave */
     bool draining; /* SIGTERM: no new appends */
+    bool closing;  /* no packets taken any more */
     uint64_t drain_deadline_ns;
 };
 

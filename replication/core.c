@@ -185,11 +185,11 @@ void leat_core_step(struct leat_core *core, const struct leat_core_input *input)
         core_take_message(core, input);
         break;
     case LEAT_INPUT_HEARTBEAT:
-        if (input->incarnation >= core->peers[input->peer].incarnation)
+        if (core_note_incarnation(core, input->peer, input->incarnation))
             follower_heartbeat(core, input->peer, input->term, input->incarnation);
         break;
     case LEAT_INPUT_PEER_ALIVE:
-        if (input->incarnation == core->peers[input->peer].incarnation)
+        if (core_note_incarnation(core, input->peer, input->incarnation))
             core->peers[input->peer].heard_ns = core->now_ns;
         break;
     case LEAT_INPUT_RUN:

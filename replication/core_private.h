@@ -35,6 +35,9 @@ void core_set_role(struct leat_core *core, enum leat_role role);
 void core_follow(struct leat_core *core, uint32_t term, uint8_t leader, uint64_t incarnation);
 struct leat_message *core_message(struct leat_core *core, struct leat_core_effects *effects,
                                   unsigned kind, uint8_t to);
+/* Notes a peer's incarnation; what an earlier one said no longer counts (W7). False: it is of the
+ * past. */
+bool core_note_incarnation(struct leat_core *core, uint8_t peer, uint64_t incarnation);
 /* Notes the newest incarnation of a peer. False: the message is of a past one, or echoes a past
  * one of this node, and is to be dropped. */
 bool core_accept_incarnations(struct leat_core *core, const struct leat_message *message);

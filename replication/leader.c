@@ -25,29 +25,33 @@ static void peer_forget_match(struct leat_core_peer *peer)
     peer->notice = true;
 }
 
+bool core_note_incarnation(struct leat_core *core, uint8_t index, uint64_t incarnation)
+{
+    struct leat_core_peer *peer = &core->peers[index];
+    if (incarnation > peer->incarnation) {
+        peer->incarnation = incarnation;
+        peer->owes_vote_reply = false;
+        peer_forget_match(peer);
+    }
+    return incarnation == peer->incarnation;
+}
+
 bool core_accept_incarnations(struct leat_core *core, const struct leat_message *message)
 {
     struct leat_core_peer *peer = &core->peers[message->from];
     bool echoes = message->kind != LEAT_MESSAGE_VOTE_REQUEST &&
                   message->kind != LEAT_MESSAGE_APPEND;
 
-    if (message->from_incarnation < peer->incarnation ||
-        (message->to_incarnation != core->incarnation &&
-         (echoes || message->to_incarnation != 0))) {
+    if (!core_note_incarnation(core, message->from, message->from_incarnation)) {
         core->counters.stale_messages++;
-        /* a live peer that knows a past incarnation of ours learns of the present one */
-        if (message->from_incarnation >= peer->incarnation)
-            peer->notice = core->role == LEAT_LEADER;
-    }
-    if (message->from_incarnation < peer->incarnation)
         return false;
-    if (message->from_incarnation > peer->incarnation) {
-        peer->incarnation = message->from_incarnation;
-        peer->owes_vote_reply = false;
-        peer_forget_match(peer);
     }
-    return message->to_incarnation == core->incarnation ||
-           (!echoes && message->to_incarnation == 0);
+    if (message->to_incarnation == core->incarnation || (!echoes && message->to_incarnation == 0))
+        return true;
+    /* a live peer that knows only a past incarnation of this node: tell it of the present one */
+    core->counters.stale_messages++;
+    peer->notice = true;
+    return false;
 }
 
 void leader_begin(struct leat_core *core)

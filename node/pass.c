@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The pass: everything a worker does, in one order, on one screen (node_pass at the end). Packets
+ * go out before completions and before the disk, whose submission costs the core ten times what a
+ * packet does; acknowledgements depend on completions only, so this is safe (CM1).
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "worker.h"
+
+#define PASS_EVENTS_MAX     64u
+#define PASS_EXPIRE_EFFORT  4u
+
+void node_fatal(struct node_worker *worker, int error, const char *format, ...)
+{
+    char text[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    if (worker->fatal == 0)
+        logger_line(worker->out, LEAT_LOG_ERROR, "stopping at once: %s (%s)", text,
+                    leat_error_text(error));
+    worker->fatal = error;
+}
+
+/* ---- disk completions ---- */
+
+static void pass_step(struct node_log *log, enum leat_input_kind kind, uint64_t sequence)
+{
+    struct leat_core_input input = {
+        .kind = kind, .now_ns = log->worker->now_ns, .sequence = sequence};
+    leat_core_step(&log->core, &input);
+}
+
+static unsigned pass_storage(struct node_worker *worker)
+{
+    struct leat_storage_event events[PASS_EVENTS_MAX];
+    int count = leat_storage_poll(worker->storage, worker->now_ns, events, PASS_EVENTS_MAX);
+    if (count < 0) {
+        node_fatal(worker, count, "%s", leat_storage_fence_reason(worker->storage));
+        return 1;
+    }
+    for (int i = 0; i < count; i++) {
+        struct node_log *log = &worker->logs[events[i].log_index];
+        switch (events[i].kind) {
+        case LEAT_STORAGE_WRITTEN:
+            pass_step(log, LEAT_INPUT_PERSISTED, events[i].sequence);
+            break;
+        case LEAT_STORAGE_VOTED:
+            pass_step(log, LEAT_INPUT_VOTE_PERSISTED, events[i].sequence);
+            break;
+        case LEAT_STORAGE_CUT_DONE:
+            pass_step(log, LEAT_INPUT_CUT_SETTLED, events[i].sequence);
+            break;
+        case LEAT_STORAGE_READ:
+            log_send_read_done(log, (unsigned)((struct node_send *)events[i].cookie - log->sends),
+                               events[i].result);
+            break;
+        }
+    }
+    return (unsigned)count;
+}
+
+/* ---- packets ---- */
+
+static void pass_take_log(struct node_worker *worker, struct node_log *log, unsigned peer,
+                          const struct leat_wire_view *view)
+{
+    const struct leat_message *message = view->body;
+    const struct node_peer *from = &worker->peers[peer];
+    bool carries = message->kind == LEAT_MESSAGE_APPEND && message->begin_pos < message->end_pos;
+    if (message->from != from->member || message->to != worker->self ||
+        message->from_incarnation != from->incarnation || message->term >= LEAT_TERM_MAX ||
+        message->memory_pos < message->durable_pos ||
+        (carries && message->end_pos - message->begin_pos != view->payload_bytes)) {
+        worker->drops[LEAT_WIRE_DROP_BODY]++;
+        return;
+    }
+    struct leat_core_input input = {
+        .kind = LEAT_INPUT_MESSAGE,
+        .now_ns = worker->now_ns,
+        .message = message,
+        .runs = (const struct leat_run *)(const void *)view->payload,
+    };
+    leat_core_step(&log->core, &input);
+    if (!carries)
+        return;
+    if (leat_core_admits(&log->core, message))
+        log_receive(log, message, view->payload, view->payload_bytes);
+    else
+        worker->drops[LEAT_WIRE_DROP_UNRECONCILED]++;
+}
+
+static void pass_take_packet(struct node_worker *worker, const struct leat_packet *packet)
+{
+    struct leat_wire_view view;
+    struct node_peer *peer = &worker->peers[packet->peer];
+    int drop = leat_wire_parse(packet->data, packet->length_bytes, &worker->cluster,
+                               worker->config->node_id, &view);
+    if (drop < 0 && view.header->from_node != peer->node_id)
+        drop = LEAT_WIRE_DROP_FROM;
+    if (drop >= 0) {
+        worker->drops[drop]++;
+        return;
+    }
+    if (view.header->kind == LEAT_WIRE_HELLO) {
+        peers_take_hello(worker, packet->peer, &view);
+        return;
+    }
+    if (!peer->known || view.header->from_incarnation != peer->incarnation) {
+        worker->drops[LEAT_WIRE_DROP_INCARNATION]++;
+        if (view.header->from_incarnation > peer->incarnation)
+            peer->known = false; /* a new life: it shall say hello first */
+        return;
+    }
+    if (view.header->kind == LEAT_WIRE_HEARTBEAT) {
+        peers_take_heartbeat(worker, packet->peer, &view);
+        return;
+    }
+    struct node_log *log = worker_log(worker, view.header->log_id);
+    if (!log || log->generation != view.header->log_generation)
+        worker->drops[LEAT_WIRE_DROP_LOG]++;
+    else if (view.header->kind == LEAT_WIRE_LOG)
+        pass_take_log(worker, log, packet->peer, &view);
+    else if (view.header->kind == LEAT_WIRE_FORWARD)
+        forward_take(worker, log, packet->peer, &view);
+    else
+        forward_take_reply(worker, log, &view);
+}
+
+static unsigned pass_receive(struct node_worker *worker)
+{
+    struct leat_packet packets[LEAT_PORT_BURST_MAX];
+    unsigned count =
+        leat_port_receive(worker->port, worker->now_ns, packets, LEAT_PORT_BURST_MAX);
+    if (count == 0)
+        return 0;
+    for (unsigned i = 0; i < count; i++)
+        pass_take_packet(worker, &packets[i]);
+    leat_port_release(worker->port, packets, count);
+    for (uint32_t i = 0; i < worker->log_count; i++) {
+        struct node_log *log = &worker->logs[i];
+        if (log->assembler.count > 0 && log_verify(log) != LEAT_OK)
+            node_fatal(worker, LEAT_EVERSION, "log %u has a frame of an unknown type at %lu",
+                       log->id, (unsigned long)log->chain.position);
+    }
+    return count;
+}
+
+/* ---- what the core asks for ---- */
+
+static const char *const role_names[] = {"follower", "pre-candidate", "candidate", "leader"};
+
+static void pass_role_changed(struct node_log *log)
+{
+    struct node_worker *worker = log->worker;
+    const struct leat_core *core = &log->core;
+    log->role_epoch++;
+    if (!log->effects.cut)
+        log_assembler_clear(log);
+    if (core->role != LEAT_LEADER) {
+        log->tail_is_valid = false;
+        log_send_clear(log);
+    }
+    peers_update_led(worker);
+    uint32_t leader = core->leader == LEAT_CORE_NOBODY
+                          ? 0
+                          : worker->config->nodes[core->leader].id;
+    logger_line(worker->out, LEAT_LOG_INFO,
+                "log %u: %s in term %u, leader %u, end %lu, durable %lu, commit %lu%s%s", log->id,
+                role_names[core->role], core->term, leader, (unsigned long)core->memory_pos,
+                (unsigned long)core->durable_pos, (unsigned long)core->commit_d,
+                core->amnesiac ? ", amnesiac" : "", core->damaged ? ", damaged" : "");
+}
+
+static void pass_effects(struct node_log *log)
+{
+    struct node_worker *worker = log->worker;
+    struct leat_core_effects *effects = &log->effects;
+    if (effects->cut) {
+        logger_line(worker->out, LEAT_LOG_INFO, "log %u: %s at %lu", log->id,
+                    effects->reset ? "begins anew" : "cut", (unsigned long)effects->cut_pos);
+        log_cut(log);
+    }
+    if (effects->role_changed)
+        pass_role_changed(log);
+    if (effects->amnesia_changed)
+        leat_storage_set_amnesiac(worker->storage, log->index, log->core.amnesiac);
+    if (effects->won_by_amnesiacs)
+        logger_line(worker->out, LEAT_LOG_WARNING,
+                    "log %u: elected by nodes that lost their memory: replicated appends may be "
+                    "lost since position %lu",
+                    log->id, (unsigned long)log->core.commit_d);
+    if (effects->vote)
+        leat_storage_vote(worker->storage, log->index, effects->vote_term,
+                          effects->voted_for == LEAT_CORE_NOBODY
+                              ? LEAT_VOTED_NONE
+                              : worker->config->nodes[effects->voted_for].id,
+                          effects->vote_seq);
+    if (effects->write)
+        leat_storage_write(worker->storage, log->index, effects->write_seq, effects->write_end,
+                           effects->write_last_term);
+    for (uint32_t i = 0; i < effects->message_count; i++)
+        log_send_message(log, &effects->messages[i]);
+    if (effects->append_term)
+        log_append_term(log);
+}
+
+static void pass_expire(struct node_log *log)
+{
+    if (!leat_core_may_append(&log->core) || log->tail.count == 0)
+        return;
+    uint32_t session =
+        leat_sessions_expired(&log->tail, log->worker->realtime_ns,
+                              log->worker->config->session_ttl_ns, PASS_EXPIRE_EFFORT,
+                              &log->expire_cursor);
+    if (session == 0)
+        return;
+    struct leat_session_payload payload = {
+        .client = leat_sessions_row(&log->tail, session)->client, .session = session};
+    log_append(log, LEAT_FRAME_SESSION_CLOSE, session, 0, &payload, sizeof(payload));
+}
+
+/* ---- the pass ---- */
+
+unsigned node_pass(struct node_worker *worker)
+{
+    unsigned work = 0;
+    worker->now_ns = leat_clock_monotonic_ns();
+    worker->realtime_ns = leat_clock_realtime_ns();
+
+    work += pass_storage(worker);
+    if (worker->fatal)
+        return 1;
+    if (!worker->closing)
+        work += pass_receive(worker);
+    for (uint32_t i = 0; i < worker->log_count; i++) {
+        struct node_log *log = &worker->logs[i];
+        log->needed_from = log_needed_from(log);
+        log->append_limit = leat_core_append_limit(&log->core);
+    }
+    work += clients_poll(worker);
+    peers_tick(worker);
+    for (uint32_t i = 0; i < worker->log_count; i++) {
+        struct node_log *log = &worker->logs[i];
+        pass_expire(log);
+        if (log->core.role == LEAT_LEADER)
+            log_publish(log);
+        log_nak(log, worker->now_ns);
+        leat_core_poll(&log->core, worker->now_ns, &log->effects);
+        pass_effects(log);
+        work += log_send_burst(log);
+    }
+    leat_port_flush(worker->port);
+    for (uint32_t i = 0; i < worker->log_count; i++) {
+        if (log_apply_commits(&worker->logs[i]) != LEAT_OK)
+            node_fatal(worker, LEAT_ECORRUPT,
+                       "log %u: this replica differs from the log at position %lu",
+                       worker->logs[i].id, (unsigned long)worker->logs[i].applied.position);
+    }
+    if (worker->fatal)
+        return 1;
+    leat_storage_submit(worker->storage, worker->now_ns);
+    work += commands_run(worker);
+    worker->passes++;
+    worker->busy_passes += work > 0;
+    return work;
+}
