@@ -4,7 +4,8 @@
  * tables). Little-endian, reserved bytes zero, every write 4 KiB-aligned.
  *
  *   DIR/identity                      struct leat_identity, one block, written once by format
- *   DIR/lock                          flocked before anything else is touched (V3)
+ *   DIR/lock                          flocked before anything else is touched (V3); a worker
+ *                                     above 0 has its own, DIR/w<worker>/lock
  *   DIR/w<worker>/votes               two slots of LEAT_VOTE_SLOT_BYTES
  *   DIR/w<worker>/journal             a ring of records, LEAT_JOURNAL_BYTES
  *   DIR/w<worker>/log-<id>.<generation>/<base, 16 hex digits>.segment
@@ -54,7 +55,8 @@ struct leat_journal_record {
     uint64_t sequence; /* counts up by one, for ever */
     uint64_t ring_offset; /* where it was written: a misdirected one shows */
     uint32_t entry_count;
-    uint32_t reserved;
+    uint32_t in_flight; /* records before this one that were not complete when it was issued: only
+                         * these may be missing without being damage */
 };
 _Static_assert(sizeof(struct leat_journal_record) == 64, "no padding");
 
@@ -62,7 +64,18 @@ enum leat_journal_flag {
     LEAT_JOURNAL_CLEAN = 1,    /* clean stop: floor == end and nothing was acknowledged since */
     LEAT_JOURNAL_AMNESIAC = 2, /* memory was lost and not cleared yet (W5) */
     LEAT_JOURNAL_DELETED = 4,  /* reserved: the log was deleted */
+    LEAT_JOURNAL_INSTALLED = 8, /* the log began anew at start_pos: no older record counts */
+    LEAT_JOURNAL_DAMAGED = 16,  /* a struct leat_journal_claim follows the tail bytes */
 };
+
+/* What a damaged replica had, kept until (last_term, floor) reaches it: it says no less when it
+ * compares votes (V2). */
+struct leat_journal_claim {
+    uint64_t end_pos;
+    uint32_t term;
+    uint32_t reserved;
+};
+_Static_assert(sizeof(struct leat_journal_claim) == 16, "no padding");
 
 /* The state of one log as of a record; the newest valid record that names a log counts. */
 struct leat_journal_entry {

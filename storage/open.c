@@ -1,0 +1,462 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Open and close. The order is the rule: lock (V3), identity, flush (V4), journal, logs, vote
+ * slots. Until all of it was accepted nothing is written, not even the lock's signature.
+ */
+#include "state.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/crc.h"
+
+#define BASE_READ_BYTES (256u << 10)
+_Static_assert(LEAT_BASE_PAYLOAD_BYTES_MAX + LEAT_FRAME_HEADER_BYTES <= BASE_READ_BYTES,
+               "a BASE frame is read at once");
+
+struct refusal {
+    char *error;
+    unsigned bytes;
+};
+
+int identity_read(const char *directory, struct leat_identity *ret_identity, char *error,
+                  unsigned error_bytes)
+{
+    char path[LEAT_PATH_BYTES];
+    struct leat_identity identity, blank;
+    snprintf(path, sizeof(path), "%s/identity", directory);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return leat_refuse(error, error_bytes, LEAT_EUNFORMATTED,
+                           "%s is not formatted: run 'leat format'", directory);
+    ssize_t got = pread(fd, &identity, sizeof(identity), 0);
+    close(fd);
+    blank = identity;
+    blank.crc = 0;
+    if (got != (ssize_t)sizeof(identity) || identity.magic != LEAT_IDENTITY_MAGIC)
+        return leat_refuse(error, error_bytes, LEAT_ECORRUPT, "%s is not an identity", path);
+    if (identity.version != LEAT_STORAGE_VERSION)
+        return leat_refuse(error, error_bytes, LEAT_EVERSION,
+                           "%s has format %u, this build reads %u: run the build that wrote it",
+                           directory, identity.version, LEAT_STORAGE_VERSION);
+    if (leat_crc32c(0, &blank, sizeof(blank)) != identity.crc)
+        return leat_refuse(error, error_bytes, LEAT_ECORRUPT, "%s is damaged", path);
+    *ret_identity = identity;
+    return LEAT_OK;
+}
+
+static int open_check_identity(const struct leat_storage *storage, struct refusal refusal)
+{
+    const struct leat_storage_config *config = &storage->config;
+    const struct leat_identity *identity = &storage->identity;
+    if (!leat_uuid_is_zero(&config->cluster) &&
+        !leat_uuid_equal(&config->cluster, &identity->cluster)) {
+        char text[LEAT_UUID_TEXT_BYTES];
+        leat_uuid_format(&identity->cluster, text);
+        return leat_refuse(refusal.error, refusal.bytes, LEAT_ECLUSTER,
+                           "%s belongs to cluster %s: check the configuration", config->directory,
+                           text);
+    }
+    if (config->node_id != 0 && config->node_id != identity->node_id)
+        return leat_refuse(refusal.error, refusal.bytes, LEAT_ENODE,
+                           "%s belongs to node %u, not %u: check the configuration",
+                           config->directory, identity->node_id, config->node_id);
+    if (config->worker_count != identity->worker_count || config->worker >= identity->worker_count)
+        return leat_refuse(refusal.error, refusal.bytes, LEAT_EWORKERS,
+                           "%s was formatted for %u workers, not %u: set workers to %u",
+                           config->directory, identity->worker_count, config->worker_count,
+                           identity->worker_count);
+    return LEAT_OK;
+}
+
+static int open_files(struct leat_storage *storage, struct refusal refusal)
+{
+    char path[LEAT_PATH_BYTES];
+    const char *const names[] = {"journal", "votes"};
+    int *const fds[] = {&storage->journal_fd, &storage->votes_fd};
+    const int64_t sizes[] = {LEAT_JOURNAL_BYTES, 2 * LEAT_VOTE_SLOT_BYTES};
+
+    for (unsigned i = 0; i < 2; i++) {
+        int length = snprintf(path, sizeof(path), "%s/%s", storage->worker_path, names[i]);
+        LEAT_ASSERT(length > 0 && length < (int)sizeof(path));
+        *fds[i] = leat_file_open(path, true);
+        if (*fds[i] < 0 && errno == EINVAL)
+            return leat_refuse(refusal.error, refusal.bytes, LEAT_ESYSTEM,
+                               "%s refuses O_DIRECT: use a file system that takes it (ext4, xfs)",
+                               path);
+        if (*fds[i] < 0)
+            return leat_refuse(refusal.error, refusal.bytes, LEAT_ESYSTEM, "cannot open %s: %s",
+                               path, strerror(errno));
+        if (leat_path_size(path) != sizes[i])
+            return leat_refuse(refusal.error, refusal.bytes, LEAT_ECORRUPT,
+                               "%s has not the size it was formatted with: replace the node", path);
+        if (leat_path_flush(path) != LEAT_OK)
+            return leat_refuse(refusal.error, refusal.bytes, LEAT_ESYSTEM, "cannot flush %s: %s",
+                               path, strerror(errno));
+    }
+    int table[SLOT_COUNT] = {storage->lock_fd, storage->journal_fd, storage->votes_fd};
+    if (leat_disk_open(&storage->disk) != LEAT_OK ||
+        leat_disk_register_files(storage->disk, table, SLOT_COUNT) != LEAT_OK)
+        return leat_refuse(refusal.error, refusal.bytes, LEAT_ESYSTEM, "cannot set io_uring up: %s",
+                           strerror(errno));
+    return LEAT_OK;
+}
+
+static int open_journal(struct leat_storage *storage, struct refusal refusal)
+{
+    struct journal_image *image = &storage->image;
+    image->bytes = leat_block_alloc(LEAT_JOURNAL_BYTES);
+    if (!image->bytes)
+        return leat_refuse(refusal.error, refusal.bytes, LEAT_ENOMEM, "out of memory");
+    for (uint32_t at = 0; at < LEAT_JOURNAL_BYTES; at += HELPER_WRITE_BYTES) {
+        if (leat_file_read(storage->journal_fd, image->bytes + at, HELPER_WRITE_BYTES, at) !=
+            LEAT_OK) /* D5: what cannot be read counts as damaged */
+            memset(image->bytes + at, 0, HELPER_WRITE_BYTES);
+    }
+    int rc = journal_scan(image, &storage->identity.node, refusal.error, refusal.bytes);
+    if (rc != LEAT_OK)
+        return rc;
+    const struct journal_index_row *last = &image->rows[image->row_count - 1];
+    const struct leat_journal_record *head = (const void *)(image->bytes + last->offset);
+    storage->incarnation = head->incarnation;
+    storage->record_sequence = last->sequence + 1;
+    storage->ring_head = LEAT_JOURNAL_BYTES + image->next_offset;
+    LEAT_ASSERT(storage->ring_head <= 2 * LEAT_JOURNAL_BYTES);
+    return LEAT_OK;
+}
+
+/* ---- logs ---- */
+
+static void log_init(struct leat_storage *storage, struct log *log,
+                     const struct journal_cursor *cursor)
+{
+    const struct leat_journal_entry *entry = cursor->entry;
+    bool this_pass = cursor->row->offset < storage->image.next_offset;
+    *log = (struct log){
+        .log_id = entry->log_id,
+        .generation = entry->generation,
+        .uuid = entry->log,
+        .shape = {.salt = leat_frame_salt(&entry->log, entry->generation),
+                  .segment_bytes = 1ull << entry->segment_log2},
+        .found = *entry,
+        .found_at = cursor->row->offset + (this_pass ? LEAT_JOURNAL_BYTES : 0),
+        .arena_buffer = LEAT_DISK_NO_BUFFER,
+        .lost_record = storage->image.gap_sequence > cursor->row->sequence,
+        .read_fd = {.fd = -1},
+        .helper = {.preparing_fd = -1},
+    };
+    for (unsigned i = 0; i < SEGMENT_FDS; i++)
+        log->segment_fds[i].fd = -1;
+    log_directory_name(log->log_id, log->generation, log->directory);
+    log->start_pos = entry->start_pos;
+    log->live_at = log->issued_at = log->found_at;
+    log->frozen.entry = *entry;
+    memcpy(log->frozen.tail, cursor->tail, entry->tail_bytes);
+    if (cursor->claim)
+        log->frozen.claim = *cursor->claim;
+}
+
+static bool log_is_known(const struct leat_storage *storage, const struct leat_journal_entry *entry)
+{
+    for (uint32_t i = 0; i < storage->log_count; i++) {
+        if (storage->logs[i].generation == entry->generation &&
+            leat_uuid_equal(&storage->logs[i].uuid, &entry->log))
+            return true;
+    }
+    return false;
+}
+
+static int logs_by_id(const void *a, const void *b)
+{
+    const struct log *x = a, *y = b;
+    return x->log_id < y->log_id ? -1 : x->log_id > y->log_id;
+}
+
+/* The newest entry that names a log counts. */
+static int open_logs(struct leat_storage *storage, struct refusal refusal)
+{
+    struct journal_cursor cursor;
+    storage->logs = calloc(LEAT_LOGS_MAX, sizeof(*storage->logs));
+    if (!storage->logs)
+        return leat_refuse(refusal.error, refusal.bytes, LEAT_ENOMEM, "out of memory");
+    for (unsigned row = storage->image.row_count; row-- > 0;) {
+        uint32_t at = 0;
+        while (journal_entry_next(&storage->image, row, &at, &cursor)) {
+            if (log_is_known(storage, cursor.entry) || storage->log_count == LEAT_LOGS_MAX)
+                continue;
+            if (cursor.entry->segment_log2 < 20 || cursor.entry->segment_log2 > 40)
+                return leat_refuse(refusal.error, refusal.bytes, LEAT_ECORRUPT,
+                                   "the journal names log %u with an impossible segment size",
+                                   cursor.entry->log_id);
+            log_init(storage, &storage->logs[storage->log_count++], &cursor);
+        }
+    }
+    qsort(storage->logs, storage->log_count, sizeof(*storage->logs), logs_by_id);
+    storage->queue_head = storage->queue_tail = NO_LOG;
+    storage->floor_head = storage->floor_tail = NO_LOG;
+    storage->oldest = storage->youngest = NO_LOG;
+    for (uint32_t inserted = 0; inserted < storage->log_count; inserted++) {
+        uint32_t next = NO_LOG; /* by age, stable */
+        for (uint32_t i = 0; i < storage->log_count; i++) {
+            if (!storage->logs[i].queued &&
+                (next == NO_LOG || storage->logs[i].found_at < storage->logs[next].found_at))
+                next = i;
+        }
+        storage->logs[next].queued = true;
+        log_age_insert(storage, next);
+    }
+    for (uint32_t i = 0; i < storage->log_count; i++)
+        storage->logs[i].queued = false;
+    return LEAT_OK; /* a worker may have no log */
+}
+
+struct directory_check {
+    const struct leat_storage *storage;
+    char unknown[64];
+};
+
+/* A log's directory without an entry: its record was damaged, and what it acknowledged is unknown.
+ */
+static bool directory_check_one(void *context, const char *name)
+{
+    struct directory_check *check = context;
+    if (strncmp(name, "log-", 4) != 0)
+        return true;
+    for (uint32_t i = 0; i < check->storage->log_count; i++) {
+        if (strcmp(check->storage->logs[i].directory, name) == 0)
+            return true;
+    }
+    snprintf(check->unknown, sizeof(check->unknown), "%.63s", name);
+    return false;
+}
+
+struct segment_list {
+    uint64_t start_pos;
+    uint64_t held_pos;   /* lowest from start_pos on */
+    uint64_t lowest_pos; /* lowest of all */
+};
+
+static bool segment_list_one(void *context, const char *name)
+{
+    struct segment_list *list = context;
+    uint64_t base_pos;
+    if (!segment_parse_name(name, &base_pos))
+        return true;
+    list->lowest_pos = min_u64(list->lowest_pos, base_pos);
+    if (base_pos >= list->start_pos)
+        list->held_pos = min_u64(list->held_pos, base_pos);
+    return true;
+}
+
+static int log_read_shape(struct leat_storage *storage, struct log *log, uint8_t *buffer)
+{
+    uint64_t missing_pos;
+    struct leat_chain chain;
+    for (uint64_t base = log->base_pos; base <= log->found.end_pos;
+         base += log->shape.segment_bytes) {
+        if (overlay_read(storage, log, buffer, base, base + BASE_READ_BYTES, &missing_pos) !=
+                LEAT_OK ||
+            leat_chain_at_base(&log->shape, base, buffer, BASE_READ_BYTES, &chain) != LEAT_OK)
+            continue;
+        const struct leat_base_head *head = (const void *)(buffer + LEAT_FRAME_HEADER_BYTES);
+        log->shape.entry_bytes_max = head->entry_bytes_max;
+        log->arena_bytes = head->arena_bytes;
+        log->accepts_replicated = head->flags & LEAT_BASE_ACCEPTS_REPLICATED;
+        return LEAT_OK;
+    }
+    return LEAT_ECORRUPT;
+}
+
+static int open_log_files(struct leat_storage *storage, struct log *log, struct refusal refusal)
+{
+    char path[LEAT_PATH_BYTES];
+    uint64_t floor_base = leat_segment_base(&log->shape, log->found.floor_pos);
+    int length = snprintf(path, sizeof(path), "%s/%s", storage->worker_path, log->directory);
+    LEAT_ASSERT(length > 0 && length < (int)sizeof(path));
+    struct segment_list list = {log->start_pos, UINT64_MAX, UINT64_MAX};
+    if (leat_directory_list(path, segment_list_one, &list) != LEAT_OK ||
+        leat_path_flush(path) != LEAT_OK)
+        return leat_refuse(refusal.error, refusal.bytes, LEAT_ESYSTEM, "cannot read %s: %s", path,
+                           strerror(errno));
+    if (list.held_pos == UINT64_MAX)
+        return leat_refuse(refusal.error, refusal.bytes, LEAT_ECORRUPT,
+                           "%s holds no segment from position %" PRIu64 " on: replace the node",
+                           path, log->start_pos);
+    log->base_pos = list.held_pos;
+    log->helper.unlinked_pos = list.lowest_pos;
+    for (uint64_t base = max_u64(floor_base, log->base_pos); base <= log->found.end_pos;
+         base += log->shape.segment_bytes) {
+        segment_path(storage, log, base, path);
+        if (leat_path_flush(path) != LEAT_OK && errno != ENOENT)
+            return leat_refuse(refusal.error, refusal.bytes, LEAT_ESYSTEM, "cannot flush %s: %s",
+                               path, strerror(errno));
+    }
+    if (log_read_shape(storage, log, storage->segment_buffer) != LEAT_OK)
+        return leat_refuse(refusal.error, refusal.bytes, LEAT_ECORRUPT,
+                           "log %u holds no intact BASE frame: replace the node", log->log_id);
+    return LEAT_OK;
+}
+
+static int open_segments(struct leat_storage *storage, struct refusal refusal)
+{
+    struct directory_check check = {.storage = storage};
+    if (leat_directory_list(storage->worker_path, directory_check_one, &check) != LEAT_OK)
+        return leat_refuse(refusal.error, refusal.bytes, LEAT_ESYSTEM, "cannot list %s",
+                           storage->worker_path);
+    if (check.unknown[0])
+        return leat_refuse(refusal.error, refusal.bytes, LEAT_ECORRUPT,
+                           "the journal says nothing of %s: replace the node", check.unknown);
+    for (uint32_t i = 0; i < storage->log_count; i++)
+        storage->segment_buffer_bytes =
+            max_u64(storage->segment_buffer_bytes, storage->logs[i].shape.segment_bytes);
+    storage->segment_buffer_bytes = max_u64(storage->segment_buffer_bytes, BASE_READ_BYTES);
+    storage->segment_buffer = leat_block_alloc(storage->segment_buffer_bytes);
+    if (!storage->segment_buffer)
+        return leat_refuse(refusal.error, refusal.bytes, LEAT_ENOMEM, "out of memory");
+    for (uint32_t i = 0; i < storage->log_count; i++) {
+        int rc = open_log_files(storage, &storage->logs[i], refusal);
+        if (rc != LEAT_OK)
+            return rc;
+    }
+    return LEAT_OK;
+}
+
+/* ---- open and close ---- */
+
+static int open_memory(struct leat_storage *storage, struct refusal refusal)
+{
+    uint64_t records_bytes = (uint64_t)storage->batch_max * LEAT_JOURNAL_RECORD_BYTES_MAX;
+    storage->helper_zeros = leat_block_alloc(HELPER_WRITE_BYTES);
+    storage->vote_slot = leat_block_alloc(LEAT_VOTE_SLOT_BYTES);
+    uint8_t *records = leat_block_alloc(records_bytes);
+    storage->batches[0].record = records; /* owned by the first */
+    if (!storage->helper_zeros || !storage->vote_slot || !records)
+        return leat_refuse(refusal.error, refusal.bytes, LEAT_ENOMEM, "out of memory");
+    for (unsigned i = 0; i < IN_FLIGHT_MAX; i++) {
+        struct batch *batch = &storage->batches[i];
+        batch->record = records + (i % storage->batch_max) * LEAT_JOURNAL_RECORD_BYTES_MAX;
+        batch->items = calloc(storage->log_count + 1, sizeof(*batch->items));
+        if (!batch->items)
+            return leat_refuse(refusal.error, refusal.bytes, LEAT_ENOMEM, "out of memory");
+    }
+    for (unsigned i = 0; i < OPERATIONS_MAX; i++) {
+        storage->operations[i].next_free = storage->free_operations;
+        storage->free_operations = &storage->operations[i];
+    }
+    storage->operations_free = OPERATIONS_MAX;
+    return LEAT_OK;
+}
+
+static int open_steps(struct leat_storage *storage, struct refusal refusal)
+{
+    char lock_path[LEAT_PATH_BYTES];
+    const struct leat_storage_config *config = &storage->config;
+    int length = config->worker == 0
+                     ? snprintf(lock_path, sizeof(lock_path), "%s/lock", storage->path)
+                     : snprintf(lock_path, sizeof(lock_path), "%s/lock", storage->worker_path);
+    LEAT_ASSERT(length > 0 && length < (int)sizeof(lock_path));
+    int rc = lock_take(lock_path, config, &storage->lock_fd, refusal.error, refusal.bytes);
+    if (rc == LEAT_OK)
+        rc = identity_read(storage->path, &storage->identity, refusal.error, refusal.bytes);
+    if (rc == LEAT_OK)
+        rc = open_check_identity(storage, refusal);
+    if (rc == LEAT_OK)
+        rc = open_files(storage, refusal);
+    if (rc == LEAT_OK)
+        rc = open_journal(storage, refusal);
+    if (rc == LEAT_OK)
+        rc = open_logs(storage, refusal);
+    if (rc == LEAT_OK)
+        rc = open_segments(storage, refusal);
+    if (rc == LEAT_OK)
+        rc = open_memory(storage, refusal);
+    if (rc == LEAT_OK)
+        rc = votes_read(storage, refusal.error, refusal.bytes);
+    if (rc == LEAT_OK)
+        lock_sign(storage->lock_fd);
+    return rc;
+}
+
+int leat_storage_open(const struct leat_storage_config *config, struct leat_storage **ret_storage,
+                      char *error, unsigned error_bytes)
+{
+    struct leat_storage *storage = calloc(1, sizeof(*storage));
+    if (!storage)
+        return leat_refuse(error, error_bytes, LEAT_ENOMEM, "out of memory");
+    storage->lock_fd = storage->journal_fd = storage->votes_fd = -1;
+    storage->config = *config;
+    if (strlen(config->directory) > LEAT_PATH_BYTES - 128) {
+        free(storage);
+        return leat_refuse(error, error_bytes, LEAT_EINVAL,
+                           "the path of the directory is too long");
+    }
+    snprintf(storage->path, sizeof(storage->path), "%s", config->directory);
+    snprintf(storage->worker_path, sizeof(storage->worker_path), "%s/w%u", config->directory,
+             config->worker);
+    storage->config.directory = storage->path;
+    storage->batch_max =
+        config->writes_in_flight_max ? config->writes_in_flight_max : IN_FLIGHT_DEFAULT;
+    if (storage->batch_max > IN_FLIGHT_MAX)
+        storage->batch_max = IN_FLIGHT_MAX;
+    if (storage->config.segments_ahead == 0)
+        storage->config.segments_ahead = 2;
+    if (storage->config.segments_ahead > AHEAD_MAX)
+        storage->config.segments_ahead = AHEAD_MAX;
+    int rc = open_steps(storage, (struct refusal){error, error_bytes});
+    if (rc != LEAT_OK)
+        storage_free(storage);
+    else
+        *ret_storage = storage;
+    return rc;
+}
+
+void storage_free(struct leat_storage *storage)
+{
+    bool quiet = !storage->free_operations || storage->operations_free == OPERATIONS_MAX;
+    leat_disk_close(storage->disk);
+    if (quiet && storage->lock_fd >= 0)
+        lock_release(storage->lock_fd);
+    for (uint32_t i = 0; i < storage->log_count; i++) {
+        segment_close_all(&storage->logs[i]);
+        if (storage->logs[i].helper.preparing_fd >= 0)
+            close(storage->logs[i].helper.preparing_fd);
+    }
+    for (unsigned i = 0; i < IN_FLIGHT_MAX; i++)
+        free(storage->batches[i].items);
+    free(storage->batches[0].record);
+    free(storage->vote_slot);
+    free(storage->helper_zeros);
+    free(storage->segment_buffer);
+    free(storage->image.bytes);
+    free(storage->image.rows);
+    free(storage->logs);
+    const int fds[] = {storage->journal_fd, storage->votes_fd, storage->lock_fd};
+    for (unsigned i = 0; i < 3; i++) {
+        if (fds[i] >= 0)
+            close(fds[i]);
+    }
+    free(storage);
+}
+
+void leat_storage_close(struct leat_storage *storage)
+{
+    if (!storage)
+        return;
+    /* what the disk still reads must stay until it is done, also after a fence */
+    while (storage->operations_free < OPERATIONS_MAX) {
+        if (leat_disk_wait(storage->disk) < 0)
+            break;
+        pass_reap_and_drop(storage);
+    }
+    storage_free(storage);
+}
+
+const struct leat_identity *leat_storage_identity(const struct leat_storage *storage)
+{
+    return &storage->identity;
+}

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Journal tails over blocks as a segment has them: from the block of the newest floor on, bytes
+ * may be in a record only. A tail holds true bytes of the log as far as no later cut took them
+ * away, whatever the block in place holds; so all valid ones are laid over, the newest last.
+ */
+#include "state.h"
+
+#include <string.h>
+#include <unistd.h>
+
+struct overlay_target {
+    uint8_t *bytes;
+    uint64_t begin_pos;
+    uint64_t end_pos;
+    uint64_t missing_pos;
+};
+
+static void overlay_lay(struct overlay_target *target, const struct journal_cursor *cursor,
+                        uint64_t limit_pos)
+{
+    uint64_t begin = block_of(cursor->entry->end_pos);
+    uint64_t end = min_u64(cursor->entry->end_pos, limit_pos);
+    if (begin >= end || begin < target->begin_pos || begin >= target->end_pos)
+        return;
+    uint8_t *to = target->bytes + (begin - target->begin_pos);
+    LEAT_ASSERT(end - begin <= LEAT_BLOCK_BYTES);
+    if (memcmp(to, cursor->tail, end - begin) == 0)
+        return;
+    memcpy(to, cursor->tail, end - begin);
+    target->missing_pos = min_u64(target->missing_pos, begin);
+}
+
+uint64_t overlay_apply(const struct leat_storage *storage, const struct log *log, uint8_t *bytes,
+                       uint64_t begin_pos, uint64_t end_pos)
+{
+    const struct journal_image *image = &storage->image;
+    struct overlay_target target = {bytes, begin_pos, end_pos, end_pos};
+    struct journal_cursor newer = {0}, cursor;
+    uint64_t first_block = block_of(log->found.floor_pos);
+    uint64_t limit_pos = UINT64_MAX;
+
+    LEAT_ASSERT(image->bytes && begin_pos % LEAT_BLOCK_BYTES == 0);
+    if (end_pos <= first_block)
+        return end_pos;
+    for (unsigned row = image->row_count; row-- > 0;) {
+        if (!journal_entry_of(image, row, &log->uuid, log->generation, &cursor))
+            continue;
+        if (newer.entry && newer.entry->cut_epoch != cursor.entry->cut_epoch) {
+            if (image->gap_sequence > cursor.row->sequence)
+                break; /* the cut's own record may be the one that is missing */
+            limit_pos = min_u64(limit_pos, newer.entry->end_pos);
+        }
+        if (newer.entry && (newer.entry->flags & LEAT_JOURNAL_INSTALLED) &&
+            !(cursor.entry->flags & LEAT_JOURNAL_INSTALLED))
+            break;
+        if (block_of(cursor.entry->end_pos) >= first_block)
+            overlay_lay(&target, &cursor, limit_pos);
+        newer = cursor;
+    }
+    return target.missing_pos;
+}
+
+int overlay_read(const struct leat_storage *storage, const struct log *log, uint8_t *bytes,
+                 uint64_t begin_pos, uint64_t end_pos, uint64_t *ret_missing_pos)
+{
+    char path[LEAT_PATH_BYTES];
+    uint64_t base_pos = leat_segment_base(&log->shape, begin_pos);
+    LEAT_ASSERT(begin_pos < end_pos && end_pos <= base_pos + log->shape.segment_bytes);
+    segment_path(storage, log, base_pos, path);
+    int fd = leat_file_open(path, false);
+    if (fd < 0)
+        return LEAT_EIO;
+    int rc = LEAT_OK;
+    uint64_t step = HELPER_WRITE_BYTES;
+    for (uint64_t at = begin_pos; at < end_pos && rc == LEAT_OK; at += step) {
+        uint64_t length = min_u64(step, end_pos - at);
+        rc = leat_file_read(fd, bytes + (at - begin_pos), length, at - base_pos);
+    }
+    close(fd);
+    if (rc == LEAT_OK)
+        *ret_missing_pos = overlay_apply(storage, log, bytes, begin_pos, end_pos);
+    return rc;
+}

@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The pass: what the worker asks for (write, cut, reset, trim), submit, and poll. Nothing here
+ * blocks but pass_drain(). Completions may come in any order; batches are reported in theirs.
+ */
+#include "state.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- requests ---- */
+
+void storage_fence(struct leat_storage *storage, const char *what, int error_number)
+{
+    if (storage->fenced)
+        return;
+    LEAT_ASSERT(what);
+    storage->fenced = true;
+    snprintf(storage->fence_reason, sizeof(storage->fence_reason), "%s in %.128s failed: %s", what,
+             storage->worker_path, strerror(error_number));
+}
+
+struct operation *operation_take(struct leat_storage *storage, enum operation_kind kind)
+{
+    struct operation *operation = storage->free_operations;
+    LEAT_ASSERT(operation && storage->operations_free > 0);
+    storage->free_operations = operation->next_free;
+    storage->operations_free--;
+    *operation = (struct operation){.kind = kind, .buffer = LEAT_DISK_NO_BUFFER};
+    return operation;
+}
+
+static void operation_give(struct leat_storage *storage, struct operation *operation)
+{
+    LEAT_ASSERT(storage->operations_free < OPERATIONS_MAX);
+    operation->next_free = storage->free_operations;
+    storage->free_operations = operation;
+    storage->operations_free++;
+}
+
+void operation_issue(struct leat_storage *storage, struct operation *operation)
+{
+    uint64_t tag = (uint64_t)(operation - storage->operations);
+    LEAT_ASSERT(tag < OPERATIONS_MAX && operation->left_bytes > 0);
+    if (operation->kind == OPERATION_READ)
+        leat_disk_read(storage->disk, tag, operation->file, operation->bytes, operation->left_bytes,
+                       operation->offset);
+    else
+        leat_disk_write(storage->disk, tag, operation->file, operation->bytes,
+                        operation->left_bytes, operation->offset, operation->buffer);
+}
+
+static const char *operation_name(const struct operation *operation)
+{
+    static const char *const names[] = {"a journal write", "a segment write", "a vote write",
+                                        "a read"};
+    return names[operation->kind];
+}
+
+static void operation_finish(struct leat_storage *storage, struct operation *operation,
+                             uint64_t now_ns)
+{
+    struct batch *batch = operation->batch;
+    switch (operation->kind) {
+    case OPERATION_RECORD:
+        leat_histogram_record(&storage->latency, now_ns - batch->issued_ns);
+        batch->operations--;
+        break;
+    case OPERATION_PLACE:
+        LEAT_ASSERT(batch->operations > 0);
+        batch->operations--;
+        break;
+    case OPERATION_VOTE:
+        break;
+    case OPERATION_READ:
+        operation->read->finished = true;
+        break;
+    }
+    enum operation_kind kind = operation->kind;
+    operation_give(storage, operation);
+    if (kind == OPERATION_VOTE)
+        votes_written(storage);
+}
+
+/* A read that fails is the reader's; a write that fails is the node's end. */
+static void operation_completed(struct leat_storage *storage, struct operation *operation,
+                                int64_t result, uint64_t now_ns)
+{
+    bool again = result == -EAGAIN || result == -EINTR;
+    if (operation->kind == OPERATION_READ && !again) {
+        operation->read->result = result < 0 ? LEAT_EIO : result;
+        operation_finish(storage, operation, now_ns);
+        return;
+    }
+    if ((result <= 0 && !again) || ++operation->tries > TRIES_MAX) {
+        storage_fence(storage, operation_name(operation), result < 0 ? (int)-result : EIO);
+        operation_give(storage, operation);
+        return;
+    }
+    uint32_t done = again ? 0 : (uint32_t)result;
+    LEAT_ASSERT(done <= operation->left_bytes);
+    if (done == operation->left_bytes) {
+        operation_finish(storage, operation, now_ns);
+        return;
+    }
+    done = (uint32_t)block_of(done); /* what was begun of a block is written again */
+    operation->bytes += done;
+    operation->offset += done;
+    operation->left_bytes -= done;
+    storage->counters.resubmitted++;
+    operation_issue(storage, operation);
+}
+
+void pass_reap(struct leat_storage *storage, uint64_t now_ns)
+{
+    struct leat_disk_done done[32];
+    unsigned count;
+    do {
+        count = leat_disk_reap(storage->disk, done, 32);
+        for (unsigned i = 0; i < count; i++) {
+            LEAT_ASSERT(done[i].tag < OPERATIONS_MAX);
+            operation_completed(storage, &storage->operations[done[i].tag], done[i].result, now_ns);
+        }
+    } while (count == 32);
+}
+
+void pass_reap_and_drop(struct leat_storage *storage)
+{
+    struct leat_disk_done done[32];
+    unsigned count = leat_disk_reap(storage->disk, done, 32);
+    for (unsigned i = 0; i < count; i++) {
+        LEAT_ASSERT(done[i].tag < OPERATIONS_MAX);
+        operation_give(storage, &storage->operations[done[i].tag]);
+    }
+    LEAT_ASSERT(storage->operations_free <= OPERATIONS_MAX);
+}
+
+/* ---- what is asked for ---- */
+
+void leat_storage_write(struct leat_storage *storage, uint32_t index, uint64_t write_seq,
+                        uint64_t end_pos, uint32_t last_term)
+{
+    LEAT_ASSERT(index < storage->log_count);
+    struct log *log = &storage->logs[index];
+    if (storage->fenced)
+        return;
+    LEAT_ASSERT(log->begun && end_pos >= log->want_end && end_pos % LEAT_FRAME_ALIGN == 0);
+    LEAT_ASSERT((!log->cut_wanted && log->cuts_flying == 0) || end_pos <= log->cut_pos); /* V1 */
+    LEAT_ASSERT(end_pos - log->durable_pos <= log->arena_bytes);
+    log->want_end = end_pos;
+    log->want_seq = write_seq;
+    log->want_report = true;
+    log->last_term = last_term;
+    segment_want(storage, log, end_pos);
+    log_queue(storage, index);
+}
+
+void leat_storage_commit(struct leat_storage *storage, uint32_t index, uint64_t commit_d)
+{
+    LEAT_ASSERT(index < storage->log_count);
+    struct log *log = &storage->logs[index];
+    log->commit_d = max_u64(log->commit_d, commit_d);
+}
+
+static void log_say(struct leat_storage *storage, uint32_t index)
+{
+    storage->logs[index].say = true;
+    log_queue(storage, index);
+}
+
+/* An installing log has nothing on record above its new base: there is nothing to cut. */
+void leat_storage_cut(struct leat_storage *storage, uint32_t index, uint64_t position,
+                      uint64_t cut_epoch)
+{
+    LEAT_ASSERT(index < storage->log_count);
+    struct log *log = &storage->logs[index];
+    if (storage->fenced)
+        return;
+    LEAT_ASSERT(log->begun && cut_epoch > log->cut_epoch);
+    LEAT_ASSERT(position >= log->start_pos && position >= log->commit_d);
+    batch_clamp(storage, index, position);
+    log->cut_epoch = cut_epoch;
+    log->cut_pos = position;
+    log->cut_wanted = true;
+    log->want_end = min_u64(log->want_end, position);
+    log->issued_end = min_u64(log->issued_end, position);
+    log->durable_pos = min_u64(log->durable_pos, position);
+    log->placed_pos = min_u64(log->placed_pos, block_of(position));
+    if (!log->installing)
+        log->installed_flag = false;
+    log_say(storage, index);
+}
+
+/* What the journal is to say until the new base is in place: the log that was, up to there. */
+static void reset_freeze(struct log *log, uint64_t position)
+{
+    uint64_t end_pos = max_u64(log->start_pos, min_u64(log->issued_end, position));
+    uint32_t flags =
+        (log->amnesiac ? LEAT_JOURNAL_AMNESIAC : 0u) | (log->claims ? LEAT_JOURNAL_DAMAGED : 0u);
+    journal_entry_fill(log, end_pos, min_u64(log->durable_pos, end_pos), flags, &log->frozen.entry);
+    log->frozen.claim = log->claim;
+    memcpy(log->frozen.tail, log->arena + block_of(end_pos) % log->arena_bytes,
+           log->frozen.entry.tail_bytes);
+}
+
+void leat_storage_reset(struct leat_storage *storage, uint32_t index, uint64_t position,
+                        uint64_t cut_epoch)
+{
+    LEAT_ASSERT(index < storage->log_count);
+    struct log *log = &storage->logs[index];
+    if (storage->fenced)
+        return;
+    LEAT_ASSERT(log->begun && cut_epoch > log->cut_epoch);
+    LEAT_ASSERT(position % log->shape.segment_bytes == 0);
+    batch_clamp(storage, index, position);
+    log->cut_epoch = cut_epoch;
+    if (!log->installing)
+        reset_freeze(log, position);
+    else
+        log->frozen.entry.cut_epoch = cut_epoch;
+    log->installing = true;
+    log->installed_flag = true;
+    log->cut_pos = position;
+    log->cut_wanted = true;
+    log->start_pos = log->commit_d = log->want_end = log->issued_end = position;
+    log->durable_pos = log->placed_pos = log->recorded_floor = position;
+    log->ready_end = position;
+    log->want_ready = 0;
+    atomic_store_explicit(&log->helper.want_begin, position, memory_order_relaxed);
+    segment_want(storage, log, position);
+    log_say(storage, index);
+}
+
+void leat_storage_trim(struct leat_storage *storage, uint32_t index, uint64_t trim_pos)
+{
+    LEAT_ASSERT(index < storage->log_count);
+    struct log *log = &storage->logs[index];
+    LEAT_ASSERT(trim_pos % log->shape.segment_bytes == 0);
+    LEAT_ASSERT(trim_pos <= log->commit_d && trim_pos <= log->durable_pos);
+    if (storage->fenced || trim_pos <= log->start_pos)
+        return;
+    log->start_pos = trim_pos;
+    log->trim_wanted = true;
+    log_say(storage, index);
+}
+
+void leat_storage_set_amnesiac(struct leat_storage *storage, uint32_t index, bool amnesiac)
+{
+    LEAT_ASSERT(index < storage->log_count);
+    struct log *log = &storage->logs[index];
+    if (log->amnesiac == amnesiac)
+        return;
+    log->amnesiac = amnesiac;
+    LEAT_ASSERT(log->begun);
+    log_say(storage, index);
+}
+
+/* ---- submit ---- */
+
+static bool floors_are_due(const struct leat_storage *storage, uint64_t now_ns)
+{
+    return storage->floor_head != NO_LOG && storage->batch_count == 0 &&
+           storage->queue_head == NO_LOG && now_ns - storage->active_ns >= IDLE_FLOOR_NS;
+}
+
+void leat_storage_submit(struct leat_storage *storage, uint64_t now_ns)
+{
+    bool floors = floors_are_due(storage, now_ns);
+    storage->seen_ns = now_ns;
+    if (storage->fenced)
+        return;
+    if (storage->votes_wanted > 0 || storage->pins_changed)
+        votes_issue(storage, now_ns);
+    if ((floors || storage->queue_head != NO_LOG) && storage->batch_count < storage->batch_max &&
+        !storage->exclusive) {
+        bool built = batch_build(storage, now_ns, floors);
+        storage->counters.floor_records += built && floors;
+    }
+    if (storage->batch_count > 0)
+        batch_issue(storage);
+    if (storage->operations_free == OPERATIONS_MAX)
+        return;
+    int rc = leat_disk_submit(storage->disk);
+    if (rc < 0)
+        storage_fence(storage, "io_uring_enter", -rc);
+}
+
+/* ---- poll ---- */
+
+static void item_settle(struct leat_storage *storage, const struct batch *batch,
+                        const struct batch_item *item)
+{
+    struct log *log = &storage->logs[item->log_index];
+    log->live_at = batch->at;
+    if (item->report_cut) {
+        LEAT_ASSERT(log->cuts_flying > 0);
+        log->cuts_flying--;
+    }
+    if (item->frozen)
+        return;
+    log->durable_pos = max_u64(log->durable_pos, item->end_pos);
+    LEAT_ASSERT(log->durable_pos <= log->issued_end);
+    if (log->recorded_floor < log->durable_pos)
+        log_floor_queue(storage, item->log_index);
+    if (log->claims && !claim_exceeds(&log->claim, log->last_term, log->durable_pos))
+        log->claims = false;
+    if (item->start_moved && !log->installing) {
+        log->base_pos = max_u64(log->base_pos, item->start_pos);
+        /* release: pairs with prepare_unlink() */
+        atomic_store_explicit(&log->helper.unlink_below, item->start_pos, memory_order_release);
+    }
+}
+
+static unsigned item_report(struct leat_storage *storage, const struct batch *batch,
+                            const struct batch_item *item, struct leat_storage_event *events)
+{
+    unsigned count = 0;
+    item_settle(storage, batch, item);
+    if (item->report_write)
+        events[count++] = (struct leat_storage_event){.kind = LEAT_STORAGE_WRITTEN,
+                                                      .log_index = item->log_index,
+                                                      .sequence = item->write_seq};
+    if (item->report_cut)
+        events[count++] = (struct leat_storage_event){.kind = LEAT_STORAGE_CUT_DONE,
+                                                      .log_index = item->log_index,
+                                                      .sequence = item->cut_epoch};
+    return count;
+}
+
+unsigned pass_report(struct leat_storage *storage, uint64_t now_ns,
+                     struct leat_storage_event *events, unsigned max)
+{
+    unsigned count = 0;
+    while (storage->batch_count > 0) {
+        struct batch *batch = &storage->batches[storage->batch_first];
+        if (!batch_is_complete(batch))
+            break;
+        while (batch->reporting < batch->item_count && count + 2 <= max)
+            count += item_report(storage, batch, &batch->items[batch->reporting++], events + count);
+        if (batch->reporting < batch->item_count)
+            return count;
+        storage->batch_first = (storage->batch_first + 1) % IN_FLIGHT_MAX;
+        storage->batch_count--;
+        storage->exclusive = storage->exclusive && storage->batch_count > 0;
+        storage->active_ns = now_ns;
+    }
+    if (storage->votes_to_report > 0)
+        count += votes_report(storage, events + count, max - count);
+    if (storage->reads_busy > 0)
+        count += reads_report(storage, events + count, max - count);
+    return count;
+}
+
+int leat_storage_poll(struct leat_storage *storage, uint64_t now_ns,
+                      struct leat_storage_event *events, unsigned max)
+{
+    LEAT_ASSERT(max >= 2);
+    if (storage->fenced)
+        return LEAT_EFENCED;
+    if (storage->operations_free == OPERATIONS_MAX && storage->batch_count == 0 &&
+        storage->votes_to_report == 0 && storage->reads_busy == 0)
+        return 0;
+    pass_reap(storage, now_ns);
+    if (storage->fenced)
+        return LEAT_EFENCED;
+    return (int)pass_report(storage, now_ns, events, max);
+}
+
+static bool pass_is_idle(const struct leat_storage *storage)
+{
+    return storage->operations_free == OPERATIONS_MAX && storage->batch_count == 0;
+}
+
+int pass_drain(struct leat_storage *storage)
+{
+    struct leat_storage_event events[16];
+    for (;;) {
+        bool was_idle = pass_is_idle(storage);
+        leat_storage_submit(storage, storage->seen_ns);
+        if (was_idle && pass_is_idle(storage)) /* what is queued waits for a segment */
+            return storage->fenced ? LEAT_EFENCED : LEAT_OK;
+        int rc = storage->operations_free < OPERATIONS_MAX ? leat_disk_wait(storage->disk) : 0;
+        if (rc < 0)
+            storage_fence(storage, "waiting for the disk", -rc);
+        pass_reap(storage, storage->seen_ns);
+        while (!storage->fenced && pass_report(storage, storage->seen_ns, events, 16) > 0)
+            ;
+        if (storage->fenced)
+            return LEAT_EFENCED;
+    }
+}
+
+const char *leat_storage_fence_reason(const struct leat_storage *storage)
+{
+    return storage->fenced ? storage->fence_reason : "not fenced";
+}

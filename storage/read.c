@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Catch-up reads and readers' descriptors. Blocks that are complete in place are read from their
+ * segment; the partial last one lies in the journal only, so its bytes come from the arena.
+ */
+#include "state.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Full blocks below are complete in place. */
+static uint64_t read_placed_pos(const struct log *log)
+{
+    return min_u64(block_of(log->durable_pos), log->placed_pos);
+}
+
+int leat_storage_read(struct leat_storage *storage, uint32_t index, uint64_t position,
+                      uint32_t length_bytes, void *buffer, void *cookie)
+{
+    LEAT_ASSERT(index < storage->log_count && length_bytes > 0);
+    LEAT_ASSERT(position % LEAT_BLOCK_BYTES == 0 && length_bytes % LEAT_BLOCK_BYTES == 0);
+    struct log *log = &storage->logs[index];
+    struct read_request *read = storage->reads;
+    uint64_t end_pos = position + length_bytes;
+    uint64_t base_pos = leat_segment_base(&log->shape, position);
+
+    if (storage->fenced)
+        return LEAT_EFENCED;
+    if (position < log->base_pos)
+        return LEAT_ETRIMMED;
+    if (end_pos > base_pos + log->shape.segment_bytes)
+        return LEAT_EINVAL;
+    if (storage->reads_busy == READS_MAX || storage->operations_free <= 1)
+        return LEAT_EAGAIN;
+    while (read->busy)
+        read++;
+    *read = (struct read_request){cookie, buffer, length_bytes, 0, index, length_bytes, true, true};
+    uint64_t placed_pos = min_u64(end_pos, max_u64(position, read_placed_pos(log)));
+    uint32_t from_disk = (uint32_t)(placed_pos - position);
+    memset(read->buffer + from_disk, 0, length_bytes - from_disk);
+    if (log->durable_pos > placed_pos)
+        memcpy(read->buffer + from_disk, log->arena + placed_pos % log->arena_bytes,
+               min_u64(log->durable_pos, end_pos) - placed_pos);
+    if (from_disk > 0) {
+        int fd = segment_fd_for_read(storage, log, base_pos);
+        if (fd < 0) {
+            read->busy = false;
+            return LEAT_EIO;
+        }
+        struct operation *operation = operation_take(storage, OPERATION_READ);
+        operation->file = (struct leat_disk_file){fd, LEAT_DISK_NO_SLOT};
+        operation->bytes = buffer;
+        operation->left_bytes = from_disk;
+        operation->offset = position - base_pos;
+        operation->read = read;
+        read->length_bytes = from_disk;
+        read->finished = false;
+        operation_issue(storage, operation);
+    }
+    read->done_bytes = length_bytes;
+    storage->reads_busy++;
+    return LEAT_OK;
+}
+
+unsigned reads_report(struct leat_storage *storage, struct leat_storage_event *events, unsigned max)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < READS_MAX && count < max; i++) {
+        struct read_request *read = &storage->reads[i];
+        if (!read->busy || !read->finished)
+            continue;
+        bool whole = read->result >= (int64_t)read->length_bytes;
+        events[count++] = (struct leat_storage_event){
+            .kind = LEAT_STORAGE_READ,
+            .log_index = read->log_index,
+            .cookie = read->cookie,
+            .result = whole ? (int64_t)read->done_bytes : LEAT_EIO,
+        };
+        read->busy = false;
+        LEAT_ASSERT(storage->reads_busy > 0);
+        storage->reads_busy--;
+    }
+    return count;
+}
+
+int leat_storage_segment_fd(struct leat_storage *storage, uint32_t index, uint64_t position)
+{
+    char path[LEAT_PATH_BYTES];
+    LEAT_ASSERT(index < storage->log_count);
+    struct log *log = &storage->logs[index];
+    LEAT_ASSERT(position % log->shape.segment_bytes == 0);
+    if (position < log->base_pos)
+        return LEAT_ETRIMMED;
+    if (position + log->shape.segment_bytes > read_placed_pos(log))
+        return LEAT_EAGAIN;
+    segment_path(storage, log, position, path);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    return fd >= 0 ? fd : LEAT_ESYSTEM;
+}
+
+uint64_t leat_storage_base_pos(const struct leat_storage *storage, uint32_t index)
+{
+    LEAT_ASSERT(index < storage->log_count);
+    return storage->logs[index].base_pos;
+}

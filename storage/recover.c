@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Recovery of one log: the decision tables of docs/recovery.md, in the same order and with the
+ * same row names. Reads only. Segments are read whole, since no frame crosses one's end.
+ *
+ *   1. choose the base to begin at            (table S)
+ *   2. with a valid arena: compare, then go on in the arena  (table A)
+ *   3. walk the disk's frames, filling the arena             (table A, rows A0 and A4)
+ *   4. clean, torn or damaged                 (table V)
+ */
+#include "state.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+struct walk {
+    struct leat_storage *storage;
+    struct log *log;
+    struct leat_chain chain;
+    uint64_t limit_pos;   /* frames that reach beyond do not count */
+    uint64_t missing_pos; /* lowest block that is not in place */
+    leat_frame_visit *visit;
+    void *context;
+    bool fill_arena;
+    uint8_t *arena;
+    uint64_t arena_low_pos;   /* compare from here on; UINT64_MAX: do not */
+    uint64_t agree_begin_pos; /* the last run of frames on which disk and arena agree */
+    uint64_t agree_end_pos;
+};
+
+static void walk_copy_to_arena(struct walk *walk, uint64_t position, const uint8_t *bytes,
+                               uint64_t length)
+{
+    uint64_t arena_bytes = walk->log->arena_bytes;
+    uint64_t at = position % arena_bytes;
+    LEAT_ASSERT(at + length <= arena_bytes); /* whole segments: no frame wraps */
+    memcpy(walk->arena + at, bytes, length);
+}
+
+static void walk_compare(struct walk *walk, uint64_t position, const uint8_t *bytes,
+                         uint64_t length)
+{
+    uint64_t at = position % walk->log->arena_bytes;
+    if (position < walk->arena_low_pos || memcmp(walk->arena + at, bytes, length) != 0)
+        return;
+    if (walk->agree_end_pos != position)
+        walk->agree_begin_pos = position;
+    walk->agree_end_pos = position + length;
+}
+
+/* Checks the frames of one segment at `bytes`. True when it holds up to its end. */
+static int walk_segment(struct walk *walk, uint64_t base_pos, const uint8_t *bytes, bool *ret_whole)
+{
+    const struct leat_log_shape *shape = &walk->log->shape;
+    uint64_t end_pos = min_u64(base_pos + shape->segment_bytes, walk->limit_pos);
+    LEAT_ASSERT(walk->chain.position >= base_pos);
+    while (walk->chain.position < end_pos) {
+        uint64_t position = walk->chain.position, extent;
+        const uint8_t *at = bytes + (position - base_pos);
+        int rc = leat_frame_check(shape, &walk->chain, at, end_pos - position, &extent);
+        if (rc == LEAT_EVERSION)
+            return rc;
+        if (rc != LEAT_OK)
+            break;
+        if (walk->visit)
+            walk->visit(walk->context, position, (const struct leat_frame *)at,
+                        at + LEAT_FRAME_HEADER_BYTES);
+        if (walk->fill_arena)
+            walk_copy_to_arena(walk, position, at, extent);
+        else if (walk->arena_low_pos != UINT64_MAX)
+            walk_compare(walk, position, at, extent);
+    }
+    *ret_whole = walk->chain.position == base_pos + shape->segment_bytes;
+    return LEAT_OK;
+}
+
+/* Walks the disk from chain.position to limit_pos or the first frame that does not hold. */
+static int walk_disk(struct walk *walk)
+{
+    struct leat_storage *storage = walk->storage;
+    bool whole = true;
+    int rc = LEAT_OK;
+    while (rc == LEAT_OK && whole && walk->chain.position < walk->limit_pos) {
+        uint64_t base_pos = leat_segment_base(&walk->log->shape, walk->chain.position);
+        uint64_t end_pos =
+            min_u64(base_pos + walk->log->shape.segment_bytes, block_end(walk->limit_pos));
+        uint64_t missing_pos;
+        LEAT_ASSERT(end_pos - base_pos <= storage->segment_buffer_bytes);
+        if (overlay_read(storage, walk->log, storage->segment_buffer, base_pos, end_pos,
+                         &missing_pos) != LEAT_OK)
+            break; /* a segment that is not there or cannot be read: the chain ends here */
+        if (missing_pos < end_pos)
+            walk->missing_pos = min_u64(walk->missing_pos, missing_pos);
+        rc = walk_segment(walk, base_pos, storage->segment_buffer, &whole);
+    }
+    return rc;
+}
+
+/* Goes on in the arena itself. */
+static int walk_arena(struct walk *walk)
+{
+    bool whole = true;
+    int rc = LEAT_OK;
+    while (rc == LEAT_OK && whole && walk->chain.position < walk->limit_pos) {
+        uint64_t base_pos = leat_segment_base(&walk->log->shape, walk->chain.position);
+        LEAT_ASSERT(base_pos % walk->log->arena_bytes + walk->log->shape.segment_bytes <=
+                    walk->log->arena_bytes);
+        rc = walk_segment(walk, base_pos, walk->arena + base_pos % walk->log->arena_bytes, &whole);
+    }
+    return rc;
+}
+
+/* ---- table S: where to begin ---- */
+
+static bool start_holds(struct leat_storage *storage, struct log *log, uint64_t base_pos,
+                        struct leat_chain *ret_chain)
+{
+    uint64_t missing_pos;
+    uint64_t bytes = min_u64(log->shape.segment_bytes, 256u << 10);
+    return overlay_read(storage, log, storage->segment_buffer, base_pos, base_pos + bytes,
+                        &missing_pos) == LEAT_OK &&
+           leat_chain_at_base(&log->shape, base_pos, storage->segment_buffer, bytes, ret_chain) ==
+               LEAT_OK;
+}
+
+static bool start_choose(struct leat_storage *storage, struct log *log,
+                         struct leat_chain *ret_chain)
+{
+    /* S1: the highest base below commit_d; S2: the next lower that holds; S3: the lowest held */
+    uint64_t commit_d = min_u64(log->found.commit_d, log->found.floor_pos);
+    uint64_t base_pos =
+        commit_d > log->base_pos ? leat_segment_base(&log->shape, commit_d - 1) : log->base_pos;
+    LEAT_ASSERT(base_pos >= log->base_pos);
+    for (;; base_pos -= log->shape.segment_bytes) {
+        if (start_holds(storage, log, base_pos, ret_chain))
+            return true;
+        if (base_pos == log->base_pos)
+            return false;
+    }
+}
+
+/* ---- table A: disk or arena ---- */
+
+/* True when the arena holds the log up to its published end (rows A1-A3). */
+static int arena_choose(struct leat_storage *storage, struct log *log,
+                        const struct leat_storage_arena *arena, const struct leat_chain *start,
+                        bool *ret_use, struct walk *ret_walk)
+{
+    *ret_use = false;
+    if (!arena->valid || (log->found.flags & LEAT_JOURNAL_AMNESIAC) ||
+        arena->published_end < start->position)
+        return LEAT_OK; /* A0 */
+    uint64_t low =
+        arena->published_end > log->arena_bytes ? arena->published_end - log->arena_bytes : 0;
+    struct walk walk = {
+        .storage = storage,
+        .log = log,
+        .chain = *start,
+        .limit_pos = min_u64(arena->published_end, log->found.end_pos),
+        .missing_pos = UINT64_MAX,
+        .arena = arena->bytes,
+        .arena_low_pos = low,
+    };
+    int rc = walk_disk(&walk);
+    if (rc != LEAT_OK)
+        return rc;
+    if (walk.agree_end_pos == 0)
+        return LEAT_OK; /* A4: not a frame of the disk's is in it */
+    struct walk again = walk;
+    again.chain = *start;
+    again.limit_pos = walk.agree_end_pos;
+    again.arena_low_pos = UINT64_MAX;
+    rc = walk_disk(&again); /* the chain at the end of agreement */
+    if (rc != LEAT_OK)
+        return rc;
+    LEAT_ASSERT(again.chain.position == walk.agree_end_pos);
+    again.limit_pos = arena->published_end;
+    rc = walk_arena(&again);
+    *ret_use = rc == LEAT_OK && again.chain.position == arena->published_end;
+    *ret_walk = walk;
+    return rc;
+}
+
+/* ---- table V: clean, torn, damaged ---- */
+
+static struct leat_journal_claim claim_of(const struct log *log)
+{
+    struct leat_journal_claim claim = {log->found.end_pos, log->found.last_term, 0};
+    if (log->lost_record) /* V6: what the missing record said is unknown */
+        return (struct leat_journal_claim){UINT64_MAX, LEAT_TERM_MAX, 0};
+    if ((log->found.flags & LEAT_JOURNAL_DAMAGED) &&
+        claim_exceeds(&log->frozen.claim, claim.term, claim.end_pos))
+        claim = log->frozen.claim;
+    return claim;
+}
+
+static void judge(struct log *log, uint64_t disk_end, struct leat_recovered *recovered)
+{
+    const struct leat_journal_entry *found = &log->found;
+    uint64_t claimed_pos = found->flags & LEAT_JOURNAL_CLEAN ? found->end_pos : found->floor_pos;
+    LEAT_ASSERT(disk_end <= found->end_pos);
+    recovered->clean = (found->flags & LEAT_JOURNAL_CLEAN) != 0;        /* V1, V2 */
+    recovered->damaged = disk_end < claimed_pos || log->lost_record ||  /* V2, V4, V6 */
+                         (found->flags & LEAT_JOURNAL_DAMAGED);         /* V5 */
+    recovered->torn = !recovered->damaged && disk_end < found->end_pos; /* V3 */
+    if (recovered->torn) {
+        recovered->torn_pos = disk_end;
+        recovered->torn_end = found->end_pos;
+    }
+    if (recovered->damaged) {
+        struct leat_journal_claim claim = claim_of(log);
+        recovered->claim_term = claim.term;
+        recovered->claim_end = claim.end_pos;
+        recovered->clean = false;
+    }
+}
+
+/* What was recovered ends below what some record says: from now on such records are of a past
+ * epoch, or their tails would come back (docs/recovery.md). */
+static uint64_t recovered_epoch(const struct log *log, uint64_t durable_pos)
+{
+    bool shorter = durable_pos < log->found.end_pos;
+    return log->found.cut_epoch + (shorter ? 1 : 0);
+}
+
+static int recover_from_disk(struct walk *walk, struct leat_recovered *recovered)
+{
+    uint64_t start_pos = walk->chain.position;
+    walk->fill_arena = true;
+    walk->limit_pos = max_u64(walk->log->found.end_pos, start_pos);
+    int rc = walk_disk(walk);
+    if (rc != LEAT_OK)
+        return rc;
+    uint64_t end_pos = walk->chain.position;
+    recovered->kind = LEAT_RECOVERED_DISK;
+    recovered->durable_pos = end_pos;
+    recovered->chain = walk->chain;
+    recovered->horizon_pos =
+        max_u64(start_pos, end_pos > walk->log->arena_bytes ? end_pos - walk->log->arena_bytes : 0);
+    judge(walk->log, min_u64(end_pos, walk->log->found.end_pos), recovered);
+    return LEAT_OK;
+}
+
+static int recover_from_arena(struct walk *walk, const struct walk *compared,
+                              const struct leat_storage_arena *arena,
+                              struct leat_recovered *recovered)
+{
+    walk->limit_pos = compared->agree_end_pos;
+    int rc = walk_disk(walk);
+    LEAT_ASSERT(rc != LEAT_OK || walk->chain.position == compared->agree_end_pos);
+    walk->limit_pos = arena->published_end;
+    if (rc == LEAT_OK)
+        rc = walk_arena(walk);
+    if (rc != LEAT_OK)
+        return rc;
+    recovered->kind = LEAT_RECOVERED_ARENA;
+    recovered->durable_pos = compared->agree_end_pos;
+    recovered->chain = walk->chain;
+    recovered->horizon_pos = compared->agree_begin_pos;
+    /* a cut whose record never came lowered the published end: nothing is torn above it */
+    judge(walk->log, walk->log->found.end_pos, recovered);
+    if (compared->chain.position < min_u64(walk->log->found.floor_pos, arena->published_end)) {
+        recovered->damaged = true; /* A2 */
+        recovered->claim_term = walk->log->found.last_term;
+        recovered->claim_end = walk->log->found.end_pos;
+    }
+    return LEAT_OK;
+}
+
+int leat_storage_recover(struct leat_storage *storage, uint32_t index,
+                         const struct leat_storage_arena *arena, leat_frame_visit *visit,
+                         void *context, struct leat_recovered *ret_recovered, char *error,
+                         unsigned error_bytes)
+{
+    LEAT_ASSERT(index < storage->log_count && !storage->serving);
+    struct log *log = &storage->logs[index];
+    struct leat_recovered recovered = {.base_pos = log->base_pos};
+    struct leat_chain start;
+    struct walk compared = {0};
+    bool use_arena = false;
+
+    LEAT_ASSERT((uintptr_t)arena->bytes % LEAT_BLOCK_BYTES == 0);
+    if (!start_choose(storage, log, &start))
+        return leat_refuse(error, error_bytes, LEAT_ECORRUPT,
+                           "log %u holds no intact BASE frame: replace the node", log->log_id);
+    int rc = arena_choose(storage, log, arena, &start, &use_arena, &compared);
+    struct walk walk = {
+        .storage = storage,
+        .log = log,
+        .chain = start,
+        .missing_pos = UINT64_MAX,
+        .visit = visit,
+        .context = context,
+        .arena = arena->bytes,
+        .arena_low_pos = UINT64_MAX,
+    };
+    if (rc == LEAT_OK)
+        rc = use_arena ? recover_from_arena(&walk, &compared, arena, &recovered)
+                       : recover_from_disk(&walk, &recovered);
+    if (rc != LEAT_OK)
+        return leat_refuse(error, error_bytes, rc,
+                           "log %u has a frame of an unknown type at position %" PRIu64
+                           ": run the build that wrote it",
+                           log->log_id, walk.chain.position);
+    recovered.start_pos = start.position;
+    recovered.commit_d = min_u64(log->found.commit_d, recovered.durable_pos);
+    recovered.cut_epoch = recovered_epoch(log, recovered.durable_pos);
+    log->arena = arena->bytes;
+    log->recovered_placed_pos = min_u64(walk.missing_pos, block_of(recovered.durable_pos));
+    *ret_recovered = recovered;
+    return LEAT_OK;
+}

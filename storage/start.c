@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Into service and out of it: begin, the first record of an incarnation, the clean stop.
+ */
+#include "state.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- what open found ---- */
+
+uint32_t leat_storage_log_count(const struct leat_storage *storage)
+{
+    return storage->log_count;
+}
+
+int leat_storage_log_info(const struct leat_storage *storage, uint32_t index,
+                          struct leat_storage_log_info *ret_info)
+{
+    if (index >= storage->log_count)
+        return LEAT_ENOLOG;
+    const struct log *log = &storage->logs[index];
+    LEAT_ASSERT(log->arena_bytes % log->shape.segment_bytes == 0);
+    *ret_info = (struct leat_storage_log_info){
+        .log_id = log->log_id,
+        .generation = log->generation,
+        .log = log->uuid,
+        .shape = log->shape,
+        .arena_bytes = log->arena_bytes,
+        .accepts_replicated = log->accepts_replicated,
+        .entry = log->found,
+        .vote_term = log->vote_term,
+        .voted_for = log->voted_for,
+    };
+    return LEAT_OK;
+}
+
+bool leat_storage_buffers_registered(const struct leat_storage *storage)
+{
+    return storage->buffers_registered;
+}
+
+const struct leat_storage_counters *leat_storage_counters(const struct leat_storage *storage)
+{
+    return &storage->counters;
+}
+
+const struct leat_histogram *leat_storage_latency(const struct leat_storage *storage)
+{
+    return &storage->latency;
+}
+
+/* ---- begin ---- */
+
+int leat_storage_begin(struct leat_storage *storage, uint32_t index,
+                       const struct leat_recovered *recovered, const struct leat_uuid *arena,
+                       const struct leat_uuid *boot, bool amnesiac)
+{
+    LEAT_ASSERT(index < storage->log_count && !storage->serving);
+    struct log *log = &storage->logs[index];
+    if (log->begun || !log->arena)
+        return LEAT_EINVAL;
+    LEAT_ASSERT(recovered->durable_pos <= recovered->chain.position);
+    log->begun = true;
+    log->amnesiac = amnesiac;
+    log->arena_id = *arena;
+    log->boot = *boot;
+    log->cut_epoch = recovered->cut_epoch;
+    log->commit_d = recovered->commit_d;
+    log->durable_pos = log->issued_end = log->want_end = recovered->durable_pos;
+    log->recorded_floor = recovered->durable_pos;
+    log->placed_pos = log->recovered_placed_pos;
+    log->last_term = recovered->chain.term;
+    log->installed_flag =
+        log->found.cut_epoch == recovered->cut_epoch && (log->found.flags & LEAT_JOURNAL_INSTALLED);
+    log->claims = recovered->damaged;
+    log->claim = (struct leat_journal_claim){recovered->claim_end, recovered->claim_term, 0};
+    log->ready_end = leat_segment_base(&log->shape, log->placed_pos);
+    return LEAT_OK;
+}
+
+/* The segment that is being filled exists already; the helper only prepares those to come. */
+static void begin_segments(struct leat_storage *storage, struct log *log)
+{
+    char path[LEAT_PATH_BYTES];
+    LEAT_ASSERT(log->ready_end % log->shape.segment_bytes == 0);
+    for (;;) {
+        segment_path(storage, log, log->ready_end, path);
+        if (leat_path_size(path) < (int64_t)log->shape.segment_bytes ||
+            leat_path_flush(path) != LEAT_OK)
+            break;
+        log->ready_end += log->shape.segment_bytes;
+    }
+    atomic_store_explicit(&log->helper.want_begin, log->ready_end, memory_order_relaxed);
+    segment_want(storage, log, log->want_end);
+}
+
+static void register_buffers(struct leat_storage *storage)
+{
+    struct iovec *buffers = calloc(ARENA_BUFFERS + storage->log_count, sizeof(*buffers));
+    unsigned count = ARENA_BUFFERS;
+    if (!buffers)
+        return;
+    buffers[RECORD_BUFFERS] = (struct iovec){
+        storage->batches[0].record, (size_t)storage->batch_max * LEAT_JOURNAL_RECORD_BYTES_MAX};
+    for (uint32_t i = 0; i < storage->log_count; i++) {
+        struct log *log = &storage->logs[i];
+        if (log->begun)
+            buffers[count++] = (struct iovec){log->arena, log->arena_bytes};
+    }
+    storage->buffers_registered =
+        leat_disk_register_buffers(storage->disk, buffers, count) == LEAT_OK;
+    for (uint32_t i = 0, next = ARENA_BUFFERS; i < storage->log_count; i++) {
+        struct log *log = &storage->logs[i];
+        if (log->begun)
+            log->arena_buffer = storage->buffers_registered ? (int)next++ : LEAT_DISK_NO_BUFFER;
+    }
+    free(buffers);
+}
+
+static int commit_votes(struct leat_storage *storage)
+{
+    LEAT_ASSERT(storage->vote_stage == 0);
+    storage->pins_changed = true; /* a round without a vote */
+    storage->pins_changed_ns = 0;
+    votes_issue(storage, PIN_WRITE_NS);
+    return pass_drain(storage);
+}
+
+int leat_storage_commit_begin(struct leat_storage *storage, uint64_t *ret_incarnation)
+{
+    LEAT_ASSERT(!storage->serving);
+    storage->incarnation++;
+    register_buffers(storage);
+    for (uint32_t i = 0; i < storage->log_count; i++) {
+        if (storage->logs[i].begun)
+            begin_segments(storage, &storage->logs[i]);
+    }
+    if (commit_votes(storage) != LEAT_OK) /* the incarnation before anything speaks in its name */
+        return LEAT_EFENCED;
+    for (uint32_t i = 0; i < storage->log_count; i++) {
+        storage->logs[i].say = true;
+        log_queue(storage, i);
+    }
+    if (pass_drain(storage) != LEAT_OK)
+        return LEAT_EFENCED;
+    for (uint32_t i = 0; i < storage->log_count; i++) {
+        struct log *log = &storage->logs[i];
+        if (log->begun) /* release: pairs with prepare_unlink() */
+            atomic_store_explicit(&log->helper.unlink_below, log->start_pos, memory_order_release);
+    }
+    free(storage->image.bytes);
+    free(storage->image.rows);
+    free(storage->segment_buffer);
+    storage->image = (struct journal_image){0};
+    storage->segment_buffer = NULL;
+    storage->serving = true;
+    *ret_incarnation = storage->incarnation;
+    return LEAT_OK;
+}
+
+/* ---- clean stop ---- */
+
+int leat_storage_clean_stop(struct leat_storage *storage)
+{
+    if (storage->fenced || pass_drain(storage) != LEAT_OK)
+        return LEAT_EFENCED;
+    for (uint32_t i = 0; i < storage->log_count; i++) {
+        struct log *log = &storage->logs[i];
+        if (log->begun && log->durable_pos != log->want_end)
+            return LEAT_EAGAIN; /* it waits for a segment: nothing is written for any log */
+    }
+    for (uint32_t i = 0; i < storage->log_count; i++) {
+        struct log *log = &storage->logs[i];
+        LEAT_ASSERT(!log->waiting);
+        log->clean = log->begun && !log->claims && !log->installing;
+        log->say = true;
+        log_queue(storage, i);
+    }
+    return pass_drain(storage);
+}

@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The state of one worker's storage, private to storage/. Everything belongs to the worker's
+ * thread but `struct log_helper`, whose words say who writes them.
+ *
+ * Positions of a log, in order:
+ *   start_pos <= durable_pos <= issued_end <= want_end, and placed_pos <= block of issued_end.
+ * A batch is one journal record and the full blocks in place below it. Batches are issued and
+ * completed in order; durable_pos moves only when the oldest batch is complete.
+ *
+ * The journal's ring is addressed by a "virtual" offset that only grows; the place in the file
+ * is that modulo LEAT_JOURNAL_BYTES. live_at of a log is where its newest completed record is.
+ */
+#ifndef LEAT_STORAGE_STATE_H
+#define LEAT_STORAGE_STATE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/assert.h"
+#include "disk.h"
+#include "files.h"
+#include "storage/storage.h"
+
+#define IN_FLIGHT_DEFAULT  1u
+#define IN_FLIGHT_MAX      4u
+#define READS_MAX          32u
+#define PIECE_BYTES_MAX    (256u << 10) /* of a write in place */
+#define READY_SLOTS        16u
+#define AHEAD_MAX          8u
+#define SEGMENT_FDS        2u
+#define RECORD_BUFFERS     0 /* registered buffers: all records, then each arena */
+#define ARENA_BUFFERS      1
+#define OPERATIONS_MAX     (LEAT_DISK_DEPTH)
+#define TRIES_MAX          1000u /* of one request that makes no progress */
+#define IDLE_FLOOR_NS      1000000ull
+#define PIN_WRITE_NS       500000000ull
+#define HELPER_WRITE_BYTES (1u << 20)
+#define REASON_BYTES       256u
+#define NO_LOG             UINT32_MAX
+#define BATCH_HEAD_BYTES   sizeof(struct leat_journal_record)
+
+enum disk_slot { SLOT_LOCK, SLOT_JOURNAL, SLOT_VOTES, SLOT_COUNT };
+
+static inline uint64_t block_of(uint64_t position)
+{
+    return position & ~(uint64_t)(LEAT_BLOCK_BYTES - 1);
+}
+
+static inline uint64_t block_end(uint64_t position)
+{
+    return block_of(position + LEAT_BLOCK_BYTES - 1);
+}
+
+static inline uint64_t min_u64(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline uint64_t max_u64(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* ---- requests to the disk ---- */
+
+enum operation_kind { OPERATION_RECORD, OPERATION_PLACE, OPERATION_VOTE, OPERATION_READ };
+
+struct operation {
+    enum operation_kind kind;
+    struct leat_disk_file file;
+    uint8_t *bytes;
+    uint32_t left_bytes;
+    uint64_t offset;
+    int buffer;
+    unsigned tries;
+    struct batch *batch;
+    struct read_request *read;
+    struct operation *next_free;
+};
+
+struct read_request {
+    void *cookie;
+    uint8_t *buffer;
+    uint32_t length_bytes; /* asked for */
+    uint32_t done_bytes;
+    uint32_t log_index;
+    int64_t result;
+    bool busy;
+    bool finished;
+};
+
+/* ---- a log ---- */
+
+struct segment_fd {
+    uint64_t base_pos;
+    int fd; /* -1: none */
+};
+
+/* Words shared with the helper. */
+struct log_helper {
+    _Atomic uint64_t want_begin;         /* worker writes: the first base not known to be ready */
+    _Atomic uint64_t want_end;           /* worker writes: prepare the bases below */
+    _Atomic uint64_t unlink_below;       /* worker writes, after the start record is durable */
+    _Atomic uint64_t ready[READY_SLOTS]; /* helper writes: base + 1, by (base / segment) % slots */
+    uint64_t unlinked_pos;               /* the helper's: files below are gone */
+    uint64_t preparing_pos;              /* the helper's: base, when preparing_fd >= 0 */
+    uint64_t preparing_done;
+    int preparing_fd;
+};
+
+/* A log's entry as it is re-emitted while its arena cannot be asked: before begin, and between
+ * an install's cut and its start record. */
+struct frozen_entry {
+    struct leat_journal_entry entry;
+    struct leat_journal_claim claim;
+    uint8_t tail[LEAT_BLOCK_BYTES];
+};
+
+struct log {
+    uint32_t log_id;
+    uint32_t generation;
+    struct leat_uuid uuid;
+    struct leat_log_shape shape;
+    uint64_t arena_bytes;
+    bool accepts_replicated;
+    bool lost_record;   /* a record that may have named this log is damaged */
+    char directory[64]; /* relative to the worker's */
+
+    struct leat_journal_entry found; /* as open found it */
+    uint64_t found_at;               /* virtual offset of that record */
+
+    uint8_t *arena;
+    int arena_buffer; /* registered buffer, or none */
+    struct leat_uuid arena_id;
+    struct leat_uuid boot;
+    uint64_t recovered_placed_pos;
+
+    bool begun;
+    bool clean;      /* the clean-stop record is being written */
+    bool installing; /* reset, and no record of the new base issued yet */
+    bool amnesiac;
+    bool installed_flag;
+    bool claims;
+    struct leat_journal_claim claim;
+
+    uint64_t base_pos; /* the lowest file held */
+    uint64_t start_pos;
+    uint64_t cut_epoch;
+    uint64_t durable_pos;
+    uint64_t issued_end;
+    uint64_t placed_pos; /* full blocks below are in place or in an issued batch */
+    uint64_t want_end;
+    uint64_t want_seq;
+    uint64_t commit_d;
+    uint64_t recorded_floor;
+    uint32_t last_term;
+    bool want_report; /* want_seq is to be reported */
+    bool say;         /* the next record shall name the log */
+    bool cut_wanted;  /* a cut waits for its record */
+    unsigned cuts_flying;
+    uint64_t cut_pos;
+    bool trim_wanted;
+    bool waiting; /* for a segment: counted once */
+
+    bool queued;       /* in the queue of logs with something to say */
+    bool floor_queued; /* in the queue of logs whose floor is behind */
+    uint32_t next_queued;
+    uint32_t next_floor;
+    uint32_t younger; /* list by newest issued record */
+    uint32_t older;
+    uint64_t issued_at; /* virtual offset of the newest issued record */
+    uint64_t live_at;   /* of the newest completed one */
+    uint64_t in_batch;  /* sequence of the newest record that names the log */
+
+    uint64_t ready_end; /* worker: segments below are ready */
+    uint64_t want_ready;
+    struct segment_fd segment_fds[SEGMENT_FDS];
+    struct segment_fd read_fd;
+
+    uint32_t vote_term;
+    uint32_t voted_for;
+    uint64_t vote_seq; /* the highest asked for */
+    bool vote_wanted;  /* waits for the next round */
+    bool vote_flying;
+    bool vote_report; /* round done, not reported yet */
+    uint64_t vote_flying_seq;
+
+    struct frozen_entry frozen;
+    struct log_helper helper;
+};
+
+/* ---- a batch ---- */
+
+struct batch_item {
+    uint32_t log_index;
+    bool report_write;
+    bool report_cut;
+    bool frozen;      /* says what an older record said */
+    bool start_moved; /* the record's start_pos lets older files go */
+    uint64_t end_pos; /* lowered by a cut */
+    uint64_t write_seq;
+    uint64_t cut_epoch;
+    uint64_t floor_pos;
+    uint64_t start_pos;
+    uint64_t place_pos; /* next byte to be written in place */
+    uint64_t place_end;
+};
+
+struct batch {
+    uint8_t *record; /* LEAT_JOURNAL_RECORD_BYTES_MAX, block-aligned */
+    uint32_t record_bytes;
+    uint64_t at; /* virtual offset */
+    uint64_t sequence;
+    uint64_t oldest_live_at; /* of its logs, before it completes */
+    uint64_t issued_ns;
+    struct batch_item *items;
+    unsigned item_count;
+    unsigned placing; /* item whose blocks are being issued */
+    unsigned reporting;
+    unsigned operations; /* in flight */
+    bool place_first;    /* the record only after all blocks in place (install, recovery) */
+    bool record_issued;
+};
+
+/* ---- what open reads of the journal ---- */
+
+struct journal_index_row {
+    uint64_t sequence;
+    uint32_t offset;
+    uint32_t record_bytes;
+    uint32_t in_flight;
+};
+
+struct journal_image {
+    uint8_t *bytes;                 /* the whole ring; freed by commit_begin */
+    struct journal_index_row *rows; /* ascending by sequence */
+    unsigned row_count;
+    uint64_t gap_sequence; /* the highest record that is missing and must not be; 0: none */
+    uint64_t next_offset;
+};
+
+/* ---- the whole ---- */
+
+struct leat_storage {
+    char path[LEAT_PATH_BYTES]; /* the data directory */
+    char worker_path[LEAT_PATH_BYTES];
+    struct leat_storage_config config;
+    struct leat_identity identity;
+    int lock_fd;
+    int journal_fd;
+    int votes_fd;
+    struct leat_disk *disk;
+    bool buffers_registered;
+    bool serving; /* commit_begin is done */
+    bool fenced;
+    char fence_reason[REASON_BYTES];
+
+    struct log *logs;
+    uint32_t log_count;
+    uint64_t incarnation;
+    struct journal_image image;
+    uint8_t *segment_buffer; /* of the largest segment; until commit_begin */
+    uint64_t segment_buffer_bytes;
+    uint8_t *helper_zeros;
+
+    struct operation operations[OPERATIONS_MAX];
+    struct operation *free_operations;
+    unsigned operations_free;
+    struct read_request reads[READS_MAX];
+    unsigned reads_busy;
+
+    uint64_t ring_head;       /* virtual */
+    uint64_t record_sequence; /* of the next record */
+    struct batch batches[IN_FLIGHT_MAX];
+    unsigned batch_first;
+    unsigned batch_count;
+    unsigned batch_max;
+    bool exclusive; /* a place_first batch is in flight */
+    uint32_t queue_head, queue_tail;
+    uint32_t floor_head, floor_tail;
+    uint32_t oldest, youngest;
+    uint64_t active_ns; /* when a batch was last issued or completed */
+    uint64_t seen_ns;   /* the clock of the last submit */
+
+    uint8_t *vote_slot;  /* the image being written */
+    unsigned vote_stage; /* 0: none in flight, else 1 + slot */
+    uint32_t vote_bytes;
+    uint64_t vote_sequence;
+    unsigned votes_wanted; /* logs that wait for a round */
+    unsigned votes_to_report;
+    struct leat_peer_pin pins[LEAT_MEMBERS_MAX];
+    unsigned pin_count;
+    bool pins_changed;
+    uint64_t pins_changed_ns;
+
+    struct leat_storage_counters counters;
+    struct leat_histogram latency;
+};
+
+/* A failed write or flush: nothing leaves this node any more (V4). */
+void storage_fence(struct leat_storage *storage, const char *what, int error_number);
+struct operation *operation_take(struct leat_storage *storage, enum operation_kind kind);
+void operation_issue(struct leat_storage *storage, struct operation *operation);
+
+/* lock.c */
+int lock_take(const char *path, const struct leat_storage_config *config, int *ret_fd, char *error,
+              unsigned error_bytes);
+void lock_sign(int fd);
+/* At once, though the kernel takes its time to drop a ring's table of files. Only when nothing
+ * is in flight. */
+void lock_release(int fd);
+
+/* open.c */
+int identity_read(const char *directory, struct leat_identity *ret_identity, char *error,
+                  unsigned error_bytes);
+void storage_free(struct leat_storage *storage);
+
+/* log.c: queues and the list by age of the newest record */
+void log_queue(struct leat_storage *storage, uint32_t index);
+uint32_t log_unqueue(struct leat_storage *storage);
+void log_floor_queue(struct leat_storage *storage, uint32_t index);
+uint32_t log_floor_unqueue(struct leat_storage *storage);
+void log_age_insert(struct leat_storage *storage, uint32_t index);
+void log_age_touch(struct leat_storage *storage, uint32_t index);
+uint32_t log_find(const struct leat_storage *storage, uint32_t log_id);
+/* True while (term, end) is below what the log claims to have had. */
+bool claim_exceeds(const struct leat_journal_claim *claim, uint32_t term, uint64_t end_pos);
+
+/* segment.c */
+void segment_path(const struct leat_storage *storage, const struct log *log, uint64_t base_pos,
+                  char path[LEAT_PATH_BYTES]);
+void log_directory_name(uint32_t log_id, uint32_t generation, char name[64]);
+bool segment_parse_name(const char *name, uint64_t *ret_base_pos);
+int segment_fd_for_write(struct leat_storage *storage, struct log *log, uint64_t base_pos);
+int segment_fd_for_read(struct leat_storage *storage, struct log *log, uint64_t base_pos);
+void segment_close_all(struct log *log);
+/* Takes note of segments that the helper has made ready; true when all below end_pos are. */
+bool segment_ready_below(struct log *log, uint64_t end_pos);
+void segment_want(const struct leat_storage *storage, struct log *log, uint64_t end_pos);
+
+/* journal.c */
+void journal_entry_fill(const struct log *log, uint64_t end_pos, uint64_t floor_pos, uint32_t flags,
+                        struct leat_journal_entry *ret_entry);
+uint32_t journal_entry_bytes(const struct leat_journal_entry *entry);
+void journal_record_seal(const struct leat_storage *storage, struct batch *batch,
+                         uint32_t used_bytes);
+void journal_record_write_head(struct leat_journal_record *head, const struct leat_uuid *node,
+                               uint64_t incarnation, uint64_t sequence, uint64_t ring_offset,
+                               uint32_t entry_count, uint32_t in_flight, uint32_t used_bytes);
+int journal_scan(struct journal_image *image, const struct leat_uuid *node, char *error,
+                 unsigned error_bytes);
+
+struct journal_cursor {
+    const struct leat_journal_entry *entry;
+    const uint8_t *tail;
+    const struct leat_journal_claim *claim; /* NULL: none */
+    const struct journal_index_row *row;
+};
+
+/* The entry of `log` in the record at row, or of any log when log is NULL and *at is its byte
+ * offset (0: first), which is moved on. False when there is none (left). */
+bool journal_entry_next(const struct journal_image *image, unsigned row, uint32_t *at,
+                        struct journal_cursor *ret_cursor);
+bool journal_entry_of(const struct journal_image *image, unsigned row, const struct leat_uuid *log,
+                      uint32_t generation, struct journal_cursor *ret_cursor);
+
+/* overlay.c: the tails of journal records over blocks as the disk has them. */
+/* Lays them over `bytes`, the content of [begin_pos, end_pos) as the segment has it. Returns the
+ * lowest block that the disk did not hold, or end_pos. */
+uint64_t overlay_apply(const struct leat_storage *storage, const struct log *log, uint8_t *bytes,
+                       uint64_t begin_pos, uint64_t end_pos);
+/* Reads [begin_pos, end_pos), whole blocks within one segment, overlaid. */
+int overlay_read(const struct leat_storage *storage, const struct log *log, uint8_t *bytes,
+                 uint64_t begin_pos, uint64_t end_pos, uint64_t *ret_missing_pos);
+
+/* batch.c */
+bool batch_build(struct leat_storage *storage, uint64_t now_ns, bool floors);
+void batch_issue(struct leat_storage *storage);
+void batch_clamp(struct leat_storage *storage, uint32_t index, uint64_t position);
+bool batch_is_complete(const struct batch *batch);
+
+/* pass.c */
+void pass_reap(struct leat_storage *storage, uint64_t now_ns);
+/* Gives back what has completed, whatever its result. */
+void pass_reap_and_drop(struct leat_storage *storage);
+unsigned pass_report(struct leat_storage *storage, uint64_t now_ns,
+                     struct leat_storage_event *events, unsigned max);
+/* Blocks until every batch and vote round is complete; events are dropped. */
+int pass_drain(struct leat_storage *storage);
+
+/* votes.c */
+struct vote_state {
+    struct leat_vote_slot head;
+    struct leat_peer_pin pins[LEAT_MEMBERS_MAX];
+    struct leat_vote votes[LEAT_LOGS_MAX];
+};
+uint32_t votes_encode(uint8_t *slot_bytes, const struct vote_state *state, uint32_t slot);
+bool votes_decode(const uint8_t *slot_bytes, uint32_t slot, const struct leat_uuid *node,
+                  struct vote_state *ret_state);
+int votes_read(struct leat_storage *storage, char *error, unsigned error_bytes);
+void votes_issue(struct leat_storage *storage, uint64_t now_ns);
+void votes_written(struct leat_storage *storage);
+unsigned votes_report(struct leat_storage *storage, struct leat_storage_event *events,
+                      unsigned max);
+
+/* read.c */
+unsigned reads_report(struct leat_storage *storage, struct leat_storage_event *events,
+                      unsigned max);
+
+#endif

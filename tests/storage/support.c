@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "support.h"
+
+#include <fcntl.h>
+#include <ftw.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/crc.h"
+
+/* ---- the directory ---- */
+
+void rig_format(struct rig *rig)
+{
+    const char *parent = getenv("LEAT_TEST_DIRECTORY");
+    memset(rig, 0, sizeof(*rig));
+    snprintf(rig->directory, sizeof(rig->directory), "%s/leat-storage-XXXXXX",
+             parent ? parent : ".");
+    assert_non_null(mkdtemp(rig->directory));
+    rig->format = (struct leat_format_config){
+        .directory = rig->directory,
+        .cluster = {{7, 7, 7}},
+        .node_id = 1,
+        .worker_count = 1,
+        .member_count = 3,
+        .member_ids = {1, 2, 3},
+        .log_count = RIG_LOGS,
+        .logs = {{0, 64 << 10, RIG_SEGMENT, RIG_ARENA, false},
+                 {1, 64 << 10, RIG_SEGMENT, RIG_ARENA, true}},
+    };
+    rig->config = (struct leat_storage_config){
+        .directory = rig->directory,
+        .cluster = rig->format.cluster,
+        .node_id = 1,
+        .worker_count = 1,
+        .segments_ahead = 1,
+    };
+    rig->boot.bytes[0] = 0xb0;
+    for (uint32_t i = 0; i < RIG_LOGS; i++) {
+        rig->log_uuids[i] = leat_uuid_of_log(&rig->format.cluster, i);
+        rig->shapes[i] =
+            (struct leat_log_shape){leat_frame_salt(&rig->log_uuids[i], 1), 64 << 10, RIG_SEGMENT};
+        assert_int_equal(posix_memalign((void **)&rig->logs[i].arena, 4096, RIG_ARENA), 0);
+        memset(rig->logs[i].arena, 0, RIG_ARENA);
+        rig->logs[i].arena_id.bytes[0] = (uint8_t)(i + 1);
+    }
+    int rc = leat_storage_format(&rig->format, rig->error, sizeof(rig->error));
+    if (rc != LEAT_OK)
+        fail_msg("format: %s", rig->error);
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)st, (void)type, (void)ftw;
+    return remove(path);
+}
+
+void rig_remove(struct rig *rig)
+{
+    if (rig->storage)
+        rig_stop(rig);
+    nftw(rig->directory, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    for (uint32_t i = 0; i < RIG_LOGS; i++)
+        free(rig->logs[i].arena);
+}
+
+/* ---- life ---- */
+
+int rig_open(struct rig *rig)
+{
+    return leat_storage_open(&rig->config, &rig->storage, rig->error, sizeof(rig->error));
+}
+
+static void rig_visit(void *context, uint64_t position, const struct leat_frame *frame,
+                      const void *payload)
+{
+    struct rig_log *log = context;
+    (void)payload;
+    assert_true(log->visited == 0 || position == log->visited_end);
+    log->visited++;
+    log->visited_end = position + ((frame->length_bytes + 7u) & ~7u);
+    uint64_t room = RIG_SEGMENT - position % RIG_SEGMENT;
+    uint64_t extent = (frame->length_bytes + 7u) & ~7u;
+    if (room - extent < LEAT_TERM_FRAME_BYTES)
+        log->visited_end = position + room;
+}
+
+void rig_recover(struct rig *rig, uint32_t index)
+{
+    struct rig_log *log = &rig->logs[index];
+    struct leat_storage_arena arena = {log->arena, log->arena_valid, log->chain.position};
+    log->visited = 0;
+    int rc = leat_storage_recover(rig->storage, index, &arena, rig_visit, log, &log->recovered,
+                                  rig->error, sizeof(rig->error));
+    if (rc != LEAT_OK)
+        fail_msg("recover: %s", rig->error);
+    if (log->visited > 0)
+        assert_int_equal(log->visited_end, log->recovered.chain.position);
+    log->chain = log->recovered.chain;
+    log->write_seq = log->reported_seq = log->cut_done = 0;
+    log->reported_end = log->recovered.durable_pos;
+}
+
+void rig_begin(struct rig *rig)
+{
+    for (uint32_t i = 0; i < RIG_LOGS; i++)
+        assert_int_equal(leat_storage_begin(rig->storage, i, &rig->logs[i].recovered,
+                                            &rig->logs[i].arena_id, &rig->boot, false),
+                         LEAT_OK);
+    assert_int_equal(leat_storage_commit_begin(rig->storage, &rig->incarnation), LEAT_OK);
+    for (uint32_t i = 0; i < RIG_LOGS; i++)
+        rig->logs[i].arena_valid = true;
+}
+
+void rig_start(struct rig *rig)
+{
+    int rc = rig_open(rig);
+    if (rc != LEAT_OK)
+        fail_msg("open: %s", rig->error);
+    assert_int_equal(leat_storage_log_count(rig->storage), RIG_LOGS);
+    for (uint32_t i = 0; i < RIG_LOGS; i++)
+        rig_recover(rig, i);
+    rig_begin(rig);
+}
+
+void rig_stop(struct rig *rig)
+{
+    leat_storage_close(rig->storage);
+    rig->storage = NULL;
+}
+
+void rig_crash(struct rig *rig)
+{
+    rig_stop(rig);
+    for (uint32_t i = 0; i < RIG_LOGS; i++) {
+        memset(rig->logs[i].arena, 0xee, RIG_ARENA);
+        rig->logs[i].arena_valid = false;
+    }
+}
+
+/* ---- frames ---- */
+
+static void rig_seal(struct rig *rig, uint32_t index, struct leat_frame *frame, const void *payload)
+{
+    struct rig_log *log = &rig->logs[index];
+    frame->time_ns = ++rig->session_time_ns > log->chain.last_time_ns ? rig->session_time_ns
+                                                                      : log->chain.last_time_ns;
+    leat_frame_seal(&rig->shapes[index], &log->chain, log->arena + log->chain.position % RIG_ARENA,
+                    frame, payload);
+}
+
+void rig_append(struct rig *rig, uint32_t index, uint32_t payload_bytes)
+{
+    static uint8_t payload[64 << 10];
+    struct rig_log *log = &rig->logs[index];
+    uint64_t room = leat_segment_room(&rig->shapes[index], log->chain.position);
+    if (room < payload_bytes + 256u || log->chain.position % RIG_SEGMENT == 0)
+        rig_roll(rig, index);
+    memset(payload, (int)(rig->session_time_ns * 31 + 1), payload_bytes);
+    struct leat_frame frame = {.length_bytes = LEAT_FRAME_HEADER_BYTES + payload_bytes,
+                               .type_flags = LEAT_FRAME_RECORD};
+    rig_seal(rig, index, &frame, payload);
+}
+
+void rig_append_term(struct rig *rig, uint32_t index, uint32_t term)
+{
+    const struct leat_chain *chain = &rig->logs[index].chain;
+    struct leat_term_payload payload = {term, chain->term, chain->run_first_pos, 1, 1, 0};
+    struct leat_frame frame = {
+        .length_bytes = LEAT_TERM_FRAME_BYTES, .type_flags = LEAT_FRAME_TERM, .term = term};
+    rig_seal(rig, index, &frame, &payload);
+}
+
+void rig_append_base(struct rig *rig, uint32_t index)
+{
+    const struct leat_chain *chain = &rig->logs[index].chain;
+    struct leat_base_head head = {
+        .version = LEAT_BASE_VERSION,
+        .cluster = rig->format.cluster,
+        .log = rig->log_uuids[index],
+        .log_id = index,
+        .generation = 1,
+        .position = chain->position,
+        .segment_bytes = RIG_SEGMENT,
+        .arena_bytes = RIG_ARENA,
+        .entry_bytes_max = 64 << 10,
+        .next_offset = chain->next_offset,
+        .last_time_ns = chain->last_time_ns,
+        .run_first_pos = chain->run_first_pos,
+        .run_term = chain->term,
+        .chain_crc = chain->crc,
+        .member_count = 1,
+    };
+    uint8_t payload[sizeof(head) + sizeof(struct leat_base_member)];
+    struct leat_base_member member = {1, 0};
+    memcpy(payload, &head, sizeof(head));
+    memcpy(payload + sizeof(head), &member, sizeof(member));
+    struct leat_frame frame = {.length_bytes = LEAT_FRAME_HEADER_BYTES + sizeof(payload),
+                               .type_flags = LEAT_FRAME_BASE};
+    rig_seal(rig, index, &frame, payload);
+}
+
+void rig_roll(struct rig *rig, uint32_t index)
+{
+    struct rig_log *log = &rig->logs[index];
+    uint64_t room = leat_segment_room(&rig->shapes[index], log->chain.position);
+    if (room < RIG_SEGMENT) {
+        struct leat_frame frame = {.length_bytes = (uint32_t)room, .type_flags = LEAT_FRAME_PAD};
+        rig_seal(rig, index, &frame, NULL);
+    }
+    rig_append_base(rig, index);
+}
+
+/* ---- the pass ---- */
+
+uint64_t rig_write(struct rig *rig, uint32_t index)
+{
+    struct rig_log *log = &rig->logs[index];
+    log->write_seq++;
+    log->end_of_seq[log->write_seq % 64] = log->chain.position;
+    leat_storage_write(rig->storage, index, log->write_seq, log->chain.position, log->chain.term);
+    return log->write_seq;
+}
+
+static void rig_take(struct rig *rig, const struct leat_storage_event *event)
+{
+    struct rig_log *log = &rig->logs[event->log_index];
+    switch (event->kind) {
+    case LEAT_STORAGE_WRITTEN:
+        assert_true(event->sequence > log->reported_seq);
+        log->reported_seq = event->sequence;
+        log->reported_end = log->end_of_seq[event->sequence % 64];
+        break;
+    case LEAT_STORAGE_VOTED:
+        log->voted_seq = event->sequence;
+        break;
+    case LEAT_STORAGE_CUT_DONE:
+        log->cut_done = event->sequence;
+        break;
+    case LEAT_STORAGE_READ:
+        rig->reads++;
+        rig->read_result = event->result;
+        break;
+    }
+}
+
+int rig_turn(struct rig *rig)
+{
+    struct leat_storage_event events[8];
+    rig->now_ns += 1000;
+    leat_storage_submit(rig->storage, rig->now_ns);
+    int count = leat_storage_poll(rig->storage, rig->now_ns, events, 8);
+    for (int i = 0; i < count; i++)
+        rig_take(rig, &events[i]);
+    return count;
+}
+
+void rig_settle(struct rig *rig)
+{
+    for (uint32_t i = 0; i < RIG_LOGS; i++) {
+        while (rig->logs[i].reported_seq < rig->logs[i].write_seq) {
+            if (rig_turn(rig) < 0)
+                fail_msg("fenced: %s", leat_storage_fence_reason(rig->storage));
+            leat_storage_prepare_step(rig->storage);
+        }
+    }
+}
+
+void rig_append_durably(struct rig *rig, uint32_t index, uint32_t payload_bytes)
+{
+    rig_append(rig, index, payload_bytes);
+    rig_write(rig, index);
+    rig_settle(rig);
+}
+
+void rig_prepare_all(struct rig *rig)
+{
+    while (leat_storage_prepare_step(rig->storage))
+        ;
+}
+
+void rig_cut(struct rig *rig, uint32_t index, const struct leat_chain *chain)
+{
+    struct rig_log *log = &rig->logs[index];
+    uint64_t epoch = ++log->recovered.cut_epoch;
+    leat_storage_cut(rig->storage, index, chain->position, epoch);
+    while (log->cut_done < epoch)
+        assert_true(rig_turn(rig) >= 0);
+    log->chain = *chain;
+    if (log->reported_end > chain->position)
+        log->reported_end = chain->position;
+}
+
+/* ---- files ---- */
+
+void rig_path(const struct rig *rig, const char *name, char path[600])
+{
+    snprintf(path, 600, "%s/%s", rig->directory, name);
+}
+
+void rig_segment_path(const struct rig *rig, uint32_t index, uint64_t base_pos, char path[600])
+{
+    snprintf(path, 600, "%s/w0/log-%u.1/%016" PRIx64 ".segment", rig->directory, index, base_pos);
+}
+
+static int rig_file_open(const char *path, int flags)
+{
+    int fd = open(path, flags | O_CLOEXEC);
+    if (fd < 0)
+        fail_msg("cannot open %s", path);
+    return fd;
+}
+
+void rig_file_read(const char *path, uint64_t offset, void *bytes, uint32_t length_bytes)
+{
+    int fd = rig_file_open(path, O_RDONLY);
+    assert_int_equal(pread(fd, bytes, length_bytes, (off_t)offset), length_bytes);
+    close(fd);
+}
+
+void rig_file_write(const char *path, uint64_t offset, const void *bytes, uint32_t length_bytes)
+{
+    int fd = rig_file_open(path, O_WRONLY);
+    assert_int_equal(pwrite(fd, bytes, length_bytes, (off_t)offset), length_bytes);
+    close(fd);
+}
+
+void rig_file_flip(const char *path, uint64_t offset, unsigned bit)
+{
+    uint8_t byte;
+    rig_file_read(path, offset, &byte, 1);
+    byte ^= (uint8_t)(1u << bit);
+    rig_file_write(path, offset, &byte, 1);
+}
+
+bool rig_file_exists(const char *path)
+{
+    return access(path, F_OK) == 0;
+}
+
+static uint32_t fingerprint;
+
+static int fingerprint_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    static uint8_t bytes[1 << 16];
+    (void)ftw;
+    uint32_t crc = leat_crc32c(0, path, strlen(path));
+    crc = leat_crc32c(crc, &st->st_size, type == FTW_F ? sizeof(st->st_size) : 0);
+    if (type == FTW_F) {
+        int fd = rig_file_open(path, O_RDONLY);
+        ssize_t got;
+        while ((got = read(fd, bytes, sizeof(bytes))) > 0)
+            crc = leat_crc32c(crc, bytes, (size_t)got);
+        close(fd);
+    }
+    fingerprint ^= crc; /* order does not matter: the path is in each */
+    return 0;
+}
+
+uint32_t rig_fingerprint(const struct rig *rig)
+{
+    fingerprint = 0;
+    assert_int_equal(nftw(rig->directory, fingerprint_one, 16, FTW_PHYS), 0);
+    return fingerprint;
+}

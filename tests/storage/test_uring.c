@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The real ring: the same life of a node as over the fake.
+ */
+#include "support.h"
+
+static void appended_bytes_are_there_after_a_crash(void **state)
+{
+    struct rig rig;
+    (void)state;
+    rig_format(&rig);
+    rig_start(&rig);
+    assert_int_equal(rig.incarnation, 1);
+    rig_append_term(&rig, 1, 1);
+    for (int i = 0; i < 200; i++)
+        rig_append_durably(&rig, 1, 64);
+    for (int i = 0; i < 40; i++)
+        rig_append_durably(&rig, 0, 64 << 10);
+    uint64_t ends[2] = {rig.logs[0].reported_end, rig.logs[1].reported_end};
+    rig_crash(&rig);
+    rig_start(&rig);
+    assert_int_equal(rig.incarnation, 2);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(rig.logs[i].recovered.kind, LEAT_RECOVERED_DISK);
+        assert_int_equal(rig.logs[i].recovered.durable_pos, ends[i]);
+        assert_false(rig.logs[i].recovered.damaged);
+        assert_false(rig.logs[i].recovered.torn);
+    }
+    leat_storage_vote(rig.storage, 1, 5, 2, 9);
+    while (rig.logs[1].voted_seq < 9)
+        assert_true(rig_turn(&rig) >= 0);
+    rig_crash(&rig);
+    rig_start(&rig);
+    struct leat_storage_log_info info;
+    leat_storage_log_info(rig.storage, 1, &info);
+    assert_int_equal(info.vote_term, 5);
+    assert_int_equal(info.voted_for, 2);
+    rig_remove(&rig);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(appended_bytes_are_there_after_a_crash)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
