@@ -51,14 +51,15 @@
 #include "dataplane/clock.h"
 #include "leat/error.h"
 
-#define MEMIF_RING_LOG2      10u /* 1024 slots: 16 bursts */
-#define MEMIF_BUFFER_ALIGN   64u
-#define MEMIF_LINKS_MAX      (PORT_COUNT_MAX * LEAT_PORT_PEERS_MAX)
-#define LINK_RETRY_US        10000u
-#define LINK_HANDSHAKE_NS    500000000u /* a dozen messages between threads of busy CPUs */
-#define CONTROL_CALL_SECONDS 10
-#define CONTROL_SPINS        200u
-#define CONTROL_WAIT_NS      20000
+#define MEMIF_RING_LOG2          10u /* 1024 slots: 16 bursts */
+#define MEMIF_BUFFER_ALIGN       64u
+#define MEMIF_LINKS_MAX          (PORT_COUNT_MAX * LEAT_PORT_PEERS_MAX)
+#define MEMIF_MESSAGE_DISCONNECT 8u /* of the memif protocol; the type leads each message */
+#define LINK_RETRY_US            10000u
+#define LINK_HANDSHAKE_NS        500000000u /* a dozen messages between threads of busy CPUs */
+#define CONTROL_CALL_SECONDS     10
+#define CONTROL_SPINS            200u
+#define CONTROL_WAIT_NS          20000
 
 struct link {
     struct leat_port *port;
@@ -83,6 +84,7 @@ static struct link *control_connecting;
 static _Thread_local bool on_control_thread;
 
 static ssize_t (*libc_recvmsg)(int, struct msghdr *, int);
+static ssize_t (*libc_sendmsg)(int, const struct msghdr *, int);
 static int (*libc_epoll_wait)(int, struct epoll_event *, int, int);
 static int (*libc_connect)(int, const struct sockaddr *, socklen_t);
 
@@ -263,6 +265,7 @@ int port_memif_start(void)
 {
     /* POSIX lets dlsym's result be a function; ISO C wants the detour over memory */
     *(void **)&libc_recvmsg = dlsym(RTLD_NEXT, "recvmsg");
+    *(void **)&libc_sendmsg = dlsym(RTLD_NEXT, "sendmsg");
     *(void **)&libc_epoll_wait = dlsym(RTLD_NEXT, "epoll_wait");
     *(void **)&libc_connect = dlsym(RTLD_NEXT, "connect");
     return control_do(control_found, NULL);
@@ -285,6 +288,18 @@ void port_memif_stop(void)
 
 /* --- interposed functions: the driver's calls come here, and everybody else's pass through */
 
+/* The client's channel is over: at its end of file, an error, or the server's refusal. */
+static void link_note_message(int fd, const struct msghdr *message, ssize_t received)
+{
+    uint16_t type = MEMIF_MESSAGE_DISCONNECT;
+    if (received >= (ssize_t)sizeof(type))
+        memcpy(&type, message->msg_iov[0].iov_base, sizeof(type));
+    for (unsigned i = 0; type == MEMIF_MESSAGE_DISCONNECT && i < link_count; i++) {
+        if (links[i].fd == fd)
+            links[i].ended = true;
+    }
+}
+
 __attribute__((visibility("default"))) ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 {
     if (!on_control_thread) {
@@ -296,11 +311,24 @@ __attribute__((visibility("default"))) ssize_t recvmsg(int fd, struct msghdr *me
     /* An event may be stale (its socket closed, the number taken by a new one): never wait with
      * the gate closed. The driver then disconnects, and the link is started again. */
     ssize_t received = libc_recvmsg(fd, message, flags | MSG_DONTWAIT);
-    for (unsigned i = 0; received <= 0 && i < link_count; i++) {
-        if (links[i].fd == fd)
-            links[i].ended = true;
-    }
+    link_note_message(fd, message, received);
     return received;
+}
+
+/* A peer that died between connect and accept: the driver, when its greeting fails, closes the
+ * socket but leaves it registered, upon which the EAL panics. So the greeting does not fail; the
+ * end of file that follows takes the orderly way. */
+__attribute__((visibility("default"))) ssize_t sendmsg(int fd, const struct msghdr *message,
+                                                       int flags)
+{
+    if (libc_sendmsg == NULL)
+        *(void **)&libc_sendmsg = dlsym(RTLD_NEXT, "sendmsg");
+    if (!on_control_thread)
+        return libc_sendmsg(fd, message, flags);
+    ssize_t sent = libc_sendmsg(fd, message, flags | MSG_NOSIGNAL);
+    if (sent < 0 && (errno == EPIPE || errno == ECONNRESET))
+        return (ssize_t)message->msg_iov[0].iov_len;
+    return sent;
 }
 
 __attribute__((visibility("default"))) int epoll_wait(int epfd, struct epoll_event *events,

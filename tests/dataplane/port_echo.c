@@ -11,6 +11,7 @@
  *   --bytes N     payload size (default 1000)       --answer       send back, nothing else
  *   --idle spin|yield|sleep (default yield)         --seconds N    end by itself (default 60)
  *   --window N    datagrams sent per pass (8)       --mtu 1500|9000
+ *   --run N       number of this run, carried in each datagram
  *   --verbose     print counters at the end
  *   --flood       payloads at random sizes, sent as fast as the link takes them: measures MB/s
  */
@@ -39,6 +40,8 @@ struct echo_header {
     uint64_t sequence;
     uint32_t bytes;
     uint32_t from;
+    uint32_t run; /* of the sending process, as the test numbers them */
+    uint32_t reserved;
 };
 
 struct echo {
@@ -46,7 +49,7 @@ struct echo {
     struct leat_port *port;
     struct echo_page *page;
     struct leat_idle idle;
-    uint32_t bytes;
+    uint32_t bytes, run;
     unsigned window;
     bool answer, flood, verbose;
     uint64_t ping_count, end_ns, sequence;
@@ -69,6 +72,7 @@ static void echo_check(struct echo *echo, const struct leat_packet *packet)
     if (good) {
         memcpy(&header, packet->data, sizeof(header));
         good = header.bytes == packet->length_bytes - sizeof(header) &&
+               header.bytes <= sizeof(want) &&
                header.from == echo->config.peers[packet->peer].node_id;
     }
     if (good) {
@@ -78,14 +82,17 @@ static void echo_check(struct echo *echo, const struct leat_packet *packet)
         if (header.sequence > *expected && *expected != 0)
             echo->page->lost += header.sequence - *expected;
         *expected = header.sequence + 1;
+        atomic_store(&echo->page->heard[packet->peer], header.run);
     }
     atomic_fetch_add(good ? &echo->page->good : &echo->page->bad, 1);
 }
 
 static bool echo_send(struct echo *echo, unsigned peer)
 {
-    struct echo_header header = {
-        .sequence = ++echo->sequence, .bytes = echo->bytes, .from = echo->config.node_id};
+    struct echo_header header = {.sequence = ++echo->sequence,
+                                 .bytes = echo->bytes,
+                                 .from = echo->config.node_id,
+                                 .run = echo->run};
     uint64_t place = echo->arena_pos % ECHO_ARENA_BYTES;
     if (place + header.bytes > ECHO_ARENA_BYTES) {
         echo->arena_pos += ECHO_ARENA_BYTES - place;
@@ -191,7 +198,7 @@ static int echo_options(struct echo *echo, int argc, char **argv)
     static const struct option options[] = {
         {"page", 1, 0, 'p'},  {"ping", 1, 0, 'c'},    {"bytes", 1, 0, 'b'},  {"answer", 0, 0, 'a'},
         {"idle", 1, 0, 'i'},  {"seconds", 1, 0, 's'}, {"window", 1, 0, 'w'}, {"mtu", 1, 0, 'm'},
-        {"flood", 0, 0, 'f'}, {"verbose", 0, 0, 'v'}, {0, 0, 0, 0}};
+        {"flood", 0, 0, 'f'}, {"verbose", 0, 0, 'v'}, {"run", 1, 0, 'r'},    {0, 0, 0, 0}};
     const char *idle = "yield";
     uint64_t seconds = 60;
     int page = -1;
@@ -211,6 +218,9 @@ static int echo_options(struct echo *echo, int argc, char **argv)
             break;
         case 'f':
             echo->flood = true;
+            break;
+        case 'r':
+            echo->run = (uint32_t)strtoul(optarg, NULL, 10);
             break;
         case 'v':
             echo->verbose = true;

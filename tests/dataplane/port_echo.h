@@ -12,12 +12,13 @@
 #include "dataplane/port.h"
 
 struct echo_page {
-    atomic_int ready;         /* 1: the port is open */
-    atomic_int stop;          /* written by the test: end now */
-    _Atomic uint64_t sent;    /* datagrams */
-    _Atomic uint64_t good;    /* received with every byte as sent */
-    _Atomic uint64_t bad;     /* received with a wrong one */
-    _Atomic uint64_t lost;    /* gaps in the peer's sequence */
+    atomic_int ready;                            /* 1: the port is open */
+    atomic_int stop;                             /* written by the test: end now */
+    _Atomic uint64_t sent;                       /* datagrams */
+    _Atomic uint64_t good;                       /* received with every byte as sent */
+    _Atomic uint64_t bad;                        /* received with a wrong one */
+    _Atomic uint64_t lost;                       /* gaps in the peer's sequence */
+    _Atomic uint32_t heard[LEAT_PORT_PEERS_MAX]; /* --run of the peer's datagram received last */
     atomic_int affinity_kept; /* 1: starting DPDK left the thread's CPUs as they were */
     struct leat_port_counters counters;
 };
