@@ -3,10 +3,12 @@
  * From a data directory to a running worker: open, judge the arenas (W4), recover, decide amnesia
  * (W5), persist the new incarnation, and only then take the arenas into use and say hello.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/assert.h"
@@ -339,6 +341,10 @@ static int boot_port(struct node_worker *worker, char *error, unsigned error_byt
         worker->peer_of_member[i] = (uint8_t)port.peer_count++;
     }
     worker->peer_count = port.peer_count;
+    if (config->net == LEAT_NET_MEMIF && mkdir(config->memif_dir, 0700) != 0 && errno != EEXIST) {
+        snprintf(error, error_bytes, "%.200s: %s", config->memif_dir, strerror(errno));
+        return LEAT_ESYSTEM;
+    }
     return leat_port_open(&port, &worker->port, error, error_bytes);
 }
 
