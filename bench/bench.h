@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * logbench: measures a Leat cluster on this host, and in the same run the limits of the host that
+ * its figures are to be read against.
+ *
+ *   limits.c   the machine: raw port pair, bare durable write, shared words between two processes
+ *   cluster.c  a private cluster in a temporary directory
+ *   load.c     clients that append and measure
+ *   report.c   the table and the JSON object
+ *   logbench.c the command line
+ */
+#ifndef LEAT_BENCH_BENCH_H
+#define LEAT_BENCH_BENCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/histogram.h"
+
+#define BENCH_NODES_MAX   7u
+#define BENCH_CLIENTS_MAX 32u
+#define BENCH_PATH_BYTES  256u
+
+struct bench_options {
+    unsigned nodes; /* --local; 0 with --attach */
+    const char *attach;
+    const char *net;
+    const char *directory; /* where the temporary directory is made */
+    bool replicated;
+    uint32_t size_bytes;
+    uint32_t in_flight;
+    uint32_t clients;
+    double seconds;
+    double warm_seconds;
+    uint64_t rate; /* appends a second, all clients together; 0: as fast as the window lets */
+    bool json;
+    bool quiet; /* no progress line */
+    bool no_limits;
+};
+
+struct bench_limits {
+    uint64_t net_rtt_ns_p50;
+    uint64_t net_rtt_ns_p99;
+    uint64_t disk_ns_p50; /* one writer */
+    uint64_t disk_ns_p99;
+    uint64_t disk_shared_ns_p50; /* as many writers as nodes */
+    uint64_t disk_shared_ns_p99;
+    uint64_t shm_rtt_ns_p50;
+    uint64_t shm_rtt_ns_p99;
+};
+
+struct bench_cluster {
+    unsigned count;
+    char directory[BENCH_PATH_BYTES];
+    pid_t pids[BENCH_NODES_MAX];
+    char sockets[BENCH_NODES_MAX][BENCH_PATH_BYTES + 32];
+    unsigned leader; /* index */
+};
+
+struct bench_result {
+    struct leat_histogram latency;
+    uint64_t appends;
+    uint64_t errors;
+    double seconds;
+    double cpu_us_per_append; /* of all nodes together */
+    double rss_mib_per_node;
+};
+
+/* Each returns 0, or 1 after a line on stderr. */
+int limits_measure(const struct bench_options *options, bool with_net, bool with_disk,
+                   struct bench_limits *limits);
+int cluster_start(const struct bench_options *options, struct bench_cluster *cluster);
+void cluster_stop(struct bench_cluster *cluster);
+int load_run(const struct bench_options *options, const struct bench_cluster *cluster,
+             struct bench_result *result);
+void report_limits(const struct bench_options *options, const struct bench_limits *limits);
+void report_append(const struct bench_options *options, const struct bench_limits *limits,
+                   const struct bench_result *result);
+
+/* A line that stands only while work goes on, on a terminal. */
+void progress(const struct bench_options *options, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+#endif

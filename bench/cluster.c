@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A private cluster of this build's leatd in a temporary directory: configured, formatted,
+ * started, waited for, stopped; nothing of it is left.
+ */
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <libgen.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/uuid.h"
+#include "bench.h"
+#include "dataplane/clock.h"
+#include "leat/leat.h"
+
+#define TMPFS_MAGIC_NUMBER  0x01021994
+#define CLUSTER_READY_NS    20000000000u
+#define CLUSTER_STOP_NS     15000000000u
+#define BENCH_LOG           1u
+
+static void pause_ms(unsigned ms)
+{
+    usleep(ms * 1000);
+}
+
+/* Beside this program, in the build's tools folder, or on the PATH. */
+static void program_path(const char *name, char *path, size_t path_bytes)
+{
+    static const char *const places[] = {"%s/%s", "%s/../tools/%s"};
+    char self[BENCH_PATH_BYTES] = "";
+    ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    for (unsigned i = 0; length > 0 && i < 2; i++) {
+        char copy[BENCH_PATH_BYTES];
+        memcpy(copy, self, sizeof(copy));
+        snprintf(path, path_bytes, places[i], dirname(copy), name);
+        if (access(path, X_OK) == 0)
+            return;
+    }
+    snprintf(path, path_bytes, "%s", name);
+}
+
+static pid_t spawn(char *const *arguments, const char *log_path)
+{
+    pid_t pid = fork();
+    if (pid != 0)
+        return pid;
+    int fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    if (fd >= 0) {
+        dup2(fd, STDOUT_FILENO);
+        dup2(fd, STDERR_FILENO);
+    }
+    execvp(arguments[0], arguments);
+    _exit(127);
+}
+
+static int write_config(const struct bench_options *options, const struct bench_cluster *cluster,
+                        const char *uuid, unsigned index)
+{
+    char path[BENCH_PATH_BYTES + 32];
+    snprintf(path, sizeof(path), "%s/node%u.yaml", cluster->directory, index + 1);
+    FILE *file = fopen(path, "w");
+    if (!file)
+        return 1;
+    fprintf(file, "cluster: %s\nnode: %u\nnodes:\n", uuid, index + 1);
+    for (unsigned i = 0; i < cluster->count; i++)
+        fprintf(file, "  - {id: %u, ip: 10.77.0.%u}\n", i + 1, i + 1);
+    fprintf(file,
+            "socket: %s\n"
+            "net: {kind: %s, memif_dir: memif}\n"
+            "storage: {data_dir: data%u}\n"
+            "memory: {arena_dir: /dev/shm/%s}\n"
+            "default_log: {replicated: true}\n",
+            cluster->sockets[index], options->net, index + 1,
+            strrchr(cluster->directory, '/') + 1);
+    return fclose(file) != 0;
+}
+
+static int format_node(const struct bench_cluster *cluster, unsigned index)
+{
+    char program[BENCH_PATH_BYTES], config[BENCH_PATH_BYTES + 32], log[BENCH_PATH_BYTES + 32];
+    int status;
+    program_path("leat", program, sizeof(program));
+    snprintf(config, sizeof(config), "%s/node%u.yaml", cluster->directory, index + 1);
+    snprintf(log, sizeof(log), "%s/node%u.log", cluster->directory, index + 1);
+    char *arguments[] = {program, "format", "--config", config, NULL};
+    pid_t pid = spawn(arguments, log);
+    return pid < 0 || waitpid(pid, &status, 0) < 0 || status != 0;
+}
+
+static int start_node(struct bench_cluster *cluster, unsigned index)
+{
+    char program[BENCH_PATH_BYTES], config[BENCH_PATH_BYTES + 32], log[BENCH_PATH_BYTES + 32];
+    program_path("leatd", program, sizeof(program));
+    snprintf(config, sizeof(config), "%s/node%u.yaml", cluster->directory, index + 1);
+    snprintf(log, sizeof(log), "%s/node%u.log", cluster->directory, index + 1);
+    char *arguments[] = {program, "--config", config, NULL};
+    cluster->pids[index] = spawn(arguments, log);
+    return cluster->pids[index] < 0;
+}
+
+/* The node that leads the default log by its own word, or -1. */
+static int find_leader(const struct bench_cluster *cluster)
+{
+    for (unsigned i = 0; i < cluster->count; i++) {
+        char *json = NULL;
+        if (leat_status(cluster->sockets[i], &json) != LEAT_OK)
+            continue;
+        cJSON *root = cJSON_Parse(json);
+        cJSON *log;
+        bool leads = false;
+        cJSON_ArrayForEach(log, cJSON_GetObjectItem(root, "logs"))
+        {
+            cJSON *id = cJSON_GetObjectItem(log, "log");
+            cJSON *role = cJSON_GetObjectItem(log, "role");
+            leads = leads || (id && id->valueint == (int)BENCH_LOG && cJSON_IsString(role) &&
+                              strcmp(role->valuestring, "leader") == 0);
+        }
+        cJSON_Delete(root);
+        free(json);
+        if (leads)
+            return (int)i;
+    }
+    return -1;
+}
+
+static int cluster_wait(const struct bench_options *options, struct bench_cluster *cluster)
+{
+    uint64_t end = leat_clock_monotonic_ns() + CLUSTER_READY_NS;
+    while (leat_clock_monotonic_ns() < end) {
+        progress(options, "cluster: waiting for a leader");
+        int leader = find_leader(cluster);
+        if (leader >= 0) {
+            cluster->leader = (unsigned)leader;
+            return 0;
+        }
+        for (unsigned i = 0; i < cluster->count; i++) {
+            if (waitpid(cluster->pids[i], NULL, WNOHANG) == cluster->pids[i]) {
+                cluster->pids[i] = 0;
+                return 1;
+            }
+        }
+        pause_ms(20);
+    }
+    return 1;
+}
+
+static int refuse_tmpfs(const struct bench_options *options)
+{
+    struct statfs status;
+    if (statfs(options->directory, &status) != 0) {
+        fprintf(stderr, "logbench: %s: %s\n", options->directory, strerror(errno));
+        return 1;
+    }
+    if (!options->replicated && (long)status.f_type == TMPFS_MAGIC_NUMBER) {
+        fprintf(stderr, "logbench: %s is a tmpfs, where nothing is durable: choose a disk with "
+                        "--directory\n",
+                options->directory);
+        return 1;
+    }
+    return 0;
+}
+
+static void say_logs(const struct bench_cluster *cluster)
+{
+    for (unsigned i = 0; i < cluster->count; i++) {
+        char path[BENCH_PATH_BYTES + 32], line[512], last[512] = "no output";
+        snprintf(path, sizeof(path), "%s/node%u.log", cluster->directory, i + 1);
+        FILE *file = fopen(path, "r");
+        while (file && fgets(line, sizeof(line), file))
+            memcpy(last, line, sizeof(last));
+        if (file)
+            fclose(file);
+        last[strcspn(last, "\n")] = '\0';
+        fprintf(stderr, "logbench: node %u said last: %s\n", i + 1, last);
+    }
+}
+
+int cluster_start(const struct bench_options *options, struct bench_cluster *cluster)
+{
+    char uuid_text[LEAT_UUID_TEXT_BYTES];
+    struct leat_uuid uuid;
+    memset(cluster, 0, sizeof(*cluster));
+    if (refuse_tmpfs(options) || leat_uuid_random(&uuid) != LEAT_OK)
+        return 1;
+    leat_uuid_format(&uuid, uuid_text);
+    snprintf(cluster->directory, sizeof(cluster->directory), "%s/logbench-XXXXXX",
+             options->directory);
+    if (!mkdtemp(cluster->directory)) {
+        fprintf(stderr, "logbench: %s: %s\n", cluster->directory, strerror(errno));
+        return 1;
+    }
+    cluster->count = options->nodes;
+    int failed = 0;
+    for (unsigned i = 0; i < cluster->count && !failed; i++) {
+        snprintf(cluster->sockets[i], sizeof(cluster->sockets[i]), "%s/node%u.sock",
+                 cluster->directory, i + 1);
+        progress(options, "cluster: node %u", i + 1);
+        failed = write_config(options, cluster, uuid_text, i) || format_node(cluster, i) ||
+                 start_node(cluster, i);
+    }
+    if (!failed)
+        failed = cluster_wait(options, cluster);
+    if (failed) {
+        fprintf(stderr, "logbench: the cluster did not come up\n");
+        say_logs(cluster);
+        cluster_stop(cluster);
+    }
+    return failed;
+}
+
+static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *walk)
+{
+    (void)status, (void)kind, (void)walk;
+    return remove(path);
+}
+
+static void remove_tree(const char *path)
+{
+    nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static void stop_node(pid_t pid, uint64_t end)
+{
+    while (waitpid(pid, NULL, WNOHANG) == 0) {
+        if (leat_clock_monotonic_ns() > end) {
+            kill(pid, SIGKILL);
+            waitpid(pid, NULL, 0);
+            return;
+        }
+        pause_ms(5);
+    }
+}
+
+void cluster_stop(struct bench_cluster *cluster)
+{
+    char arenas[BENCH_PATH_BYTES];
+    uint64_t end = leat_clock_monotonic_ns() + CLUSTER_STOP_NS;
+    for (unsigned i = 0; i < cluster->count; i++) {
+        if (cluster->pids[i] > 0)
+            kill(cluster->pids[i], SIGTERM);
+    }
+    for (unsigned i = 0; i < cluster->count; i++) {
+        if (cluster->pids[i] > 0)
+            stop_node(cluster->pids[i], end);
+    }
+    if (cluster->directory[0] == '\0')
+        return;
+    snprintf(arenas, sizeof(arenas), "/dev/shm/%s", strrchr(cluster->directory, '/') + 1);
+    remove_tree(arenas);
+    remove_tree(cluster->directory);
+    cluster->directory[0] = '\0';
+}

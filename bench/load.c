@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Clients that append: one thread each, on the leader's host. Closed loop (a window of appends in
+ * flight) or open loop at a fixed rate, whose latency counts from the intended time of sending, so
+ * that a stall is not hidden by the load that it held back.
+ */
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bench.h"
+#include "dataplane/clock.h"
+#include "leat/leat.h"
+
+#define LOAD_TIMEOUT_NS 10000000000u
+#define LOAD_BATCH      256u
+
+struct load_client {
+    const struct bench_options *options;
+    const char *socket;
+    pthread_t thread;
+    _Atomic int *phase; /* 0 warming up, 1 measuring, 2 stop */
+    struct leat_histogram latency;
+    uint64_t appends;
+    uint64_t errors;
+    int failed;
+    int first_error;
+};
+
+enum { LOAD_WARM, LOAD_MEASURE, LOAD_STOP };
+
+static void load_take(struct load_client *load, const struct leat_result *result, uint64_t now_ns)
+{
+    if (atomic_load_explicit(load->phase, memory_order_relaxed) != LOAD_MEASURE)
+        return;
+    if (result->error != LEAT_OK) {
+        load->errors++;
+        load->first_error = load->first_error ? load->first_error : result->error;
+        return;
+    }
+    load->appends++;
+    leat_histogram_record(&load->latency, now_ns - result->user);
+}
+
+/* Starts what the window and the rate allow. Returns how many, or a negative error. */
+static int load_start(struct load_client *load, struct leat_client *client, const uint8_t *bytes,
+                      uint64_t now_ns, uint64_t *due_ns, uint64_t interval_ns)
+{
+    enum leat_ack ack = load->options->replicated ? LEAT_ACK_REPLICATED : LEAT_ACK_DURABLE;
+    int started = 0;
+    while (leat_in_flight(client) < load->options->in_flight && started < (int)LOAD_BATCH) {
+        uint64_t sequence, intended = now_ns;
+        if (interval_ns != 0) {
+            if (*due_ns > now_ns)
+                break;
+            intended = *due_ns;
+        }
+        int rc = leat_append_start(client, LEAT_DEFAULT_LOG, bytes, load->options->size_bytes,
+                                   ack, LOAD_TIMEOUT_NS, intended, &sequence);
+        if (rc == LEAT_EAGAIN)
+            break;
+        if (rc != LEAT_OK)
+            return rc;
+        *due_ns += interval_ns;
+        started++;
+    }
+    return started;
+}
+
+static int load_loop(struct load_client *load, struct leat_client *client, const uint8_t *bytes)
+{
+    struct leat_result results[LOAD_BATCH];
+    uint64_t rate = load->options->rate;
+    uint64_t interval_ns = rate ? 1000000000u * (uint64_t)load->options->clients / rate : 0;
+    uint64_t due_ns = leat_clock_monotonic_ns();
+    bool stopping = false;
+    while (!stopping || leat_in_flight(client) > 0) {
+        uint64_t now_ns = leat_clock_monotonic_ns();
+        stopping = atomic_load_explicit(load->phase, memory_order_relaxed) == LOAD_STOP;
+        int started = stopping ? 0 : load_start(load, client, bytes, now_ns, &due_ns, interval_ns);
+        if (started < 0)
+            return started;
+        int count = leat_poll(client, results, LOAD_BATCH);
+        now_ns = leat_clock_monotonic_ns();
+        for (int i = 0; i < count; i++)
+            load_take(load, &results[i], now_ns);
+        if (count <= 0 && started == 0)
+            sched_yield();
+    }
+    return LEAT_OK;
+}
+
+static void *load_thread(void *context)
+{
+    struct load_client *load = context;
+    struct leat_client *client;
+    uint32_t window = load->options->in_flight;
+    size_t record = (load->options->size_bytes + 95) & ~(size_t)63;
+    size_t ring_bytes = 1u << 20;
+    while (ring_bytes < 4 * record * window && ring_bytes < (64u << 20))
+        ring_bytes *= 2;
+    struct leat_options options = {
+        .socket = load->socket, .ring_bytes = ring_bytes, .in_flight_max = window < 64 ? 64 : window};
+    uint8_t *bytes = malloc(load->options->size_bytes + 1);
+    int rc = bytes ? leat_attach(&options, &client) : LEAT_ENOMEM;
+    if (rc == LEAT_OK) {
+        memset(bytes, 0x5a, load->options->size_bytes);
+        rc = load_loop(load, client, bytes);
+        leat_detach(client);
+    }
+    if (rc != LEAT_OK)
+        fprintf(stderr, "logbench: client: %s\n", leat_error_text(rc));
+    load->failed = rc != LEAT_OK;
+    free(bytes);
+    return NULL;
+}
+
+/* ---- what the nodes cost ---- */
+
+static double node_cpu_seconds(pid_t pid)
+{
+    char path[64], text[1024];
+    unsigned long user = 0, system = 0;
+    snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+    FILE *file = fopen(path, "r");
+    if (!file)
+        return 0;
+    size_t got = fread(text, 1, sizeof(text) - 1, file);
+    fclose(file);
+    text[got] = '\0';
+    const char *at = strrchr(text, ')');
+    if (!at || sscanf(at + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user,
+                      &system) != 2)
+        return 0;
+    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+}
+
+static double node_rss_mib(pid_t pid)
+{
+    char path[64], line[256];
+    unsigned long kib = 0;
+    snprintf(path, sizeof(path), "/proc/%d/status", pid);
+    FILE *file = fopen(path, "r");
+    while (file && fgets(line, sizeof(line), file)) {
+        if (sscanf(line, "VmRSS: %lu", &kib) == 1)
+            break;
+    }
+    if (file)
+        fclose(file);
+    return (double)kib / 1024;
+}
+
+static double cluster_cpu_seconds(const struct bench_cluster *cluster)
+{
+    double sum = 0;
+    for (unsigned i = 0; i < cluster->count; i++)
+        sum += node_cpu_seconds(cluster->pids[i]);
+    return sum;
+}
+
+static void sleep_seconds(const struct bench_options *options, double seconds, const char *what)
+{
+    uint64_t begin = leat_clock_monotonic_ns();
+    uint64_t length = (uint64_t)(seconds * 1e9);
+    for (uint64_t gone = 0; gone < length; gone = leat_clock_monotonic_ns() - begin) {
+        progress(options, "%s: %.1f of %.1f s", what, (double)gone / 1e9, seconds);
+        uint64_t left = length - gone;
+        usleep((useconds_t)((left < 200000000u ? left : 200000000u) / 1000));
+    }
+}
+
+int load_run(const struct bench_options *options, const struct bench_cluster *cluster,
+             struct bench_result *result)
+{
+    struct load_client *clients = calloc(options->clients, sizeof(*clients));
+    _Atomic int phase = LOAD_WARM;
+    int failed = clients == NULL;
+    memset(result, 0, sizeof(*result));
+    for (uint32_t i = 0; i < options->clients && !failed; i++) {
+        clients[i].options = options;
+        clients[i].socket = options->attach ? options->attach : cluster->sockets[cluster->leader];
+        clients[i].phase = &phase;
+        failed = pthread_create(&clients[i].thread, NULL, load_thread, &clients[i]) != 0;
+    }
+    if (failed)
+        return 1;
+    sleep_seconds(options, options->warm_seconds, "warming up");
+    double cpu = cluster_cpu_seconds(cluster);
+    uint64_t begin = leat_clock_monotonic_ns();
+    atomic_store(&phase, LOAD_MEASURE);
+    sleep_seconds(options, options->seconds, "measuring");
+    atomic_store(&phase, LOAD_STOP);
+    result->seconds = (double)(leat_clock_monotonic_ns() - begin) / 1e9;
+    cpu = cluster_cpu_seconds(cluster) - cpu;
+    for (unsigned i = 0; i < cluster->count; i++)
+        result->rss_mib_per_node += node_rss_mib(cluster->pids[i]) / cluster->count;
+    for (uint32_t i = 0; i < options->clients; i++) {
+        pthread_join(clients[i].thread, NULL);
+        leat_histogram_add(&result->latency, &clients[i].latency);
+        result->appends += clients[i].appends;
+        result->errors += clients[i].errors;
+        failed = failed || clients[i].failed;
+        if (clients[i].first_error)
+            fprintf(stderr, "logbench: client %u: first error: %s\n", i,
+                    leat_error_text(clients[i].first_error));
+    }
+    if (result->appends > 0)
+        result->cpu_us_per_append = cpu * 1e6 / (double)result->appends;
+    free(clients);
+    return failed || result->appends == 0;
+}

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What was seen: a table for people, one JSON object for programs.
+ */
+#include <cjson/cJSON.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "bench.h"
+
+static bool progress_stands;
+
+void progress(const struct bench_options *options, const char *format, ...)
+{
+    va_list arguments;
+    if (options->quiet || !isatty(STDERR_FILENO))
+        return;
+    va_start(arguments, format);
+    fputs("\r\033[K", stderr);
+    vfprintf(stderr, format, arguments);
+    fflush(stderr);
+    va_end(arguments);
+    progress_stands = true;
+}
+
+static void progress_clear(void)
+{
+    if (progress_stands)
+        fputs("\r\033[K", stderr);
+    progress_stands = false;
+}
+
+static double us(uint64_t ns)
+{
+    return (double)ns / 1000;
+}
+
+static void read_line_of(const char *path, const char *key, char *text, size_t text_bytes)
+{
+    char line[512];
+    FILE *file = fopen(path, "r");
+    snprintf(text, text_bytes, "unknown");
+    while (file && fgets(line, sizeof(line), file)) {
+        char *value = strchr(line, ':');
+        if (strncmp(line, key, strlen(key)) != 0 || !value)
+            continue;
+        value[strcspn(value, "\n")] = '\0';
+        snprintf(text, text_bytes, "%s", value + 2);
+        break;
+    }
+    if (file)
+        fclose(file);
+}
+
+/* The device that holds a directory, by the mount table. */
+static void disk_of(const char *directory, char *text, size_t text_bytes)
+{
+    char real[512], line[1024], device[256], mount[256], type[64];
+    size_t best = 0;
+    snprintf(text, text_bytes, "unknown");
+    if (!realpath(directory, real))
+        return;
+    FILE *file = fopen("/proc/mounts", "r");
+    while (file && fgets(line, sizeof(line), file)) {
+        if (sscanf(line, "%255s %255s %63s", device, mount, type) != 3)
+            continue;
+        size_t length = strlen(mount);
+        if (strncmp(real, mount, length) == 0 && length >= best) {
+            best = length;
+            snprintf(text, text_bytes, "%.150s %.60s", device, type);
+        }
+    }
+    if (file)
+        fclose(file);
+}
+
+static cJSON *host_json(const struct bench_options *options)
+{
+    struct utsname name;
+    char text[256];
+    cJSON *host = cJSON_CreateObject();
+    uname(&name);
+    read_line_of("/proc/cpuinfo", "model name", text, sizeof(text));
+    cJSON_AddStringToObject(host, "cpu", text);
+    cJSON_AddNumberToObject(host, "cores", (double)sysconf(_SC_NPROCESSORS_ONLN));
+    cJSON_AddStringToObject(host, "kernel", name.release);
+    disk_of(options->directory, text, sizeof(text));
+    cJSON_AddStringToObject(host, "disk", text);
+    snprintf(text, sizeof(text), "net_%s", options->net);
+    cJSON_AddStringToObject(host, "pmd", text);
+    return host;
+}
+
+static cJSON *limits_json(const struct bench_limits *limits)
+{
+    cJSON *object = cJSON_CreateObject();
+    cJSON_AddNumberToObject(object, "net_rtt_us_p50", us(limits->net_rtt_ns_p50));
+    cJSON_AddNumberToObject(object, "disk_write_us_p50", us(limits->disk_ns_p50));
+    cJSON_AddNumberToObject(object, "disk_write_shared_us_p50", us(limits->disk_shared_ns_p50));
+    cJSON_AddNumberToObject(object, "shm_rtt_us_p50", us(limits->shm_rtt_ns_p50));
+    return object;
+}
+
+static void print_json(cJSON *object)
+{
+    char *text = cJSON_PrintUnformatted(object);
+    puts(text);
+    free(text);
+    cJSON_Delete(object);
+}
+
+static void print_limits(const struct bench_options *options, const struct bench_limits *limits)
+{
+    printf("limits of this machine            p50 us     p99 us\n");
+    printf("  shared words, round trip    %10.2f %10.2f\n", us(limits->shm_rtt_ns_p50),
+           us(limits->shm_rtt_ns_p99));
+    if (limits->net_rtt_ns_p50)
+        printf("  port pair, round trip       %10.2f %10.2f   %s, 64 B\n",
+               us(limits->net_rtt_ns_p50), us(limits->net_rtt_ns_p99), options->net);
+    if (limits->disk_ns_p50)
+        printf("  durable 4 KiB, one writer   %10.2f %10.2f\n"
+               "  durable 4 KiB, %u writers    %10.2f %10.2f\n",
+               us(limits->disk_ns_p50), us(limits->disk_ns_p99),
+               options->nodes ? options->nodes : 3, us(limits->disk_shared_ns_p50),
+               us(limits->disk_shared_ns_p99));
+}
+
+void report_limits(const struct bench_options *options, const struct bench_limits *limits)
+{
+    progress_clear();
+    if (!options->json) {
+        print_limits(options, limits);
+        return;
+    }
+    cJSON *object = cJSON_CreateObject();
+    cJSON_AddStringToObject(object, "bench", "limits");
+    cJSON_AddItemToObject(object, "limits", limits_json(limits));
+    cJSON_AddItemToObject(object, "host", host_json(options));
+    print_json(object);
+}
+
+/* p50 over what the level cannot go below: the shared durable write, or the wire and the hand-over. */
+static double ratio_to_limit(const struct bench_options *options, const struct bench_limits *limits,
+                             uint64_t p50_ns)
+{
+    uint64_t limit = options->replicated ? limits->net_rtt_ns_p50 + limits->shm_rtt_ns_p50
+                                         : limits->disk_shared_ns_p50;
+    return limit ? (double)p50_ns / (double)limit : 0;
+}
+
+static void print_append(const struct bench_options *options, const struct bench_limits *limits,
+                         const struct bench_result *result)
+{
+    const struct leat_histogram *latency = &result->latency;
+    printf("append  %u node%s over %s, %s, %u B, %u in flight, %u client%s, %.1f s\n",
+           options->nodes, options->nodes == 1 ? "" : "s", options->net,
+           options->replicated ? "replicated" : "durable", options->size_bytes,
+           options->in_flight, options->clients, options->clients == 1 ? "" : "s",
+           result->seconds);
+    printf("    p50 us    p90 us    p99 us  p99.9 us    max us   appends/s  errors\n");
+    printf("%10.1f%10.1f%10.1f%10.1f%10.1f%12.0f%8lu\n", us(leat_histogram_at(latency, 0.5)),
+           us(leat_histogram_at(latency, 0.9)), us(leat_histogram_at(latency, 0.99)),
+           us(leat_histogram_at(latency, 0.999)), us(latency->max_ns),
+           (double)result->appends / result->seconds, (unsigned long)result->errors);
+    printf("  %.2f us of cpu an append, %.0f MiB a node", result->cpu_us_per_append,
+           result->rss_mib_per_node);
+    double ratio = ratio_to_limit(options, limits, leat_histogram_at(latency, 0.5));
+    if (ratio > 0)
+        printf(", p50 is %.2f x the limit", ratio);
+    printf("\n");
+    if (!options->no_limits)
+        print_limits(options, limits);
+}
+
+static void add_latency(cJSON *object, const struct leat_histogram *latency)
+{
+    cJSON *row = cJSON_AddObjectToObject(object, "latency_us");
+    cJSON_AddNumberToObject(row, "p50", us(leat_histogram_at(latency, 0.5)));
+    cJSON_AddNumberToObject(row, "p90", us(leat_histogram_at(latency, 0.9)));
+    cJSON_AddNumberToObject(row, "p99", us(leat_histogram_at(latency, 0.99)));
+    cJSON_AddNumberToObject(row, "p999", us(leat_histogram_at(latency, 0.999)));
+    cJSON_AddNumberToObject(row, "max", us(latency->max_ns));
+}
+
+void report_append(const struct bench_options *options, const struct bench_limits *limits,
+                   const struct bench_result *result)
+{
+    progress_clear();
+    if (!options->json) {
+        print_append(options, limits, result);
+        return;
+    }
+    cJSON *object = cJSON_CreateObject();
+    cJSON_AddStringToObject(object, "bench", "append");
+    cJSON_AddNumberToObject(object, "nodes", options->nodes);
+    cJSON_AddStringToObject(object, "net", options->net);
+    cJSON_AddStringToObject(object, "ack", options->replicated ? "replicated" : "durable");
+    cJSON_AddNumberToObject(object, "size", options->size_bytes);
+    cJSON_AddNumberToObject(object, "inflight", options->in_flight);
+    cJSON_AddNumberToObject(object, "clients", options->clients);
+    cJSON_AddNumberToObject(object, "rate", (double)options->rate);
+    cJSON_AddNumberToObject(object, "appends", (double)result->appends);
+    cJSON_AddNumberToObject(object, "errors", (double)result->errors);
+    cJSON_AddNumberToObject(object, "seconds", result->seconds);
+    cJSON_AddNumberToObject(object, "appends_per_s", (double)result->appends / result->seconds);
+    add_latency(object, &result->latency);
+    cJSON_AddItemToObject(object, "limits", limits_json(limits));
+    cJSON_AddNumberToObject(
+        object, "ratio_to_limit",
+        ratio_to_limit(options, limits, leat_histogram_at(&result->latency, 0.5)));
+    cJSON_AddNumberToObject(object, "cpu_us_per_append", result->cpu_us_per_append);
+    cJSON_AddNumberToObject(object, "rss_mib_per_node", result->rss_mib_per_node);
+    cJSON_AddItemToObject(object, "host", host_json(options));
+    print_json(object);
+}
