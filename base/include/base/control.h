@@ -18,7 +18,7 @@
 
 enum leat_control_kind {
     LEAT_CONTROL_ATTACH = 1,   /* client, ring_bytes, completion_count -> 2 descriptors: client
-                                  region, node region */
+                                  region, node region; to be followed by READY */
     LEAT_CONTROL_LOG = 2,      /* log_id -> descriptor of the arena file, read-only */
     LEAT_CONTROL_SEGMENT = 3,  /* log_id, position -> descriptor of the sealed segment that holds
                                   position; LEAT_EAGAIN: not sealed, LEAT_ETRIMMED */
@@ -26,7 +26,9 @@ enum leat_control_kind {
     LEAT_CONTROL_TRANSFER = 5, /* log_id, node_id (0: any) */
     LEAT_CONTROL_AMNESIA_ACCEPT = 6, /* log_id */
     LEAT_CONTROL_TRIM = 7,     /* log_id, position: at most, rounded down to a segment */
-    LEAT_CONTROL_KIND_LAST = LEAT_CONTROL_TRIM,
+    LEAT_CONTROL_READY = 8,    /* the client has mapped its region: the node seals it against new
+                                  writable mappings and holes, and only then looks into it */
+    LEAT_CONTROL_KIND_LAST = LEAT_CONTROL_READY,
 };
 
 struct leat_control_request {

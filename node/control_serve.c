@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One request of a control connection: checked, answered here or by the worker, replied to. What
+ * comes in is hostile until checked; every refusal is a reply of constant size and is counted. A
+ * packet that is not a request at all also ends the connection. Replies never wait: a client that
+ * does not take them is hung up on.
+ * Control thread. Tests: tests/client/test_control.c.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "control_private.h"
+#include "leat/error.h"
+
+struct reply {
+    int error;
+    uint64_t position;
+    const char *text;
+    uint32_t text_bytes;
+    int descriptors[2];
+    uint32_t descriptor_count;
+};
+
+static bool reply_send(struct node_control *control, struct control_connection *connection,
+                       const struct reply *reply)
+{
+    struct leat_control_reply head = {
+        .magic = LEAT_CONTROL_MAGIC,
+        .version = LEAT_CONTROL_VERSION,
+        .kind = connection->kind,
+        .error = reply->error,
+        .node_id = control->config->node_id,
+        .instance = control->instance,
+        .position = reply->position,
+        .text_bytes = reply->text_bytes,
+        .descriptor_count = reply->descriptor_count,
+    };
+    struct iovec parts[2] = {{&head, sizeof(head)}, {(void *)reply->text, reply->text_bytes}};
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(2 * sizeof(int))];
+    } ancillary;
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = reply->text_bytes ? 2 : 1};
+    memset(&ancillary, 0, sizeof(ancillary));
+    if (reply->descriptor_count > 0) {
+        LEAT_ASSERT(reply->descriptor_count <= 2);
+        size_t bytes = reply->descriptor_count * sizeof(int);
+        message.msg_control = ancillary.bytes;
+        message.msg_controllen = CMSG_SPACE(bytes);
+        struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
+        rights->cmsg_level = SOL_SOCKET;
+        rights->cmsg_type = SCM_RIGHTS;
+        rights->cmsg_len = CMSG_LEN(bytes);
+        memcpy(CMSG_DATA(rights), reply->descriptors, bytes);
+    }
+    ssize_t sent = sendmsg(connection->descriptor, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+        control->dropped_slow++;
+    return sent >= 0;
+}
+
+static bool reply_error(struct node_control *control, struct control_connection *connection,
+                        int error, const char *text)
+{
+    struct reply reply = {.error = error, .text = text, .text_bytes = (uint32_t)strlen(text)};
+    return reply_send(control, connection, &reply);
+}
+
+static bool refuse(struct node_control *control, struct control_connection *connection, int error,
+                   const char *text)
+{
+    control->refused_requests++;
+    return reply_error(control, connection, error, text);
+}
+
+/* ---- attaching ---- */
+
+static uint64_t ring_memory_of(const struct node_control *control, uint32_t uid)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < CONTROL_CONNECTIONS_MAX; i++) {
+        if (control->connections[i].state != CONTROL_FREE && control->connections[i].uid == uid)
+            bytes += control->connections[i].ring_memory_bytes;
+    }
+    return bytes;
+}
+
+static bool serve_attach(struct node_control *control, struct control_connection *connection,
+                         const struct leat_control_request *request)
+{
+    uint64_t memory = rings_memory_bytes(request->ring_bytes, request->completion_count);
+    if (connection->rings)
+        return refuse(control, connection, LEAT_EEXISTS, "this connection has its rings");
+    if (leat_uuid_is_zero(&request->client))
+        return refuse(control, connection, LEAT_EINVAL, "a zero client id");
+    if (memory == 0)
+        return refuse(control, connection, LEAT_EINVAL,
+                      "ring sizes are powers of two within the limits");
+    if (ring_memory_of(control, connection->uid) + memory > CONTROL_RING_BYTES_PER_UID_MAX)
+        return refuse(control, connection, LEAT_ENOMEM, "this user's rings take too much memory");
+    struct rings_descriptors descriptors;
+    int rc = rings_make(&request->client, connection->uid, &control->instance, request->ring_bytes,
+                        request->completion_count, &connection->rings, &descriptors);
+    if (rc != LEAT_OK)
+        return reply_error(control, connection, rc, "the rings could not be made");
+    connection->client_region = descriptors.client_region;
+    connection->ring_memory_bytes = memory;
+    struct reply reply = {
+        .descriptors = {descriptors.client_region, descriptors.node_region},
+        .descriptor_count = 2,
+    };
+    bool sent = reply_send(control, connection, &reply);
+    close(descriptors.node_region);
+    return sent;
+}
+
+/* ---- commands ---- */
+
+static bool push_command(struct node_control *control, struct control_connection *connection,
+                         enum node_command_kind kind, const struct leat_control_request *request)
+{
+    struct node_command *command = &connection->command;
+    memset(command, 0, sizeof(*command));
+    command->kind = kind;
+    command->log_id = request->log_id;
+    command->node_id = request->node_id;
+    command->position = request->position;
+    command->rings = connection->rings;
+    command->descriptor = -1;
+    connection->text = calloc(1, LEAT_CONTROL_TEXT_BYTES_MAX);
+    if (!connection->text)
+        return reply_error(control, connection, LEAT_ENOMEM, "");
+    command->text = connection->text;
+    command->text_bytes = LEAT_CONTROL_TEXT_BYTES_MAX;
+    if (!node_commands_push(control->commands, command)) {
+        free(connection->text);
+        connection->text = NULL;
+        return reply_error(control, connection, LEAT_EAGAIN, "the node is busy");
+    }
+    connection->queued = true;
+    connection->state = CONTROL_BUSY;
+    return true;
+}
+
+static bool serve_ready(struct node_control *control, struct control_connection *connection,
+                        const struct leat_control_request *request)
+{
+    if (!connection->rings || connection->attached)
+        return refuse(control, connection, LEAT_EINVAL, "nothing waits to become ready");
+    if (connection->client_region >= 0) {
+        int rc = rings_seal(connection->rings, connection->client_region);
+        if (rc != LEAT_OK)
+            return reply_error(control, connection, rc, "the rings could not be sealed");
+        close(connection->client_region);
+        connection->client_region = -1;
+    }
+    return push_command(control, connection, NODE_COMMAND_ATTACH, request);
+}
+
+static bool serve_checked(struct node_control *control, struct control_connection *connection,
+                          const struct leat_control_request *request)
+{
+    if (!connection->allowed) {
+        control->refused_user++;
+        reply_error(control, connection, LEAT_EPERM, "");
+        return false;
+    }
+    switch (request->kind) {
+    case LEAT_CONTROL_ATTACH:
+        return serve_attach(control, connection, request);
+    case LEAT_CONTROL_READY:
+        return serve_ready(control, connection, request);
+    case LEAT_CONTROL_LOG:
+        return push_command(control, connection, NODE_COMMAND_LOG, request);
+    case LEAT_CONTROL_SEGMENT:
+        return push_command(control, connection, NODE_COMMAND_SEGMENT, request);
+    case LEAT_CONTROL_STATUS:
+        return push_command(control, connection, NODE_COMMAND_STATUS, request);
+    default:
+        break;
+    }
+    if (!connection->operates)
+        return refuse(control, connection, LEAT_EPERM, "this takes the node's user or root");
+    if (request->kind == LEAT_CONTROL_TRANSFER)
+        return push_command(control, connection, NODE_COMMAND_TRANSFER, request);
+    if (request->kind == LEAT_CONTROL_AMNESIA_ACCEPT)
+        return push_command(control, connection, NODE_COMMAND_AMNESIA_ACCEPT, request);
+    LEAT_ASSERT(request->kind == LEAT_CONTROL_TRIM);
+    return push_command(control, connection, NODE_COMMAND_TRIM, request);
+}
+
+bool serve_request(struct node_control *control, struct control_connection *connection)
+{
+    struct {
+        struct leat_control_request request;
+        char more; /* a packet that reaches it is too long */
+    } packet;
+    LEAT_ASSERT(connection->state == CONTROL_IDLE);
+    memset(&packet, 0, sizeof(packet));
+    /* Without room for ancillary data the kernel closes descriptors that were sent to us. */
+    ssize_t length = recv(connection->descriptor, &packet, sizeof(packet), MSG_DONTWAIT);
+    if (length < 0)
+        return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+    if (length == 0)
+        return false;
+    connection->heard_ns = control->now_ns;
+    const struct leat_control_request *request = &packet.request;
+    bool whole = length == (ssize_t)sizeof(*request) && request->magic == LEAT_CONTROL_MAGIC;
+    connection->kind = whole ? request->kind : 0;
+    if (!whole) {
+        refuse(control, connection, LEAT_EPROTO, "not a request");
+        return false;
+    }
+    if (request->version != LEAT_CONTROL_VERSION) {
+        refuse(control, connection, LEAT_EVERSION, "");
+        return false;
+    }
+    if (request->kind == 0 || request->kind > LEAT_CONTROL_KIND_LAST)
+        return refuse(control, connection, LEAT_EINVAL, "no such kind of request");
+    return serve_checked(control, connection, request);
+}
+
+/* ---- what the worker answered ---- */
+
+/* A reader's descriptor must not open the file for writing, whatever the worker duplicated. */
+static int make_read_only(int descriptor)
+{
+    char path[64];
+    int flags = fcntl(descriptor, F_GETFL);
+    if (flags >= 0 && (flags & O_ACCMODE) == O_RDONLY)
+        return descriptor;
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", descriptor);
+    int read_only = open(path, O_RDONLY | O_CLOEXEC);
+    close(descriptor);
+    return read_only;
+}
+
+/* Adds what this thread counts to the worker's JSON object. */
+static void add_counters(const struct node_control *control, char *text)
+{
+    size_t length = strlen(text);
+    unsigned open_count = 0, attached = 0;
+    for (uint32_t i = 0; i < CONTROL_CONNECTIONS_MAX; i++) {
+        open_count += control->connections[i].state != CONTROL_FREE;
+        attached += control->connections[i].attached;
+    }
+    char more[320];
+    int bytes = snprintf(more, sizeof(more),
+                         ",\"control\":{\"connections\":%u,\"attached\":%u,\"accepted\":%" PRIu64
+                         ",\"refused_full\":%" PRIu64 ",\"refused_user\":%" PRIu64
+                         ",\"refused_requests\":%" PRIu64 ",\"dropped_slow\":%" PRIu64 "}}",
+                         open_count, attached, control->accepted, control->refused_full,
+                         control->refused_user, control->refused_requests, control->dropped_slow);
+    if (length > 2 && text[length - 1] == '}' &&
+        length + (size_t)bytes < LEAT_CONTROL_TEXT_BYTES_MAX)
+        memcpy(text + length - 1, more, (size_t)bytes + 1);
+}
+
+bool serve_done(struct node_control *control, struct control_connection *connection)
+{
+    struct node_command *command = &connection->command;
+    LEAT_ASSERT(connection->state == CONTROL_BUSY && connection->text);
+    connection->text[LEAT_CONTROL_TEXT_BYTES_MAX - 1] = 0;
+    if (command->kind == NODE_COMMAND_ATTACH && command->error == LEAT_OK)
+        connection->attached = true;
+    if (command->kind == NODE_COMMAND_STATUS && command->error == LEAT_OK)
+        add_counters(control, connection->text);
+    struct reply reply = {.error = command->error, .position = command->ret_position};
+    if (command->descriptor >= 0) {
+        reply.descriptors[0] = make_read_only(command->descriptor);
+        reply.descriptor_count = reply.descriptors[0] >= 0;
+        if (reply.descriptor_count == 0)
+            reply.error = LEAT_ESYSTEM;
+    }
+    reply.text = connection->text;
+    reply.text_bytes = (uint32_t)strlen(connection->text);
+    bool sent = !connection->hung_up && reply_send(control, connection, &reply);
+    if (reply.descriptor_count > 0)
+        close(reply.descriptors[0]);
+    free(connection->text);
+    connection->text = NULL;
+    return sent;
+}
