@@ -35,6 +35,11 @@
 /* Frames of copying drivers are placed so that the UDP payload (at 42) is 8-byte aligned. */
 #define OPEN_FRAME_SHIFT 6u
 #define OPEN_SHIFT_ROOM  8u
+/* A frame and af_packet's header fit one slot of its ring, 16 slots are whole pages, and a buffer
+ * takes what the driver thinks a slot can hold; af_xdp's least is 2 KiB. */
+#define OPEN_SLOT_SMALL     2048u
+#define OPEN_SLOT_LARGE     9216u
+#define OPEN_SLOTS_IN_BLOCK 16u
 
 static bool open_slots[PORT_COUNT_MAX];
 
@@ -106,11 +111,15 @@ static void open_shift_pool(struct rte_mempool *pool)
     rte_mempool_obj_iter(pool, open_shift_buffer, NULL);
 }
 
+static unsigned open_slot_bytes(const struct leat_port_config *config)
+{
+    return config->mtu_bytes == OPEN_MTU_SMALL ? OPEN_SLOT_SMALL : OPEN_SLOT_LARGE;
+}
+
 static struct rte_mempool *open_pool(const struct leat_port *port, const char *name, unsigned count)
 {
     char full[RTE_MEMPOOL_NAMESIZE];
-    unsigned frame = port->config.mtu_bytes + LEAT_NET_ETHERNET_BYTES + OPEN_SHIFT_ROOM;
-    unsigned room = RTE_PKTMBUF_HEADROOM + RTE_ALIGN_CEIL(frame, RTE_CACHE_LINE_SIZE);
+    unsigned room = RTE_PKTMBUF_HEADROOM + open_slot_bytes(&port->config);
     snprintf(full, sizeof(full), "leat-%s-%u", name, port->slot);
     return rte_pktmbuf_pool_create(full, count, OPEN_POOL_CACHE, 0, (uint16_t)room, SOCKET_ID_ANY);
 }
@@ -132,8 +141,7 @@ static int open_pools(struct leat_port *port)
 static int open_arguments(const struct leat_port_config *config, struct port_device *device,
                           char *arguments, char *error, unsigned error_bytes)
 {
-    /* a frame and the kernel's header fit one slot of its ring */
-    unsigned slot_bytes = config->mtu_bytes == OPEN_MTU_SMALL ? 2048u : 16384u;
+    unsigned slot_bytes = open_slot_bytes(config);
     int used;
     switch (config->kind) {
     case LEAT_PORT_MEMIF:
@@ -142,7 +150,7 @@ static int open_arguments(const struct leat_port_config *config, struct port_dev
     case LEAT_PORT_AF_PACKET:
         used = snprintf(arguments, OPEN_ARGUMENT_BYTES,
                         "iface=%s,qpairs=1,blocksz=%u,framesz=%u,framecnt=1024", config->interface,
-                        slot_bytes * 16u, slot_bytes);
+                        slot_bytes * OPEN_SLOTS_IN_BLOCK, slot_bytes);
         break;
     case LEAT_PORT_AF_XDP:
         used = snprintf(arguments, OPEN_ARGUMENT_BYTES, "iface=%s,start_queue=0,queue_count=1",
