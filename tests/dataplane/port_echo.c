@@ -34,6 +34,7 @@
 #define ECHO_NETWORK     0x0a4d0000u /* 10.77.0.0 */
 #define ECHO_UDP_PORT    7700u
 #define ECHO_ARENA_BYTES (4u << 20)
+#define ECHO_FLOOD_POLLS 64u
 #define ECHO_BYTES_MAX   8900u
 
 struct echo_header {
@@ -132,6 +133,8 @@ static unsigned echo_receive(struct echo *echo)
 static unsigned echo_pass(struct echo *echo)
 {
     unsigned work = echo_receive(echo);
+    for (unsigned i = 0; echo->flood && i < ECHO_FLOOD_POLLS; i++)
+        work += echo_receive(echo);
     for (unsigned peer = 0; !echo->answer && peer < echo->config.peer_count; peer++) {
         for (unsigned i = 0; i < echo->window && leat_port_peer_is_up(echo->port, peer); i++)
             echo_send(echo, peer);
