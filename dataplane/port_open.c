@@ -184,6 +184,14 @@ static int open_attach(struct leat_port *port, struct port_device *device, const
     return 0;
 }
 
+/* Virtual drivers copy inside themselves: gathering is faster there (docs/adr/0011). af_packet's must
+ * not get chains at all: port_send.c holds one reference per frame. */
+static bool open_wants_references(const struct leat_port_config *config)
+{
+    return config->kind == LEAT_PORT_PCI ||
+           (config->kind == LEAT_PORT_MEMIF && config->reference_payloads);
+}
+
 static int open_configure(struct leat_port *port, struct port_device *device)
 {
     struct rte_eth_dev_info info;
@@ -194,10 +202,11 @@ static int open_configure(struct leat_port *port, struct port_device *device)
     if (port->config.kind == LEAT_PORT_PCI) {
         conf.rxmode.mtu = port->config.mtu_bytes;
         conf.rxmode.offloads = info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_CHECKSUM;
-        /* others copy inside themselves: see the ADR on gathering */
-        device->references = (info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS) != 0;
-        if (device->references)
-            conf.txmode.offloads |= RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
+    }
+    if (open_wants_references(&port->config) &&
+        (info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS) != 0) {
+        device->references = true;
+        conf.txmode.offloads |= RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
     }
     if (port->config.kind == LEAT_PORT_AF_XDP && info.max_mtu < port->config.mtu_bytes)
         return LEAT_EINVAL;

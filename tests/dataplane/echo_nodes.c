@@ -73,6 +73,8 @@ static _Noreturn void become_echo(unsigned id, const char *peers)
                                         "32",      "--bytes", "1400"};
     if (node_setting.flood)
         memcpy(arguments + 11, flood, sizeof(flood));
+    if (node_setting.reference)
+        arguments[11] = "--reference";
     execv(program, (char *const *)(uintptr_t)arguments);
     _exit(4);
 }

@@ -30,7 +30,8 @@ struct node_setting {
     int netns_fd;      /* entered by the process; NODE_NO_NETNS */
     int cpu;           /* the only one it may use; -1 any */
     bool unprivileged;
-    bool flood; /* nearly all of its time is spent within bursts */
+    bool reference; /* payloads are sent from where they lie */
+    bool flood;     /* nearly all of its time is spent within bursts */
 };
 
 extern struct node nodes[NODES];

@@ -12,6 +12,7 @@
  *   --idle spin|yield|sleep (default yield)         --seconds N    end by itself (default 60)
  *   --window N    datagrams sent per pass (8)       --mtu 1500|9000
  *   --run N       number of this run, carried in each datagram
+ *   --reference   memif: payloads are sent from the arena, not gathered
  *   --verbose     print counters at the end
  *   --flood       payloads are neither filled nor compared: the time goes into the bursts
  */
@@ -200,10 +201,13 @@ static void echo_peers(struct echo *echo, const char *list)
 
 static int echo_options(struct echo *echo, int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"page", 1, 0, 'p'},  {"ping", 1, 0, 'c'},    {"bytes", 1, 0, 'b'},  {"answer", 0, 0, 'a'},
-        {"idle", 1, 0, 'i'},  {"seconds", 1, 0, 's'}, {"window", 1, 0, 'w'}, {"mtu", 1, 0, 'm'},
-        {"flood", 0, 0, 'f'}, {"verbose", 0, 0, 'v'}, {"run", 1, 0, 'r'},    {0, 0, 0, 0}};
+    static const struct option options[] = {{"page", 1, 0, 'p'},   {"ping", 1, 0, 'c'},
+                                            {"bytes", 1, 0, 'b'},  {"answer", 0, 0, 'a'},
+                                            {"idle", 1, 0, 'i'},   {"seconds", 1, 0, 's'},
+                                            {"window", 1, 0, 'w'}, {"mtu", 1, 0, 'm'},
+                                            {"flood", 0, 0, 'f'},  {"verbose", 0, 0, 'v'},
+                                            {"run", 1, 0, 'r'},    {"reference", 0, 0, 'R'},
+                                            {0, 0, 0, 0}};
     const char *idle = "yield";
     uint64_t seconds = 60;
     int page = -1;
@@ -223,6 +227,9 @@ static int echo_options(struct echo *echo, int argc, char **argv)
             break;
         case 'f':
             echo->flood = true;
+            break;
+        case 'R':
+            echo->config.reference_payloads = true;
             break;
         case 'r':
             echo->run = (uint32_t)strtoul(optarg, NULL, 10);

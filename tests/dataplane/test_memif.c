@@ -98,6 +98,20 @@ static void it_works_without_privileges(void **state)
     exchange(1, 2);
 }
 
+static void payloads_may_be_sent_from_where_they_lie(void **state)
+{
+    (void)state;
+    node_setting.reference = true;
+    node_start(1, "2");
+    node_start(2, "1");
+    WAIT_UNTIL(nodes[1].page->good > 10 * NODE_DATAGRAMS &&
+               nodes[2].page->good > 10 * NODE_DATAGRAMS);
+    assert_true(nodes[1].page->counters.tx_referenced > 0);
+    assert_int_equal(nodes[1].page->counters.tx_gathered, 0);
+    node_end_well(2);
+    node_end_well(1);
+}
+
 /* Node 1 serves both others. While it is paused, its backlog fills with node 3's attempts; node 3
  * is started anew and must still find node 2. */
 static void a_paused_server_holds_nobody_up(void **state)
@@ -199,6 +213,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_server_may_start_first, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_client_may_start_first, set_up, tear_down),
         cmocka_unit_test_setup_teardown(it_works_without_privileges, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(payloads_may_be_sent_from_where_they_lie, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(a_paused_server_holds_nobody_up, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_survivor_of_kills_lives_and_hears_the_next, set_up,
                                         tear_down),
