@@ -184,8 +184,8 @@ static int open_attach(struct leat_port *port, struct port_device *device, const
     return 0;
 }
 
-/* Virtual drivers copy inside themselves: gathering is faster there (docs/adr/0011). af_packet's must
- * not get chains at all: port_send.c holds one reference per frame. */
+/* Virtual drivers copy inside themselves: gathering is faster there (docs/adr/0011). af_packet's
+ * must not get chains at all: port_send.c holds one reference per frame. */
 static bool open_wants_references(const struct leat_port_config *config)
 {
     return config->kind == LEAT_PORT_PCI ||
