@@ -35,6 +35,11 @@
 /* Frames of copying drivers are placed so that the UDP payload (at 42) is 8-byte aligned. */
 #define OPEN_FRAME_SHIFT 6u
 #define OPEN_SHIFT_ROOM  8u
+/* A frame and af_packet's header fit one slot of its ring, 16 slots are whole pages, and a buffer
+ * takes what the driver thinks a slot can hold; af_xdp's least is 2 KiB. */
+#define OPEN_SLOT_SMALL     2048u
+#define OPEN_SLOT_LARGE     9216u
+#define OPEN_SLOTS_IN_BLOCK 16u
 
 static bool open_slots[PORT_COUNT_MAX];
 
@@ -106,11 +111,15 @@ static void open_shift_pool(struct rte_mempool *pool)
     rte_mempool_obj_iter(pool, open_shift_buffer, NULL);
 }
 
+static unsigned open_slot_bytes(const struct leat_port_config *config)
+{
+    return config->mtu_bytes == OPEN_MTU_SMALL ? OPEN_SLOT_SMALL : OPEN_SLOT_LARGE;
+}
+
 static struct rte_mempool *open_pool(const struct leat_port *port, const char *name, unsigned count)
 {
     char full[RTE_MEMPOOL_NAMESIZE];
-    unsigned frame = port->config.mtu_bytes + LEAT_NET_ETHERNET_BYTES + OPEN_SHIFT_ROOM;
-    unsigned room = RTE_PKTMBUF_HEADROOM + RTE_ALIGN_CEIL(frame, RTE_CACHE_LINE_SIZE);
+    unsigned room = RTE_PKTMBUF_HEADROOM + open_slot_bytes(&port->config);
     snprintf(full, sizeof(full), "leat-%s-%u", name, port->slot);
     return rte_pktmbuf_pool_create(full, count, OPEN_POOL_CACHE, 0, (uint16_t)room, SOCKET_ID_ANY);
 }
@@ -132,8 +141,7 @@ static int open_pools(struct leat_port *port)
 static int open_arguments(const struct leat_port_config *config, struct port_device *device,
                           char *arguments, char *error, unsigned error_bytes)
 {
-    /* a frame and the kernel's header fit one slot of its ring */
-    unsigned slot_bytes = config->mtu_bytes == OPEN_MTU_SMALL ? 2048u : 16384u;
+    unsigned slot_bytes = open_slot_bytes(config);
     int used;
     switch (config->kind) {
     case LEAT_PORT_MEMIF:
@@ -142,7 +150,7 @@ static int open_arguments(const struct leat_port_config *config, struct port_dev
     case LEAT_PORT_AF_PACKET:
         used = snprintf(arguments, OPEN_ARGUMENT_BYTES,
                         "iface=%s,qpairs=1,blocksz=%u,framesz=%u,framecnt=1024", config->interface,
-                        slot_bytes * 16u, slot_bytes);
+                        slot_bytes * OPEN_SLOTS_IN_BLOCK, slot_bytes);
         break;
     case LEAT_PORT_AF_XDP:
         used = snprintf(arguments, OPEN_ARGUMENT_BYTES, "iface=%s,start_queue=0,queue_count=1",
@@ -176,6 +184,14 @@ static int open_attach(struct leat_port *port, struct port_device *device, const
     return 0;
 }
 
+/* Virtual drivers copy inside themselves: gathering is faster there (docs/adr/0011). af_packet's
+ * must not get chains at all: port_send.c holds one reference per frame. */
+static bool open_wants_references(const struct leat_port_config *config)
+{
+    return config->kind == LEAT_PORT_PCI ||
+           (config->kind == LEAT_PORT_MEMIF && config->reference_payloads);
+}
+
 static int open_configure(struct leat_port *port, struct port_device *device)
 {
     struct rte_eth_dev_info info;
@@ -186,10 +202,11 @@ static int open_configure(struct leat_port *port, struct port_device *device)
     if (port->config.kind == LEAT_PORT_PCI) {
         conf.rxmode.mtu = port->config.mtu_bytes;
         conf.rxmode.offloads = info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_CHECKSUM;
-        /* others copy inside themselves: see the ADR on gathering */
-        device->references = (info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS) != 0;
-        if (device->references)
-            conf.txmode.offloads |= RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
+    }
+    if (open_wants_references(&port->config) &&
+        (info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS) != 0) {
+        device->references = true;
+        conf.txmode.offloads |= RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
     }
     if (port->config.kind == LEAT_PORT_AF_XDP && info.max_mtu < port->config.mtu_bytes)
         return LEAT_EINVAL;

@@ -126,6 +126,36 @@ static void send_sent(struct leat_port *port, struct port_device *device, unsign
     device->queued = left;
 }
 
+/* af_packet frees what it took and then, when the interface is down, says that it took nothing:
+ * to believe it is to free twice. A reference of ours on each mbuf tells what it really did. */
+static unsigned send_burst_guarded(struct leat_port *port, struct port_device *device)
+{
+    unsigned count = device->queued, taken = 0;
+    for (unsigned i = 0; i < count; i++)
+        rte_mbuf_refcnt_update(device->queue[i], 1);
+    unsigned sent = rte_eth_tx_burst(device->ethdev, 0, device->queue, (uint16_t)count);
+    while (taken < count && rte_mbuf_refcnt_read(device->queue[taken]) == 1)
+        taken++;
+    for (unsigned i = 0; i < count; i++) {
+        if (i < taken)
+            rte_pktmbuf_free(device->queue[i]);
+        else
+            rte_mbuf_refcnt_update(device->queue[i], -1);
+    }
+    for (unsigned i = sent; i < taken; i++) {
+        port->counters.tx_drop_full += device->queued_bytes[i] > 0;
+        device->queued_bytes[i] = 0;
+    }
+    return taken;
+}
+
+static unsigned send_burst(struct leat_port *port, struct port_device *device)
+{
+    if (port->config.kind == LEAT_PORT_AF_PACKET)
+        return send_burst_guarded(port, device);
+    return rte_eth_tx_burst(device->ethdev, 0, device->queue, (uint16_t)device->queued);
+}
+
 /* Within the gate, if there is one. */
 static void send_flush_device(struct leat_port *port, struct port_device *device)
 {
@@ -134,8 +164,7 @@ static void send_flush_device(struct leat_port *port, struct port_device *device
         return;
     }
     for (unsigned i = 0; i < SEND_ATTEMPTS_MAX && device->queued > 0; i++)
-        send_sent(port, device,
-                  rte_eth_tx_burst(device->ethdev, 0, device->queue, (uint16_t)device->queued));
+        send_sent(port, device, send_burst(port, device));
     send_drop(port, device, &port->counters.tx_drop_full);
 }
 

@@ -12,8 +12,9 @@
  *   --idle spin|yield|sleep (default yield)         --seconds N    end by itself (default 60)
  *   --window N    datagrams sent per pass (8)       --mtu 1500|9000
  *   --run N       number of this run, carried in each datagram
+ *   --reference   memif: payloads are sent from the arena, not gathered
  *   --verbose     print counters at the end
- *   --flood       payloads at random sizes, sent as fast as the link takes them: measures MB/s
+ *   --flood       payloads are neither filled nor compared: the time goes into the bursts
  */
 #include <errno.h>
 #include <getopt.h>
@@ -34,6 +35,7 @@
 #define ECHO_NETWORK     0x0a4d0000u /* 10.77.0.0 */
 #define ECHO_UDP_PORT    7700u
 #define ECHO_ARENA_BYTES (4u << 20)
+#define ECHO_FLOOD_POLLS 64u
 #define ECHO_BYTES_MAX   8900u
 
 struct echo_header {
@@ -76,8 +78,10 @@ static void echo_check(struct echo *echo, const struct leat_packet *packet)
                header.from == echo->config.peers[packet->peer].node_id;
     }
     if (good) {
-        echo_fill(want, &header);
-        good = memcmp(want, (const uint8_t *)packet->data + sizeof(header), header.bytes) == 0;
+        if (!echo->flood) {
+            echo_fill(want, &header);
+            good = memcmp(want, (const uint8_t *)packet->data + sizeof(header), header.bytes) == 0;
+        }
         uint64_t *expected = &echo->expected[packet->peer];
         if (header.sequence > *expected && *expected != 0)
             echo->page->lost += header.sequence - *expected;
@@ -120,7 +124,7 @@ static unsigned echo_receive(struct echo *echo)
         if (echo->answer)
             leat_port_send(echo->port, packets[i].peer, 0, packets[i].data, packets[i].length_bytes,
                            NULL, 0, LEAT_PORT_NO_ARENA, 0);
-        else if (!echo->flood)
+        else
             echo_check(echo, &packets[i]);
     }
     leat_port_release(echo->port, packets, count);
@@ -130,6 +134,8 @@ static unsigned echo_receive(struct echo *echo)
 static unsigned echo_pass(struct echo *echo)
 {
     unsigned work = echo_receive(echo);
+    for (unsigned i = 0; echo->flood && i < ECHO_FLOOD_POLLS; i++)
+        work += echo_receive(echo);
     for (unsigned peer = 0; !echo->answer && peer < echo->config.peer_count; peer++) {
         for (unsigned i = 0; i < echo->window && leat_port_peer_is_up(echo->port, peer); i++)
             echo_send(echo, peer);
@@ -195,10 +201,13 @@ static void echo_peers(struct echo *echo, const char *list)
 
 static int echo_options(struct echo *echo, int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"page", 1, 0, 'p'},  {"ping", 1, 0, 'c'},    {"bytes", 1, 0, 'b'},  {"answer", 0, 0, 'a'},
-        {"idle", 1, 0, 'i'},  {"seconds", 1, 0, 's'}, {"window", 1, 0, 'w'}, {"mtu", 1, 0, 'm'},
-        {"flood", 0, 0, 'f'}, {"verbose", 0, 0, 'v'}, {"run", 1, 0, 'r'},    {0, 0, 0, 0}};
+    static const struct option options[] = {{"page", 1, 0, 'p'},   {"ping", 1, 0, 'c'},
+                                            {"bytes", 1, 0, 'b'},  {"answer", 0, 0, 'a'},
+                                            {"idle", 1, 0, 'i'},   {"seconds", 1, 0, 's'},
+                                            {"window", 1, 0, 'w'}, {"mtu", 1, 0, 'm'},
+                                            {"flood", 0, 0, 'f'},  {"verbose", 0, 0, 'v'},
+                                            {"run", 1, 0, 'r'},    {"reference", 0, 0, 'R'},
+                                            {0, 0, 0, 0}};
     const char *idle = "yield";
     uint64_t seconds = 60;
     int page = -1;
@@ -218,6 +227,9 @@ static int echo_options(struct echo *echo, int argc, char **argv)
             break;
         case 'f':
             echo->flood = true;
+            break;
+        case 'R':
+            echo->config.reference_payloads = true;
             break;
         case 'r':
             echo->run = (uint32_t)strtoul(optarg, NULL, 10);

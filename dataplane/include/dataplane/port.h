@@ -42,6 +42,7 @@ struct leat_port_config {
     uint16_t worker;
     uint16_t mtu_bytes;      /* 1500 or 9000: of the IP datagram */
     uint16_t peer_count;
+    bool reference_payloads; /* MEMIF: send from the arena though a copy is faster (tests) */
     const char *interface;   /* AF_PACKET, AF_XDP: kernel interface; PCI: device address */
     const char *memif_dir;   /* MEMIF: directory of the links' sockets, shared by all nodes */
     struct leat_port_peer peers[LEAT_PORT_PEERS_MAX];
