@@ -8,12 +8,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/assert.h"
 #include "base/frame.h"
 #include "leat/error.h"
+
+#define LARGE_PAGE_BYTES (2u << 20)
 
 int leat_file_open(const char *path, bool writable)
 {
@@ -100,9 +103,12 @@ int leat_directory_list(const char *path, leat_name_visit *each, void *context)
 void *leat_block_alloc(uint64_t length_bytes)
 {
     void *memory;
+    bool large = length_bytes >= LARGE_PAGE_BYTES; /* the ring, a segment: spare the page faults */
     LEAT_ASSERT(length_bytes > 0);
-    if (posix_memalign(&memory, LEAT_BLOCK_BYTES, length_bytes) != 0)
+    if (posix_memalign(&memory, large ? LARGE_PAGE_BYTES : LEAT_BLOCK_BYTES, length_bytes) != 0)
         return NULL;
+    if (large)
+        madvise(memory, length_bytes, MADV_HUGEPAGE);
     memset(memory, 0, length_bytes);
     return memory;
 }

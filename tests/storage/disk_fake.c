@@ -19,6 +19,7 @@ struct request {
     uint8_t *bytes;
     uint32_t length_bytes;
     uint64_t offset;
+    uint64_t issued_at;
 };
 
 struct leat_disk {
@@ -80,6 +81,7 @@ static void fake_queue(struct leat_disk *disk, struct request request, struct le
     request.fd = dup(file.slot != LEAT_DISK_NO_SLOT ? disk->files[file.slot] : file.fd);
     if (disk->queued == LEAT_DISK_DEPTH || request.fd < 0)
         abort();
+    request.issued_at = ++fake.clock;
     disk->queue[disk->queued++] = request;
 }
 
@@ -87,13 +89,14 @@ void leat_disk_write(struct leat_disk *disk, uint64_t tag, struct leat_disk_file
                      const void *bytes, uint32_t length_bytes, uint64_t offset, int buffer)
 {
     (void)buffer;
-    fake_queue(disk, (struct request){true, tag, -1, (uint8_t *)bytes, length_bytes, offset}, file);
+    fake_queue(disk, (struct request){true, tag, -1, (uint8_t *)bytes, length_bytes, offset, 0},
+               file);
 }
 
 void leat_disk_read(struct leat_disk *disk, uint64_t tag, struct leat_disk_file file, void *bytes,
                     uint32_t length_bytes, uint64_t offset)
 {
-    fake_queue(disk, (struct request){false, tag, -1, bytes, length_bytes, offset}, file);
+    fake_queue(disk, (struct request){false, tag, -1, bytes, length_bytes, offset, 0}, file);
 }
 
 static void fake_path(int fd, char *path, size_t path_bytes)
@@ -122,6 +125,10 @@ static void fake_keep(const struct request *request)
             (ssize_t)request->length_bytes)
         abort();
     memcpy(kept->after, request->bytes, request->length_bytes);
+    kept->issued_at = request->issued_at;
+    kept->done_at = ++fake.clock;
+    if (fake.note)
+        fake.note(kept);
 }
 
 static int64_t fake_write_now(const struct request *request)

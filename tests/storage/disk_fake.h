@@ -18,6 +18,9 @@ struct fake_write {
     uint32_t length_bytes;
     uint8_t *before;
     uint8_t *after;
+    uint64_t issued_at; /* a clock of issues and completions */
+    uint64_t done_at;
+    uint64_t note[4]; /* the test's, as of just before it went */
 };
 
 struct fake {
@@ -31,6 +34,8 @@ struct fake {
     uint64_t writes;
     uint64_t submits;
     bool keep;
+    void (*note)(struct fake_write *write);
+    uint64_t clock;
     struct fake_write kept[FAKE_KEPT]; /* the last ones, oldest first */
     unsigned kept_count;
 };
