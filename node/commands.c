@@ -6,6 +6,8 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "base/assert.h"
 #include "status.h"
@@ -101,6 +103,18 @@ static int command_trim(struct node_worker *worker, struct node_command *command
     return log_append(log, LEAT_FRAME_TRIM, 0, 0, &trim, sizeof(trim));
 }
 
+/* Control thread: the worker left its state as it lies, here it becomes text. */
+static void command_finish_status(struct node_command *command)
+{
+    struct node_status *status = malloc(sizeof(*status));
+    if (status)
+        memcpy(status, command->text, sizeof(*status));
+    memset(command->text, 0, command->text_bytes);
+    command->error = status ? node_status_json(status, command->text, command->text_bytes)
+                            : LEAT_ENOMEM;
+    free(status);
+}
+
 static int command_run(struct node_worker *worker, struct node_command *command)
 {
     struct node_log *log = worker_log(worker, command->log_id);
@@ -113,6 +127,7 @@ static int command_run(struct node_worker *worker, struct node_command *command)
     case NODE_COMMAND_STATUS:
         LEAT_ASSERT(command->text_bytes >= sizeof(struct node_status));
         node_status_fill(worker, (struct node_status *)(void *)command->text);
+        command->finish = command_finish_status;
         return LEAT_OK;
     default:
         break;

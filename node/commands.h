@@ -65,6 +65,9 @@ struct node_command {
     int32_t error; /* enum leat_error */
     int descriptor; /* -1: none */
     uint64_t ret_position;
+    void (*finish)(struct node_command *command); /* set by the worker when something is left to
+                                                     do that is not for its thread: to be called
+                                                     by the control thread after `done` */
     atomic_bool done; /* release by the worker */
 };
 

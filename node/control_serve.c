@@ -268,6 +268,8 @@ bool serve_done(struct node_control *control, struct control_connection *connect
 {
     struct node_command *command = &connection->command;
     LEAT_ASSERT(connection->state == CONTROL_BUSY && connection->text);
+    if (command->finish)
+        command->finish(command);
     connection->text[LEAT_CONTROL_TEXT_BYTES_MAX - 1] = 0;
     if (command->kind == NODE_COMMAND_ATTACH && command->error == LEAT_OK)
         connection->attached = true;
