@@ -56,10 +56,10 @@ enum leat_error {
 };
 
 /* The sentence for an error; never NULL. Any thread. */
-const char *leat_error_text(int error);
+__attribute__((visibility("default"))) const char *leat_error_text(int error);
 
 /* The name of an error ("LEAT_EAGAIN"); never NULL. Any thread. */
-const char *leat_error_name(int error);
+__attribute__((visibility("default"))) const char *leat_error_name(int error);
 
 #ifdef __cplusplus
 }

@@ -61,6 +61,7 @@ struct leat_result {
     uint32_t log;
     int32_t error;
     enum leat_ack ack; /* the level reached */
+    uint64_t last_sequence; /* ESESSION, ENOSESSION: the last that is recorded; see below */
     uint64_t latency_ns; /* from leat_append_start to the node's completion being seen */
 };
 
@@ -85,6 +86,11 @@ LEAT_API int leat_claim(struct leat_client *client, uint32_t log, size_t length,
 LEAT_API int leat_publish(struct leat_client *client, enum leat_ack ack, uint64_t timeout_ns,
                           uint64_t user, uint64_t *ret_sequence);
 LEAT_API void leat_claim_abort(struct leat_client *client);
+
+/* When a session loses appends (LEAT_ESESSION) or is unknown (LEAT_ENOSESSION), all unended appends
+ * of the log end so, and the library resends none of them. Once their results are taken (until then
+ * LEAT_EAGAIN) the next append of that log takes the sequence after last_sequence: the application
+ * decides what to append again. */
 
 /* Takes up to `max` results of appends that ended, in order per log; also keeps deadlines and
  * reconnects after a restart of the node (unended appends are then handed to it again: the

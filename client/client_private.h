@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * libleat's rooms:
+ *
+ *   attach.c          the connection's state machine: attach, notice the end, attach again
+ *   request.c         one request and its reply on a control socket
+ *   log.c             what is known of each log: limits, sequences
+ *   append.c          claim and publish in the ring, the table of appends
+ *   poll.c            completions, deadlines, results
+ *   reader.c          the next record; reader_seek.c: where to begin; reader_bytes.c: arena, files
+ *   admin.c           status and operating
+ *
+ * Everything of a client belongs to one thread at a time. Words that the node writes are loaded
+ * with acquire, those it reads are stored with release; the partner is node/clients.c.
+ */
+#ifndef LEAT_CLIENT_PRIVATE_H
+#define LEAT_CLIENT_PRIVATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/base_frame.h"
+#include "base/control.h"
+#include "base/frame.h"
+#include "base/ring.h"
+#include "leat/leat.h"
+
+#define CLIENT_MS               1000000ull
+#define CLIENT_RING_BYTES       (8u << 20)
+#define CLIENT_IN_FLIGHT        4096u
+#define CLIENT_ATTACH_NS        (5000 * CLIENT_MS)
+#define CLIENT_REQUEST_NS       (2000 * CLIENT_MS) /* the worker answers within a pass or two */
+#define CLIENT_LOOK_NS          (10 * CLIENT_MS)   /* between looks at the socket */
+#define CLIENT_BACKOFF_FIRST_NS (5 * CLIENT_MS)
+#define CLIENT_BACKOFF_LAST_NS  (500 * CLIENT_MS)
+
+/*
+ *   DOWN -> ASKED      connected, ATTACH sent
+ *   ASKED -> MAPPED    both regions mapped, READY sent
+ *   MAPPED -> UP       the worker looks into the ring; unended appends are put into it again
+ *   any -> DOWN        hung up, refused for now: again after a pause
+ *   any -> FAILED      the node let this client go for good
+ */
+enum client_state { CLIENT_DOWN, CLIENT_ASKED, CLIENT_MAPPED, CLIENT_UP, CLIENT_FAILED };
+
+struct client_rings {
+    struct leat_ring_client *shared;
+    uint8_t *records;
+    const struct leat_ring_node *answers;
+    const struct leat_completion *completions;
+    uint64_t tail;            /* ours; the shared word is for the node */
+    uint64_t completion_head; /* ours */
+};
+
+/* An append from start until the node answered it and its result was taken. An append that ended
+ * by its deadline stays until then: it must go into a new ring too, or the session has a gap. */
+struct client_append {
+    uint64_t sequence;
+    uint64_t user;
+    uint64_t start_ns;
+    uint64_t deadline_ns;
+    uint64_t ring_pos; /* of its record in the current ring */
+    uint32_t payload_bytes;
+    uint32_t log_place; /* in client.logs */
+    uint8_t level;      /* asked for */
+    bool ended;         /* `result` holds */
+    bool answered;      /* the node is done with it */
+    bool taken;         /* the application has the result */
+    struct leat_result result;
+};
+
+struct client_log {
+    uint32_t log_id;
+    uint64_t attach_count; /* of the client when the limits were read; 0: never */
+    uint32_t entry_bytes_max;
+    bool accepts_replicated;
+    bool session_ended; /* takes no append until all of the log's are answered and taken */
+    uint64_t next_sequence;
+    uint64_t last_sequence; /* session_ended: the highest known to be recorded */
+    uint64_t deliver;       /* the sequence whose result comes next */
+    uint32_t held;          /* appends of this log in the table */
+    uint64_t *places;       /* sequence modulo the table's size -> count of the append */
+};
+
+struct leat_client {
+    enum client_state state;
+    int error;  /* FAILED: why; DOWN: why not yet */
+    int socket; /* -1: none */
+    char path[108];
+    struct leat_uuid id;
+    uint64_t ring_bytes;
+    uint32_t in_flight_max;
+    uint64_t table_count; /* power of two; also the completion count */
+    uint64_t attach_count;
+    uint64_t looked_ns;
+    uint64_t asked_ns;
+    uint64_t retry_ns;
+    uint64_t backoff_ns;
+
+    struct client_rings rings;       /* of the newest attach; stay mapped until replaced */
+    struct client_rings fresh;       /* MAPPED: to replace them */
+    struct client_rings claim_rings; /* replaced ones that hold an open claim */
+
+    struct client_append *appends; /* table_count many, by count of starts */
+    uint64_t first;                /* oldest still held */
+    uint64_t next;
+    unsigned in_flight;        /* not ended */
+    uint64_t deadline_next_ns; /* no deadline before it */
+
+    bool claimed;
+    uint64_t claim_pos;
+    uint32_t claim_bytes;
+    uint32_t claim_log; /* place */
+
+    struct client_log *logs;
+    uint32_t log_count;
+};
+
+static inline struct client_append *client_at(const struct leat_client *client, uint64_t count)
+{
+    return &client->appends[count & (client->table_count - 1)];
+}
+
+static inline uint64_t client_load(const uint64_t *word)
+{
+    return __atomic_load_n(word, __ATOMIC_ACQUIRE);
+}
+
+uint64_t client_now_ns(void);
+
+/* now + timeout, without wrapping. */
+uint64_t client_deadline(uint64_t now_ns, uint64_t timeout_ns);
+
+/* A wait between two looks: spins a little, then yields, then sleeps. */
+void client_pause(unsigned *spins);
+
+/* ---- attach.c ---- */
+
+/* Drives the connection; never blocks. */
+void client_drive(struct leat_client *client, uint64_t now_ns);
+void client_hang_up(struct leat_client *client, int error, uint64_t now_ns);
+void client_rings_unmap(const struct leat_client *client, struct client_rings *rings);
+
+/* ---- request.c ---- */
+
+struct client_reply {
+    struct leat_control_reply head;
+    char *text; /* text_bytes + 1, a zero behind; the caller's; NULL: not wanted */
+    int descriptors[2];
+};
+
+/* The socket's path: the argument, $LEAT_SOCKET or the default. */
+const char *client_socket_path(const char *socket);
+
+/* Returns a non-blocking descriptor, or ESYSTEM (nobody there), EPERM, EAGAIN, EINVAL (too long).
+ */
+int client_connect(const char *path);
+int client_send(int socket, const struct leat_control_request *request);
+
+/* 0 (a whole reply, which may carry an error), EAGAIN, ECLOSED, EPROTO. Descriptors are the
+ * caller's on 0. `text`: LEAT_CONTROL_TEXT_BYTES_MAX + 1, or NULL. */
+int client_receive(int socket, unsigned kind, struct client_reply *ret_reply, char *text);
+
+/* Send and receive, waiting. Also EDEADLINE. */
+int client_exchange(int socket, const struct leat_control_request *request,
+                    struct client_reply *ret_reply, char *text, uint64_t timeout_ns);
+
+struct leat_control_request client_request(enum leat_control_kind kind, uint32_t log_id);
+
+/* On an attached client's socket; the reply's error is returned too. EAGAIN while it is not UP. */
+int client_ask(struct leat_client *client, const struct leat_control_request *request,
+               struct client_reply *ret_reply);
+
+/* ---- log.c ---- */
+
+/* Maps `bytes` (0: all) of the log's arena, checks the header. */
+int client_map_arena(struct leat_client *client, uint32_t log_id, size_t bytes,
+                     const struct leat_arena_header **ret_header, size_t *ret_bytes);
+
+/* The log's entry, its limits read in this attach. Errors: ENOLOG, EAGAIN, ENOMEM, ... */
+int client_log(struct leat_client *client, uint32_t log_id, uint32_t *ret_place);
+
+/* ---- append.c ---- */
+
+/* Copies what the node has not answered from the former ring into the present, empty one. It fits:
+ * it lay in a ring of the same size, and from the beginning it needs no SKIP. */
+void client_resubmit(struct leat_client *client, const struct client_rings *from);
+
+/* ---- poll.c ---- */
+
+/* Ends everything unended; the client is FAILED. */
+void client_end_all(struct leat_client *client, int error, uint64_t now_ns);
+void client_take_completions(struct leat_client *client, uint64_t now_ns);
+
+#endif

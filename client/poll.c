@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The way out: the node's completions, deadlines, results in order per log.
+ *
+ * An append has three ends that may come in any order: it ended (its result holds: by the node's
+ * answer or by its deadline), it was answered (the node is done with it), it was taken (the
+ * application has the result). Its place in the table is free after all three.
+ */
+#include <string.h>
+
+#include "base/assert.h"
+#include "client_private.h"
+
+enum leat_end leat_outcome(int error)
+{
+    switch (error) {
+    case LEAT_OK:
+    case LEAT_EUNKNOWN: /* recorded */
+        return LEAT_END_OK;
+    case LEAT_EINVAL:
+    case LEAT_EAGAIN:
+    case LEAT_ETOOBIG:
+    case LEAT_ENOLOG:
+    case LEAT_ELEVEL:
+    case LEAT_ESESSIONS:
+    case LEAT_EPERM:
+    case LEAT_EVERSION:
+    case LEAT_ENOMEM:
+    case LEAT_ESYSTEM:
+        return LEAT_END_NO;
+    default:
+        return LEAT_END_UNKNOWN;
+    }
+}
+
+static void append_end(struct leat_client *client, struct client_append *append, int error,
+                       uint64_t now_ns)
+{
+    LEAT_ASSERT(!append->ended && client->in_flight > 0);
+    append->ended = true;
+    client->in_flight--;
+    append->result = (struct leat_result){
+        .sequence = append->sequence,
+        .position = UINT64_MAX,
+        .offset = UINT64_MAX,
+        .user = append->user,
+        .log = client->logs[append->log_place].log_id,
+        .error = error,
+        .ack = (enum leat_ack)append->level,
+        .latency_ns = now_ns - append->start_ns,
+    };
+}
+
+void client_end_all(struct leat_client *client, int error, uint64_t now_ns)
+{
+    /* Records were handed over before: "certainly not" is no longer for us to say. */
+    if (leat_outcome(error) != LEAT_END_UNKNOWN)
+        error = LEAT_ECLOSED;
+    for (uint64_t i = client->first; i < client->next; i++) {
+        struct client_append *append = client_at(client, i);
+        if (!append->ended)
+            append_end(client, append, error, now_ns);
+        append->answered = true;
+    }
+}
+
+/* ---- completions ---- */
+
+static struct client_append *append_find(struct leat_client *client, const struct client_log *log,
+                                         uint64_t sequence)
+{
+    uint64_t count = log->places[sequence & (client->table_count - 1)];
+    struct client_append *append = client_at(client, count);
+    if (count < client->first || count >= client->next || append->sequence != sequence ||
+        client->logs[append->log_place].log_id != log->log_id)
+        return NULL;
+    return append;
+}
+
+/* W8: what is unended in this log is lost or unknown; see leat.h for how it goes on. */
+static void log_end_session(struct leat_client *client, struct client_log *log,
+                            const struct leat_completion *completion, uint64_t now_ns)
+{
+    if (!log->session_ended || completion->last_sequence > log->last_sequence)
+        log->last_sequence = completion->last_sequence;
+    log->session_ended = true;
+    for (uint64_t i = client->first; i < client->next; i++) {
+        struct client_append *append = client_at(client, i);
+        if (append->ended || client->logs[append->log_place].log_id != log->log_id)
+            continue;
+        append_end(client, append, completion->error, now_ns);
+        append->result.last_sequence = completion->last_sequence;
+    }
+}
+
+static void completion_take(struct leat_client *client, const struct leat_completion *completion,
+                            uint64_t now_ns)
+{
+    struct client_log *log = NULL;
+    for (uint32_t i = 0; i < client->log_count && !log; i++) {
+        if (client->logs[i].log_id == completion->log_id)
+            log = &client->logs[i];
+    }
+    struct client_append *append = log ? append_find(client, log, completion->sequence) : NULL;
+    if (!append || append->answered)
+        return; /* ended with a former ring */
+    append->answered = true;
+    int error = completion->error == LEAT_EUNKNOWN ? LEAT_OK : completion->error;
+    if (error == LEAT_OK && log->session_ended && append->sequence > log->last_sequence)
+        log->last_sequence = append->sequence; /* taken after the loss was seen */
+    if (error == LEAT_ESESSION || error == LEAT_ENOSESSION || error == LEAT_ESESSIONS)
+        log_end_session(client, log, completion, now_ns);
+    if (append->ended)
+        return;
+    append_end(client, append, error, now_ns);
+    if (completion->error == LEAT_OK) {
+        append->result.position = completion->position;
+        append->result.offset = completion->offset;
+    }
+    if (completion->level == LEAT_LEVEL_DURABLE || completion->level == LEAT_LEVEL_REPLICATED)
+        append->result.ack = (enum leat_ack)completion->level;
+}
+
+void client_take_completions(struct leat_client *client, uint64_t now_ns)
+{
+    struct client_rings *rings = &client->rings;
+    uint64_t tail = client_load(&rings->answers->completion_tail.value);
+    if (tail == rings->completion_head)
+        return;
+    if (tail - rings->completion_head > client->table_count) {
+        client_hang_up(client, LEAT_EPROTO, now_ns);
+        return;
+    }
+    while (rings->completion_head != tail) {
+        struct leat_completion completion =
+            rings->completions[rings->completion_head & (client->table_count - 1)];
+        rings->completion_head++;
+        completion_take(client, &completion, now_ns);
+    }
+    __atomic_store_n(&rings->shared->completion_head.value, tail, __ATOMIC_RELEASE);
+}
+
+/* ---- deadlines and results ---- */
+
+static void deadlines_pass(struct leat_client *client, uint64_t now_ns)
+{
+    if (now_ns < client->deadline_next_ns)
+        return;
+    client->deadline_next_ns = UINT64_MAX;
+    for (uint64_t i = client->first; i < client->next; i++) {
+        struct client_append *append = client_at(client, i);
+        if (append->ended)
+            continue;
+        if (append->deadline_ns <= now_ns)
+            append_end(client, append, LEAT_EDEADLINE, now_ns);
+        else if (append->deadline_ns < client->deadline_next_ns)
+            client->deadline_next_ns = append->deadline_ns;
+    }
+}
+
+static unsigned results_take(struct leat_client *client, struct client_log *log,
+                             struct leat_result *results, unsigned max)
+{
+    unsigned count = 0;
+    while (count < max) {
+        struct client_append *append = append_find(client, log, log->deliver);
+        if (!append || !append->ended || append->taken)
+            break;
+        results[count++] = append->result;
+        append->taken = true;
+        log->deliver++;
+    }
+    return count;
+}
+
+static void table_retire(struct leat_client *client)
+{
+    while (client->first < client->next) {
+        struct client_append *append = client_at(client, client->first);
+        if (!append->answered || !append->taken)
+            return;
+        client->logs[append->log_place].held--;
+        client->first++;
+    }
+}
+
+int leat_poll(struct leat_client *client, struct leat_result *results, unsigned max)
+{
+    uint64_t now_ns = client_now_ns();
+    if (client->state != CLIENT_FAILED)
+        client_take_completions(client, now_ns);
+    client_drive(client, now_ns);
+    deadlines_pass(client, now_ns);
+    unsigned count = 0;
+    for (uint32_t i = 0; i < client->log_count && count < max; i++) {
+        if (client->logs[i].held > 0)
+            count += results_take(client, &client->logs[i], results + count, max - count);
+    }
+    table_retire(client);
+    return (int)count;
+}
+
+int leat_wait(struct leat_client *client, struct leat_result *results, unsigned max,
+              uint64_t timeout_ns)
+{
+    uint64_t deadline_ns = client_deadline(client_now_ns(), timeout_ns);
+    unsigned spins = 0;
+    if (max == 0)
+        return LEAT_EINVAL;
+    for (;;) {
+        int count = leat_poll(client, results, max);
+        if (count != 0)
+            return count;
+        if (client_now_ns() >= deadline_ns)
+            return LEAT_EDEADLINE;
+        client_pause(&spins);
+    }
+}
+
+int leat_append(struct leat_client *client, uint32_t log, const void *data, size_t length,
+                enum leat_ack ack, uint64_t timeout_ns, struct leat_result *result)
+{
+    uint64_t start_ns = client_now_ns();
+    uint64_t deadline_ns = client_deadline(start_ns, timeout_ns);
+    unsigned spins = 0;
+    memset(result, 0, sizeof(*result));
+    result->log = log;
+    result->ack = ack;
+    for (;;) {
+        uint64_t now_ns = client_now_ns();
+        uint64_t left_ns = now_ns < deadline_ns ? deadline_ns - now_ns : 0;
+        int rc = leat_append_start(client, log, data, length, ack, left_ns, 0, &result->sequence);
+        if (rc == LEAT_OK)
+            break;
+        result->error = rc;
+        result->latency_ns = now_ns - start_ns;
+        if (rc != LEAT_EAGAIN || left_ns == 0 || client->claimed)
+            return rc;
+        client_pause(&spins);
+        (void)leat_poll(client, NULL, 0);
+    }
+    /* Its own deadline ends it. */
+    while (leat_poll(client, result, 1) == 0)
+        client_pause(&spins);
+    return result->error;
+}

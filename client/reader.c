@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Following a log: the next record, proved by the chain before it is given out. Control frames are
+ * passed over; trim, rollback and a restart of the node move the reader to where it can go on and
+ * are told once.
+ * Tests: tests/client/test_reader.c.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "reader_private.h"
+
+/* ---- one frame ---- */
+
+/* A PAD's body is zeros by rule and not hashed: its header is all there is to check. */
+static int step_pad(struct leat_reader *reader, const struct leat_frame *frame)
+{
+    struct leat_chain *chain = &reader->chain;
+    if (frame->previous_crc != chain->crc || frame->offset != chain->next_offset ||
+        frame->term != chain->term || frame->time_ns < chain->last_time_ns ||
+        leat_frame_crc(&reader->shape, chain->position, frame, NULL) != frame->crc)
+        return LEAT_ECHAIN;
+    leat_chain_advance(chain, frame,
+                       leat_frame_extent(&reader->shape, chain->position, frame->length_bytes));
+    return LEAT_OK;
+}
+
+int reader_step(struct leat_reader *reader, struct leat_frame *ret_frame)
+{
+    uint64_t position = reader->chain.position;
+    struct leat_frame frame;
+    uint64_t extent;
+    if (position >= reader_commit(reader))
+        return LEAT_EAGAIN;
+    int rc = reader_copy(reader, position, sizeof(frame), &frame);
+    if (rc != LEAT_OK)
+        return rc;
+    if (frame.length_bytes < sizeof(frame) ||
+        frame.length_bytes > leat_segment_room(&reader->shape, position))
+        return LEAT_ECHAIN;
+    if (leat_frame_type(&frame) == LEAT_FRAME_PAD) {
+        rc = step_pad(reader, &frame);
+    } else {
+        extent = leat_frame_extent(&reader->shape, position, frame.length_bytes);
+        if (extent > reader->buffer_bytes)
+            return LEAT_ECHAIN;
+        rc = reader_copy(reader, position, extent, reader->buffer);
+        if (rc != LEAT_OK)
+            return rc;
+        memcpy(&frame, reader->buffer, sizeof(frame)); /* the copy is what is checked and used */
+        rc = leat_frame_check(&reader->shape, &reader->chain, reader->buffer, extent, &extent);
+        if (rc == LEAT_EAGAIN)
+            rc = LEAT_ECHAIN; /* between two copies its length changed */
+    }
+    if (rc == LEAT_OK)
+        *ret_frame = frame;
+    return rc;
+}
+
+/* ---- what moves a reader ---- */
+
+static void note_durable(struct leat_reader *reader)
+{
+    if (reader->chain.position <= client_load(&reader->arena->commit_d.value))
+        reader->durable = reader->chain;
+}
+
+static int roll_back(struct leat_reader *reader)
+{
+    LEAT_ASSERT(reader->durable.position <= reader->chain.position);
+    reader->chain = reader->durable;
+    reader->value = reader->chain.next_offset;
+    return LEAT_EROLLBACK;
+}
+
+/* Cuts below a published commit_r since the last look (W6). */
+static int look_for_cut(struct leat_reader *reader)
+{
+    uint64_t epoch = client_load(&reader->arena->epoch.value);
+    if (epoch == reader->epoch)
+        return LEAT_OK;
+    reader->epoch = epoch;
+    if (reader->level == LEAT_ACK_DURABLE ||
+        reader->chain.position <= client_load(&reader->arena->commit_r.value))
+        return LEAT_OK; /* below the cut; if not, the chain shows it */
+    return roll_back(reader);
+}
+
+static int move_to_oldest(struct leat_reader *reader)
+{
+    reader->placed = false;
+    reader->from = LEAT_FROM_START;
+    reader->value = 0;
+    return LEAT_ETRIMMED;
+}
+
+static int told(struct leat_reader *reader, int rc)
+{
+    if (rc == LEAT_ETRIMMED)
+        return move_to_oldest(reader);
+    if (rc != LEAT_ECHAIN)
+        return rc;
+    if (reader->level == LEAT_ACK_REPLICATED && reader->chain.position > reader->durable.position)
+        return roll_back(reader);
+    return LEAT_ECORRUPT;
+}
+
+/* ---- the interface ---- */
+
+int leat_reader_open(struct leat_client *client, uint32_t log, enum leat_from from, uint64_t value,
+                     enum leat_ack level, struct leat_reader **ret_reader)
+{
+    if ((level != LEAT_ACK_DURABLE && level != LEAT_ACK_REPLICATED) ||
+        (from != LEAT_FROM_OFFSET && from != LEAT_FROM_START && from != LEAT_FROM_END))
+        return LEAT_EINVAL;
+    struct leat_reader *reader = calloc(1, sizeof(*reader));
+    if (!reader)
+        return LEAT_ENOMEM;
+    reader->client = client;
+    reader->log_id = log;
+    reader->level = level;
+    reader->from = from;
+    reader->value = from == LEAT_FROM_OFFSET ? value : 0;
+    reader->segment = -1;
+    reader->segment_base = READER_NO_SEGMENT;
+    int rc = reader_map(reader);
+    if (rc == LEAT_OK)
+        rc = reader_locate(reader);
+    for (unsigned i = 0; i < 100 && rc == LEAT_EAGAIN && reader->arena; i++) {
+        if (reader_commit(reader) == 0)
+            break;
+        usleep(1000); /* it moves while we look; a restarting node says what is committed later */
+        rc = reader_locate(reader);
+    }
+    if (rc != LEAT_OK && !(rc == LEAT_EAGAIN && reader->arena)) {
+        leat_reader_close(reader);
+        return rc;
+    }
+    *ret_reader = reader;
+    return LEAT_OK;
+}
+
+void leat_reader_close(struct leat_reader *reader)
+{
+    if (!reader)
+        return;
+    reader_unmap(reader);
+    free(reader->piece);
+    free(reader->buffer);
+    free(reader);
+}
+
+/* The mapping is right, the reader placed, nothing to be told. */
+static int reader_ready(struct leat_reader *reader)
+{
+    if (reader->client->state == CLIENT_FAILED)
+        return reader->client->error;
+    int rc = reader_map(reader);
+    if (rc == LEAT_OK && !reader->placed)
+        rc = reader_locate(reader);
+    if (rc == LEAT_OK && reader->pending != LEAT_OK) {
+        rc = reader->pending;
+        reader->pending = LEAT_OK;
+        reader->value = reader->chain.next_offset;
+        return rc;
+    }
+    return rc == LEAT_OK ? look_for_cut(reader) : rc;
+}
+
+int leat_reader_next(struct leat_reader *reader, struct leat_record *ret_record)
+{
+    struct leat_frame frame;
+    int rc = reader_ready(reader);
+    while (rc == LEAT_OK) {
+        uint64_t position = reader->chain.position;
+        rc = reader_step(reader, &frame);
+        if (rc != LEAT_OK)
+            break;
+        if (leat_frame_type(&frame) != LEAT_FRAME_RECORD || frame.offset < reader->value)
+            continue;
+        note_durable(reader);
+        reader->value = frame.offset + 1;
+        *ret_record = (struct leat_record){
+            .data = reader->buffer + LEAT_FRAME_HEADER_BYTES,
+            .length = frame.length_bytes - LEAT_FRAME_HEADER_BYTES,
+            .offset = frame.offset,
+            .position = position,
+            .time_ns = frame.time_ns,
+        };
+        return LEAT_OK;
+    }
+    if (rc == LEAT_EAGAIN) {
+        if (reader->placed)
+            note_durable(reader);
+        client_drive(reader->client, client_now_ns()); /* the node may have gone */
+    }
+    return reader->arena ? told(reader, rc) : rc;
+}
+
+int leat_reader_wait(struct leat_reader *reader, uint64_t timeout_ns,
+                     struct leat_record *ret_record)
+{
+    uint64_t deadline_ns = client_deadline(client_now_ns(), timeout_ns);
+    unsigned spins = 0;
+    for (;;) {
+        int rc = leat_reader_next(reader, ret_record);
+        if (rc != LEAT_EAGAIN)
+            return rc;
+        if (client_now_ns() >= deadline_ns)
+            return LEAT_EDEADLINE;
+        client_pause(&spins);
+    }
+}
+
+uint64_t leat_reader_offset(const struct leat_reader *reader)
+{
+    return reader->placed && reader->chain.next_offset > reader->value ? reader->chain.next_offset
+                                                                       : reader->value;
+}
