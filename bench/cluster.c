@@ -47,7 +47,7 @@ static void program_path(const char *name, char *path, size_t path_bytes)
     snprintf(path, path_bytes, "%s", name);
 }
 
-static pid_t spawn(char *const *arguments, const char *log_path)
+static pid_t spawn(const char *const *arguments, const char *log_path)
 {
     pid_t pid = fork();
     if (pid != 0)
@@ -57,7 +57,7 @@ static pid_t spawn(char *const *arguments, const char *log_path)
         dup2(fd, STDOUT_FILENO);
         dup2(fd, STDERR_FILENO);
     }
-    execvp(arguments[0], arguments);
+    execvp(arguments[0], (char *const *)(uintptr_t)arguments);
     _exit(127);
 }
 
@@ -90,7 +90,7 @@ static int format_node(const struct bench_cluster *cluster, unsigned index)
     program_path("leat", program, sizeof(program));
     snprintf(config, sizeof(config), "%s/node%u.yaml", cluster->directory, index + 1);
     snprintf(log, sizeof(log), "%s/node%u.log", cluster->directory, index + 1);
-    char *arguments[] = {program, "format", "--config", config, NULL};
+    const char *arguments[] = {program, "format", "--config", config, NULL};
     pid_t pid = spawn(arguments, log);
     return pid < 0 || waitpid(pid, &status, 0) < 0 || status != 0;
 }
@@ -101,7 +101,7 @@ static int start_node(struct bench_cluster *cluster, unsigned index)
     program_path("leatd", program, sizeof(program));
     snprintf(config, sizeof(config), "%s/node%u.yaml", cluster->directory, index + 1);
     snprintf(log, sizeof(log), "%s/node%u.log", cluster->directory, index + 1);
-    char *arguments[] = {program, "--config", config, NULL};
+    const char *arguments[] = {program, "--config", config, NULL};
     cluster->pids[index] = spawn(arguments, log);
     return cluster->pids[index] < 0;
 }
