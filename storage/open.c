@@ -377,7 +377,7 @@ static int open_steps(struct leat_storage *storage, struct refusal refusal)
         rc = open_memory(storage, refusal);
     if (rc == LEAT_OK)
         rc = votes_read(storage, refusal.error, refusal.bytes);
-    if (rc == LEAT_OK)
+    if (rc == LEAT_OK && !storage->read_only)
         lock_sign(storage->lock_fd);
     return rc;
 }
@@ -385,11 +385,18 @@ static int open_steps(struct leat_storage *storage, struct refusal refusal)
 int leat_storage_open(const struct leat_storage_config *config, struct leat_storage **ret_storage,
                       char *error, unsigned error_bytes)
 {
+    return storage_open(config, false, ret_storage, error, error_bytes);
+}
+
+int storage_open(const struct leat_storage_config *config, bool read_only,
+                 struct leat_storage **ret_storage, char *error, unsigned error_bytes)
+{
     struct leat_storage *storage = calloc(1, sizeof(*storage));
     if (!storage)
         return leat_refuse(error, error_bytes, LEAT_ENOMEM, "out of memory");
     storage->lock_fd = storage->journal_fd = storage->votes_fd = -1;
     storage->config = *config;
+    storage->read_only = read_only;
     if (strlen(config->directory) > LEAT_PATH_BYTES - 128) {
         free(storage);
         return leat_refuse(error, error_bytes, LEAT_EINVAL,

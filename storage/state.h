@@ -253,7 +253,8 @@ struct leat_storage {
     int votes_fd;
     struct leat_disk *disk;
     bool buffers_registered;
-    bool serving; /* commit_begin is done */
+    bool read_only; /* inspection: not even the lock is signed */
+    bool serving;   /* commit_begin is done */
     bool fenced;
     char fence_reason[REASON_BYTES];
 
@@ -316,6 +317,8 @@ void lock_release(int fd);
 int identity_read(const char *directory, struct leat_identity *ret_identity, char *error,
                   unsigned error_bytes);
 void storage_free(struct leat_storage *storage);
+int storage_open(const struct leat_storage_config *config, bool read_only,
+                 struct leat_storage **ret_storage, char *error, unsigned error_bytes);
 
 /* log.c: queues and the list by age of the newest record */
 void log_queue(struct leat_storage *storage, uint32_t index);
