@@ -220,7 +220,7 @@ struct directory_check {
     char unknown[64];
 };
 
-/* A log's directory without an entry: its record was damaged, and what it acknowledged is unknown.
+/* J5, a log's directory without an entry: its record was damaged, and what it acknowledged is unknown.
  */
 static bool directory_check_one(void *context, const char *name)
 {
