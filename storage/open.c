@@ -107,6 +107,16 @@ static int open_files(struct leat_storage *storage, struct refusal refusal)
     return LEAT_OK;
 }
 
+/* What cannot be read counts as damaged, and no more than that. */
+static void open_read_by_blocks(int fd, uint8_t *bytes, uint64_t offset)
+{
+    LEAT_ASSERT(offset % HELPER_WRITE_BYTES == 0);
+    for (uint64_t at = 0; at < HELPER_WRITE_BYTES; at += LEAT_BLOCK_BYTES) {
+        if (leat_file_read(fd, bytes + at, LEAT_BLOCK_BYTES, offset + at) != LEAT_OK)
+            memset(bytes + at, 0, LEAT_BLOCK_BYTES);
+    }
+}
+
 static int open_journal(struct leat_storage *storage, struct refusal refusal)
 {
     struct journal_image *image = &storage->image;
@@ -115,8 +125,8 @@ static int open_journal(struct leat_storage *storage, struct refusal refusal)
         return leat_refuse(refusal.error, refusal.bytes, LEAT_ENOMEM, "out of memory");
     for (uint32_t at = 0; at < LEAT_JOURNAL_BYTES; at += HELPER_WRITE_BYTES) {
         if (leat_file_read(storage->journal_fd, image->bytes + at, HELPER_WRITE_BYTES, at) !=
-            LEAT_OK) /* D5: what cannot be read counts as damaged */
-            memset(image->bytes + at, 0, HELPER_WRITE_BYTES);
+            LEAT_OK)
+            open_read_by_blocks(storage->journal_fd, image->bytes + at, at);
     }
     int rc = journal_scan(image, &storage->identity.node, refusal.error, refusal.bytes);
     if (rc != LEAT_OK)
@@ -220,7 +230,8 @@ struct directory_check {
     char unknown[64];
 };
 
-/* J5, a log's directory without an entry: its record was damaged, and what it acknowledged is unknown.
+/* J5, a log's directory without an entry: its record was damaged, and what it acknowledged is
+ * unknown.
  */
 static bool directory_check_one(void *context, const char *name)
 {

@@ -269,6 +269,7 @@ struct leat_storage {
     struct operation operations[OPERATIONS_MAX];
     struct operation *free_operations;
     unsigned operations_free;
+    bool unsubmitted; /* something was issued since the last submit */
     struct read_request reads[READS_MAX];
     unsigned reads_busy;
 
