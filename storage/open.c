@@ -348,9 +348,9 @@ static int open_memory(struct leat_storage *storage, struct refusal refusal)
     storage->batches[0].record = records; /* owned by the first */
     if (!storage->helper_zeros || !storage->vote_slot || !records)
         return leat_refuse(refusal.error, refusal.bytes, LEAT_ENOMEM, "out of memory");
-    for (unsigned i = 0; i < IN_FLIGHT_MAX; i++) {
+    for (unsigned i = 0; i < storage->batch_max; i++) {
         struct batch *batch = &storage->batches[i];
-        batch->record = records + (i % storage->batch_max) * LEAT_JOURNAL_RECORD_BYTES_MAX;
+        batch->record = records + (uint64_t)i * LEAT_JOURNAL_RECORD_BYTES_MAX;
         batch->items = calloc(storage->log_count + 1, sizeof(*batch->items));
         if (!batch->items)
             return leat_refuse(refusal.error, refusal.bytes, LEAT_ENOMEM, "out of memory");

@@ -362,7 +362,7 @@ unsigned pass_report(struct leat_storage *storage, uint64_t now_ns,
             count += item_report(storage, batch, &batch->items[batch->reporting++], events + count);
         if (batch->reporting < batch->item_count)
             return count;
-        storage->batch_first = (storage->batch_first + 1) % IN_FLIGHT_MAX;
+        storage->batch_first = (storage->batch_first + 1) % storage->batch_max;
         storage->batch_count--;
         storage->exclusive = storage->exclusive && storage->batch_count > 0;
         storage->active_ns = now_ns;

@@ -93,6 +93,7 @@ static void power_cut(uint64_t seed)
         reported[i] = rig.logs[i].reported_end;
         ends[i] = rig.logs[i].chain.position;
     }
+    unsigned in_flight = rig.config.writes_in_flight_max;
     fake.dead = true;
     rig_crash(&rig);
     fake.dead = fake.held = false;
@@ -102,8 +103,9 @@ static void power_cut(uint64_t seed)
         const struct leat_recovered *recovered = &rig.logs[i].recovered;
         uint64_t end = recovered->durable_pos;
         if (end < reported[i] || end > ends[i] || recovered->damaged)
-            fail_msg("seed %llu log %u: end %llu, reported %llu, written %llu, damaged %d",
-                     (unsigned long long)seed, i, (unsigned long long)end,
+            fail_msg("seed %llu log %u (of %u in flight): end %llu, reported %llu, written %llu, "
+                     "damaged %d",
+                     (unsigned long long)seed, i, in_flight, (unsigned long long)end,
                      (unsigned long long)reported[i], (unsigned long long)ends[i],
                      recovered->damaged);
         uint64_t low = ends[i] > RIG_ARENA ? ends[i] - RIG_ARENA : 0;
