@@ -179,7 +179,8 @@ static void batch_assert_room(const struct leat_storage *storage, const struct b
 {
     uint64_t oldest = min_u64(batch->oldest_live_at, storage->logs[storage->oldest].live_at);
     for (unsigned i = 0; i < storage->batch_count; i++) {
-        const struct batch *flying = &storage->batches[(storage->batch_first + i) % IN_FLIGHT_MAX];
+        const struct batch *flying =
+            &storage->batches[(storage->batch_first + i) % storage->batch_max];
         oldest = min_u64(oldest, flying->oldest_live_at);
     }
     LEAT_ASSERT(batch->at + batch->record_bytes <= oldest + LEAT_JOURNAL_BYTES);
@@ -210,7 +211,7 @@ static void batch_seal(struct leat_storage *storage, struct batch *batch, uint32
 bool batch_build(struct leat_storage *storage, uint64_t now_ns, bool floors)
 {
     LEAT_ASSERT(storage->batch_count < storage->batch_max && !storage->exclusive);
-    unsigned slot = (storage->batch_first + storage->batch_count) % IN_FLIGHT_MAX;
+    unsigned slot = (storage->batch_first + storage->batch_count) % storage->batch_max;
     struct batch *batch = &storage->batches[slot];
     uint32_t used_bytes = (uint32_t)BATCH_HEAD_BYTES;
 
@@ -298,7 +299,8 @@ void batch_issue(struct leat_storage *storage)
 {
     LEAT_ASSERT(storage->batch_count <= storage->batch_max);
     for (unsigned i = 0; i < storage->batch_count && !storage->fenced; i++)
-        batch_issue_one(storage, &storage->batches[(storage->batch_first + i) % IN_FLIGHT_MAX]);
+        batch_issue_one(storage,
+                        &storage->batches[(storage->batch_first + i) % storage->batch_max]);
 }
 
 bool batch_is_complete(const struct batch *batch)
@@ -311,7 +313,7 @@ void batch_clamp(struct leat_storage *storage, uint32_t index, uint64_t position
 {
     LEAT_ASSERT(index < storage->log_count);
     for (unsigned i = 0; i < storage->batch_count; i++) {
-        struct batch *batch = &storage->batches[(storage->batch_first + i) % IN_FLIGHT_MAX];
+        struct batch *batch = &storage->batches[(storage->batch_first + i) % storage->batch_max];
         for (unsigned j = 0; j < batch->item_count; j++) {
             struct batch_item *item = &batch->items[j];
             if (item->log_index != index)

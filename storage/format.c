@@ -116,6 +116,7 @@ static bool format_config_is_legal(const struct leat_format_config *config)
 static bool format_see_name(void *context, const char *name)
 {
     char *seen = context;
+    LEAT_ASSERT(seen && name);
     if (strcmp(name, "lost+found") == 0)
         return true;
     snprintf(seen, 64, "%.63s", name);
@@ -149,7 +150,7 @@ static int format_check_directory(const struct format *format)
 
 /* ---- files ---- */
 
-/* A file of zeros but for `head` at its front and at `second_at`; flushed. */
+/* A file of zeros but for `head` at its front; flushed. */
 static int format_file(struct format *format, const char *path, uint64_t bytes, const void *head,
                        uint64_t head_bytes)
 {

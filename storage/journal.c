@@ -193,6 +193,7 @@ static void journal_order(struct journal_image *image, unsigned newest)
     image->row_count = current + before;
     for (unsigned i = 1; i < image->row_count; i++) {
         uint64_t missing_first = rows[i - 1].sequence + 1;
+        /* J3, but for J4: what the next record saw in flight */
         if (rows[i].sequence > missing_first &&
             missing_first + rows[i].in_flight < rows[i].sequence)
             image->gap_sequence = rows[i].sequence - rows[i].in_flight - 1;
@@ -208,13 +209,13 @@ int journal_scan(struct journal_image *image, const struct leat_uuid *node, char
     if (!image->rows)
         return leat_refuse(error, error_bytes, LEAT_ENOMEM, "out of memory");
     unsigned newest = journal_collect(image, node, &newer_version);
-    if (newer_version)
+    if (newer_version) /* J0 */
         return leat_refuse(error, error_bytes, LEAT_EVERSION,
                            "the journal was written by a newer version: run that one");
-    if (image->row_count == 0)
+    if (image->row_count == 0) /* J1 */
         return leat_refuse(error, error_bytes, LEAT_ECORRUPT,
                            "the journal holds no valid record of this node: replace the node");
-    journal_order(image, newest);
+    journal_order(image, newest); /* J2 */
     const struct journal_index_row *last = &image->rows[image->row_count - 1];
     image->next_offset = last->offset + last->record_bytes;
     LEAT_ASSERT(image->next_offset <= LEAT_JOURNAL_BYTES);

@@ -107,6 +107,16 @@ static int open_files(struct leat_storage *storage, struct refusal refusal)
     return LEAT_OK;
 }
 
+/* What cannot be read counts as damaged, and no more than that. */
+static void open_read_by_blocks(int fd, uint8_t *bytes, uint64_t offset)
+{
+    LEAT_ASSERT(offset % HELPER_WRITE_BYTES == 0);
+    for (uint64_t at = 0; at < HELPER_WRITE_BYTES; at += LEAT_BLOCK_BYTES) {
+        if (leat_file_read(fd, bytes + at, LEAT_BLOCK_BYTES, offset + at) != LEAT_OK)
+            memset(bytes + at, 0, LEAT_BLOCK_BYTES);
+    }
+}
+
 static int open_journal(struct leat_storage *storage, struct refusal refusal)
 {
     struct journal_image *image = &storage->image;
@@ -115,8 +125,8 @@ static int open_journal(struct leat_storage *storage, struct refusal refusal)
         return leat_refuse(refusal.error, refusal.bytes, LEAT_ENOMEM, "out of memory");
     for (uint32_t at = 0; at < LEAT_JOURNAL_BYTES; at += HELPER_WRITE_BYTES) {
         if (leat_file_read(storage->journal_fd, image->bytes + at, HELPER_WRITE_BYTES, at) !=
-            LEAT_OK) /* D5: what cannot be read counts as damaged */
-            memset(image->bytes + at, 0, HELPER_WRITE_BYTES);
+            LEAT_OK)
+            open_read_by_blocks(storage->journal_fd, image->bytes + at, at);
     }
     int rc = journal_scan(image, &storage->identity.node, refusal.error, refusal.bytes);
     if (rc != LEAT_OK)
@@ -220,7 +230,8 @@ struct directory_check {
     char unknown[64];
 };
 
-/* A log's directory without an entry: its record was damaged, and what it acknowledged is unknown.
+/* J5, a log's directory without an entry: its record was damaged, and what it acknowledged is
+ * unknown.
  */
 static bool directory_check_one(void *context, const char *name)
 {
@@ -337,9 +348,9 @@ static int open_memory(struct leat_storage *storage, struct refusal refusal)
     storage->batches[0].record = records; /* owned by the first */
     if (!storage->helper_zeros || !storage->vote_slot || !records)
         return leat_refuse(refusal.error, refusal.bytes, LEAT_ENOMEM, "out of memory");
-    for (unsigned i = 0; i < IN_FLIGHT_MAX; i++) {
+    for (unsigned i = 0; i < storage->batch_max; i++) {
         struct batch *batch = &storage->batches[i];
-        batch->record = records + (i % storage->batch_max) * LEAT_JOURNAL_RECORD_BYTES_MAX;
+        batch->record = records + (uint64_t)i * LEAT_JOURNAL_RECORD_BYTES_MAX;
         batch->items = calloc(storage->log_count + 1, sizeof(*batch->items));
         if (!batch->items)
             return leat_refuse(refusal.error, refusal.bytes, LEAT_ENOMEM, "out of memory");
@@ -377,7 +388,7 @@ static int open_steps(struct leat_storage *storage, struct refusal refusal)
         rc = open_memory(storage, refusal);
     if (rc == LEAT_OK)
         rc = votes_read(storage, refusal.error, refusal.bytes);
-    if (rc == LEAT_OK)
+    if (rc == LEAT_OK && !storage->read_only)
         lock_sign(storage->lock_fd);
     return rc;
 }
@@ -385,11 +396,18 @@ static int open_steps(struct leat_storage *storage, struct refusal refusal)
 int leat_storage_open(const struct leat_storage_config *config, struct leat_storage **ret_storage,
                       char *error, unsigned error_bytes)
 {
+    return storage_open(config, false, ret_storage, error, error_bytes);
+}
+
+int storage_open(const struct leat_storage_config *config, bool read_only,
+                 struct leat_storage **ret_storage, char *error, unsigned error_bytes)
+{
     struct leat_storage *storage = calloc(1, sizeof(*storage));
     if (!storage)
         return leat_refuse(error, error_bytes, LEAT_ENOMEM, "out of memory");
     storage->lock_fd = storage->journal_fd = storage->votes_fd = -1;
     storage->config = *config;
+    storage->read_only = read_only;
     if (strlen(config->directory) > LEAT_PATH_BYTES - 128) {
         free(storage);
         return leat_refuse(error, error_bytes, LEAT_EINVAL,

@@ -6,6 +6,7 @@
  */
 #include "state.h"
 
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -68,10 +69,14 @@ int overlay_read(const struct leat_storage *storage, const struct log *log, uint
     uint64_t base_pos = leat_segment_base(&log->shape, begin_pos);
     LEAT_ASSERT(begin_pos < end_pos && end_pos <= base_pos + log->shape.segment_bytes);
     segment_path(storage, log, base_pos, path);
-    int fd = leat_file_open(path, false);
-    if (fd < 0)
+    int fd = leat_file_open(path, false), rc = LEAT_OK;
+    if (fd < 0 && errno != ENOENT)
         return LEAT_EIO;
-    int rc = LEAT_OK;
+    if (fd < 0) { /* not made yet: its first bytes may be in the journal all the same */
+        memset(bytes, 0, end_pos - begin_pos);
+        *ret_missing_pos = overlay_apply(storage, log, bytes, begin_pos, end_pos);
+        return LEAT_OK;
+    }
     uint64_t step = HELPER_WRITE_BYTES;
     for (uint64_t at = begin_pos; at < end_pos && rc == LEAT_OK; at += step) {
         uint64_t length = min_u64(step, end_pos - at);

@@ -43,6 +43,7 @@ void operation_issue(struct leat_storage *storage, struct operation *operation)
 {
     uint64_t tag = (uint64_t)(operation - storage->operations);
     LEAT_ASSERT(tag < OPERATIONS_MAX && operation->left_bytes > 0);
+    storage->unsubmitted = true;
     if (operation->kind == OPERATION_READ)
         leat_disk_read(storage->disk, tag, operation->file, operation->bytes, operation->left_bytes,
                        operation->offset);
@@ -64,7 +65,8 @@ static void operation_finish(struct leat_storage *storage, struct operation *ope
     struct batch *batch = operation->batch;
     switch (operation->kind) {
     case OPERATION_RECORD:
-        leat_histogram_record(&storage->latency, now_ns - batch->issued_ns);
+        if (storage->serving)
+            leat_histogram_record(&storage->latency, now_ns - batch->issued_ns);
         batch->operations--;
         break;
     case OPERATION_PLACE:
@@ -88,6 +90,10 @@ static void operation_completed(struct leat_storage *storage, struct operation *
                                 int64_t result, uint64_t now_ns)
 {
     bool again = result == -EAGAIN || result == -EINTR;
+    if (storage->fenced) { /* nothing is begun any more, not even the rest of a write */
+        operation_give(storage, operation);
+        return;
+    }
     if (operation->kind == OPERATION_READ && !again) {
         operation->read->result = result < 0 ? LEAT_EIO : result;
         operation_finish(storage, operation, now_ns);
@@ -204,6 +210,20 @@ static void reset_freeze(struct log *log, uint64_t position)
            log->frozen.entry.tail_bytes);
 }
 
+/* A second install before the first was written: the old log ends no higher than it begins. */
+static void reset_refreeze(struct log *log, uint64_t position)
+{
+    struct leat_journal_entry *entry = &log->frozen.entry;
+    LEAT_ASSERT(log->installing);
+    entry->cut_epoch = log->cut_epoch;
+    if (entry->end_pos <= position || position < entry->start_pos)
+        return;
+    entry->end_pos = position;
+    entry->tail_bytes = 0;
+    entry->floor_pos = min_u64(entry->floor_pos, position);
+    entry->commit_d = min_u64(entry->commit_d, entry->floor_pos);
+}
+
 void leat_storage_reset(struct leat_storage *storage, uint32_t index, uint64_t position,
                         uint64_t cut_epoch)
 {
@@ -218,7 +238,7 @@ void leat_storage_reset(struct leat_storage *storage, uint32_t index, uint64_t p
     if (!log->installing)
         reset_freeze(log, position);
     else
-        log->frozen.entry.cut_epoch = cut_epoch;
+        reset_refreeze(log, position);
     log->installing = true;
     log->installed_flag = true;
     log->cut_pos = position;
@@ -281,6 +301,8 @@ void leat_storage_submit(struct leat_storage *storage, uint64_t now_ns)
         batch_issue(storage);
     if (storage->operations_free == OPERATIONS_MAX)
         return;
+    storage->counters.submits += storage->unsubmitted;
+    storage->unsubmitted = false;
     int rc = leat_disk_submit(storage->disk);
     if (rc < 0)
         storage_fence(storage, "io_uring_enter", -rc);
@@ -340,7 +362,7 @@ unsigned pass_report(struct leat_storage *storage, uint64_t now_ns,
             count += item_report(storage, batch, &batch->items[batch->reporting++], events + count);
         if (batch->reporting < batch->item_count)
             return count;
-        storage->batch_first = (storage->batch_first + 1) % IN_FLIGHT_MAX;
+        storage->batch_first = (storage->batch_first + 1) % storage->batch_max;
         storage->batch_count--;
         storage->exclusive = storage->exclusive && storage->batch_count > 0;
         storage->active_ns = now_ns;

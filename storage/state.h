@@ -253,7 +253,8 @@ struct leat_storage {
     int votes_fd;
     struct leat_disk *disk;
     bool buffers_registered;
-    bool serving; /* commit_begin is done */
+    bool read_only; /* inspection: not even the lock is signed */
+    bool serving;   /* commit_begin is done */
     bool fenced;
     char fence_reason[REASON_BYTES];
 
@@ -268,6 +269,7 @@ struct leat_storage {
     struct operation operations[OPERATIONS_MAX];
     struct operation *free_operations;
     unsigned operations_free;
+    bool unsubmitted; /* something was issued since the last submit */
     struct read_request reads[READS_MAX];
     unsigned reads_busy;
 
@@ -316,6 +318,8 @@ void lock_release(int fd);
 int identity_read(const char *directory, struct leat_identity *ret_identity, char *error,
                   unsigned error_bytes);
 void storage_free(struct leat_storage *storage);
+int storage_open(const struct leat_storage_config *config, bool read_only,
+                 struct leat_storage **ret_storage, char *error, unsigned error_bytes);
 
 /* log.c: queues and the list by age of the newest record */
 void log_queue(struct leat_storage *storage, uint32_t index);

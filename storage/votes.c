@@ -92,6 +92,7 @@ int votes_read(struct leat_storage *storage, char *error, unsigned error_bytes)
                                     (uint64_t)slot * LEAT_VOTE_SLOT_BYTES) == LEAT_OK &&
                      votes_decode(storage->vote_slot, slot, &storage->identity.node, &states[slot]);
     }
+    /* K1: the newer; K2, K3: the good one; K4: neither */
     bool first = good[0] && (!good[1] || states[0].head.sequence >= states[1].head.sequence);
     if (good[0] || good[1])
         votes_adopt(storage, &states[first ? 0 : 1]);

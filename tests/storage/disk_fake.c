@@ -135,6 +135,8 @@ static int64_t fake_write_now(const struct request *request)
 {
     uint32_t length = request->length_bytes;
     fake.writes++;
+    if (fake.dead)
+        return -EIO;
     if (fake.again_after >= 0 && fake.again_after-- == 0)
         return -EAGAIN;
     if (fake.fail_after >= 0 && fake.fail_after-- == 0)

@@ -25,6 +25,7 @@ struct fake_write {
 
 struct fake {
     bool held;         /* nothing completes until released or stepped */
+    bool dead;         /* no write reaches a file any more */
     bool newest_first; /* completes in reverse order */
     int fail_after;    /* this many more writes succeed, then one fails; -1: none */
     int fail_errno;

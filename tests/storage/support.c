@@ -293,6 +293,10 @@ void rig_cut(struct rig *rig, uint32_t index, const struct leat_chain *chain)
     log->chain = *chain;
     if (log->reported_end > chain->position)
         log->reported_end = chain->position;
+    for (unsigned i = 0; i < 64; i++) { /* the clamp that is the core's */
+        if (log->end_of_seq[i] > chain->position)
+            log->end_of_seq[i] = chain->position;
+    }
 }
 
 /* ---- files ---- */

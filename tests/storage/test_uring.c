@@ -4,6 +4,10 @@
  */
 #include "support.h"
 
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 static void appended_bytes_are_there_after_a_crash(void **state)
 {
     struct rig rig;
@@ -38,8 +42,47 @@ static void appended_bytes_are_there_after_a_crash(void **state)
     rig_remove(&rig);
 }
 
+/* V3: the killed owner's last writes are waited for, and what it reported is there. */
+static void a_killed_node_loses_nothing_that_it_reported(void **state)
+{
+    struct rig rig;
+    int ends[2];
+    uint64_t reported = 0, end;
+    (void)state;
+    rig_format(&rig);
+    assert_int_equal(pipe(ends), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        rig.config.writes_in_flight_max = 4;
+        rig_start(&rig);
+        for (;;) {
+            rig_append_durably(&rig, 1, 20000);
+            if (write(ends[1], &rig.logs[1].reported_end, sizeof(end)) != sizeof(end))
+                _exit(1);
+        }
+    }
+    close(ends[1]);
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(read(ends[0], &reported, sizeof(reported)), sizeof(reported));
+    assert_int_equal(rig_open(&rig), LEAT_EINUSE);
+    kill(child, SIGKILL);
+    siginfo_t info;
+    assert_int_equal(waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT), 0);
+    rig.config.lock_wait_ms = 30000;
+    rig_start(&rig); /* the child is not even collected yet */
+    while (read(ends[0], &end, sizeof(end)) == sizeof(end))
+        reported = end;
+    assert_true(rig.logs[1].recovered.durable_pos >= reported);
+    assert_false(rig.logs[1].recovered.damaged);
+    waitpid(child, NULL, 0);
+    close(ends[0]);
+    rig_remove(&rig);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(appended_bytes_are_there_after_a_crash)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(appended_bytes_are_there_after_a_crash),
+        cmocka_unit_test(a_killed_node_loses_nothing_that_it_reported)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
