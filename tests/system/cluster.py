@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real nodes for system tests: configured, formatted, started, killed, paused, power-cut, stopped.
+
+A test is a function that takes a Cluster; run_tests() prints TAP. Waits are on conditions, with a bound
+that fails the test. Every process is ended by its id, every file removed, whatever happens.
+"""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import uuid
+
+BUILD = os.environ.get("LEAT_BUILD", os.path.join(os.path.dirname(__file__), "..", "..", "build"))
+LEATD = os.path.join(BUILD, "tools", "leatd")
+LEAT = os.path.join(BUILD, "tools", "leat")
+LEDGER = os.path.join(BUILD, "tests", "system", "ledger")
+# sanitized nodes on two shared cores are several times slower: bounds, not conditions, grow
+PATIENCE = float(os.environ.get("LEAT_TEST_PATIENCE", "1"))
+
+
+class Failure(Exception):
+    pass
+
+
+def wait_for(condition, what, seconds=20.0):
+    """Returns the first true value of condition(); fails after `seconds`."""
+    end = time.monotonic() + seconds * PATIENCE
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise Failure(f"not within {seconds} s: {what}")
+        time.sleep(0.01)
+
+
+def check(condition, what):
+    if not condition:
+        raise Failure(what)
+
+
+class Node:
+    def __init__(self, cluster, node_id):
+        self.cluster, self.id = cluster, node_id
+        self.socket = os.path.join(cluster.dir, f"node{node_id}.sock")
+        self.config = os.path.join(cluster.dir, f"node{node_id}.yaml")
+        self.data = os.path.join(cluster.dir, f"data{node_id}")
+        self.log = os.path.join(cluster.dir, f"node{node_id}.log")
+        self.arena = os.path.join(cluster.arena, f"node{node_id}")
+        self.process = None
+
+    def format(self):
+        done = subprocess.run([LEAT, "format", "--config", self.config], capture_output=True, text=True)
+        check(done.returncode == 0, f"format: {done.stdout}{done.stderr}")
+
+    def start(self):
+        check(self.process is None, f"node {self.id} runs already")
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen([LEATD, "--config", self.config], stdout=log, stderr=log,
+                                            preexec_fn=self.cluster.preexec)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.process = None
+
+    def power_cut(self):
+        """The process and its memory are gone; the disk is as it is."""
+        self.kill()
+        shutil.rmtree(self.arena, ignore_errors=True)
+
+    def stop(self):
+        """SIGTERM: a clean stop."""
+        self.process.terminate()
+        try:
+            code = self.process.wait(30 * PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise Failure(f"node {self.id} did not stop")
+        self.process = None
+        check(code == 0, f"node {self.id} stopped with {code}: {self.last_lines(5)}")
+
+    def pause(self):
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self):
+        self.process.send_signal(signal.SIGCONT)
+
+    def status(self):
+        """The node's state, or None while it cannot say."""
+        if self.process is None or self.process.poll() is not None:
+            return None
+        try:
+            done = subprocess.run([LEAT, "status", "--socket", self.socket, "--json"],
+                                  capture_output=True, text=True, timeout=5)
+        except subprocess.TimeoutExpired:
+            return None
+        return json.loads(done.stdout) if done.returncode == 0 else None
+
+    def state(self, log=1):
+        status = self.status()
+        return next((s for s in status["logs"] if s["log"] == log), None) if status else None
+
+    def last_lines(self, count=3):
+        with open(self.log, encoding="utf-8", errors="replace") as log:
+            return " / ".join(line.strip() for line in log.readlines()[-count:])
+
+    def says(self, text):
+        with open(self.log, encoding="utf-8", errors="replace") as log:
+            return text in log.read()
+
+
+class Ledger:
+    """Appends until stopped, or audits."""
+
+    def __init__(self, cluster, run):
+        self.path = os.path.join(cluster.dir, f"ledger-{run}")
+        self.cluster, self.run, self.process = cluster, run, None
+
+    def start(self, node, **options):
+        arguments = [LEDGER, "append", "--socket", node.socket, "--out", self.path, "--run", str(self.run)]
+        for name, value in options.items():
+            arguments += ["--" + name.replace("_", "-"), str(value)]
+        self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.cluster.helpers.append(self.process)
+
+    def rows(self):
+        """How many appends were written down as ended so far (the file is buffered)."""
+        return os.path.getsize(self.path) // 48 if os.path.exists(self.path) else 0
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.terminate()
+        return self.finish()
+
+    def finish(self, seconds=60):
+        out, err = self.process.communicate(timeout=seconds * PATIENCE)
+        check(self.process.returncode == 0, f"ledger {self.run}: {err.strip()} {out.strip()}")
+        return json.loads(out)
+
+
+class Cluster:
+    def __init__(self, count=3, replicated=True, **settings):
+        base = os.environ.get("LEAT_TEST_DIR", "/var/tmp")
+        self.dir = tempfile.mkdtemp(prefix="leat-test-", dir=base)
+        self.arena = os.path.join("/dev/shm", os.path.basename(self.dir))
+        os.mkdir(self.arena, 0o700)
+        self.helpers, self.ledgers, self.preexec = [], [], None
+        self.uuid = str(uuid.uuid4())
+        self.nodes = [Node(self, i + 1) for i in range(count)]
+        self.settings = {"replicated": "true" if replicated else "false", **settings}
+        for node in self.nodes:
+            self.write_config(node)
+
+    def write_config(self, node, **changes):
+        settings = {**self.settings, **changes}
+        with open(node.config, "w", encoding="utf-8") as out:
+            out.write(f"cluster: {settings.get('cluster', self.uuid)}\nnode: {settings.get('node', node.id)}\n"
+                      "nodes:\n")
+            for other in self.nodes:
+                out.write(f"  - {{id: {other.id}, ip: 10.77.0.{other.id}}}\n")
+            out.write(f"socket: {node.socket}\n"
+                      f"net: {{kind: memif, memif_dir: {os.path.join(self.dir, 'memif')}}}\n"
+                      f"storage: {{data_dir: {settings.get('data', node.data)}}}\n"
+                      f"memory: {{arena_dir: {node.arena}}}\n"
+                      f"default_log: {{replicated: {settings['replicated']}, "
+                      f"segment: {settings.get('segment', '16MiB')}, arena: {settings.get('arena', '32MiB')}, "
+                      f"largest_entry: {settings.get('largest_entry', '256KiB')}}}\n"
+                      f"raft: {{window: {settings.get('window', '4MiB')}}}\n")
+
+    def start(self):
+        for node in self.nodes:
+            node.format()
+            node.start()
+        return self.leader()
+
+    def running(self):
+        return [node for node in self.nodes if node.process is not None]
+
+    def find_leader(self, but=None):
+        for node in self.running():
+            state = node.state() if node is not but else None
+            if state and state["role"] == "leader":
+                return node
+        return None
+
+    def leader(self, but=None, seconds=20):
+        return wait_for(lambda: self.find_leader(but), "a leader", seconds)
+
+    def follower(self):
+        leader = self.leader()
+        return next(node for node in self.running() if node is not leader)
+
+    def ledger(self):
+        self.ledgers.append(Ledger(self, len(self.ledgers) + 1))
+        return self.ledgers[-1]
+
+    def level(self):
+        """Waits until all running nodes hold and have committed the same, all durable."""
+        def same():
+            states = [node.state() for node in self.running()]
+            return all(states) and len({s["commit_durable"] for s in states}) == 1 and \
+                all(s["durable"] == s["memory"] == s["commit_durable"] for s in states)
+        wait_for(same, "all replicas level", 60)
+
+    def audit(self, *options):
+        """Every ledger against every running node's log; returns the last audit."""
+        result = None
+        for node in self.running():
+            done = subprocess.run([LEDGER, "audit", "--socket", node.socket, *options,
+                                   *[l.path for l in self.ledgers]], capture_output=True, text=True,
+                                  timeout=120 * PATIENCE)
+            check(done.returncode == 0, f"audit of node {node.id}: {done.stdout.strip()} {done.stderr.strip()}")
+            result = json.loads(done.stdout)
+        return result
+
+    def verify_digests(self):
+        """Stops every node clean and compares the replicas byte by byte."""
+        for node in self.running():
+            node.process.terminate()
+        for node in self.running():
+            node.stop()
+        done = subprocess.run([LEAT, "verify", "--digest", *[n.data for n in self.nodes]],
+                              capture_output=True, text=True, timeout=120 * PATIENCE)
+        check(done.returncode == 0, f"verify: {done.stdout.strip()} {done.stderr.strip()}")
+
+    def close(self):
+        for helper in self.helpers:
+            if helper.poll() is None:
+                helper.kill()
+                helper.wait()
+        for node in self.nodes:
+            if node.process is not None:
+                node.process.send_signal(signal.SIGCONT)
+                node.kill()
+        shutil.rmtree(self.dir, ignore_errors=True)
+        shutil.rmtree(self.arena, ignore_errors=True)
+
+
+def run_tests(tests):
+    """tests: (name, function(cluster), keyword arguments of Cluster). Prints TAP; exit code."""
+    chosen = [t for t in tests if not sys.argv[1:] or any(word in t[0] for word in sys.argv[1:])]
+    print(f"1..{len(chosen)}", flush=True)
+    failed = False
+    for number, (name, function, arguments) in enumerate(chosen, 1):
+        cluster = Cluster(**arguments)
+        try:
+            function(cluster)
+            print(f"ok {number} - {name}", flush=True)
+        except Exception as error:  # whatever went wrong, the next test has its own cluster
+            failed = True
+            print(f"not ok {number} - {name}", flush=True)
+            text = str(error) if isinstance(error, Failure) else traceback.format_exc()
+            for line in text.splitlines():
+                print(f"# {line}", flush=True)
+            for node in cluster.nodes:
+                if os.path.exists(node.log):
+                    print(f"# node {node.id}: {node.last_lines(6)}", flush=True)
+        finally:
+            cluster.close()
+    return 1 if failed else 0
