@@ -85,8 +85,12 @@ void clients_detach(struct node_worker *worker, struct node_rings *rings)
 /* Tells the client why and stops looking at its rings; its connection's end detaches it. */
 static void client_let_go(struct node_worker *worker, struct node_client *client, int error)
 {
+    static struct logger_rate rate;
     struct node_rings *rings = client->rings;
     worker->client_violations++;
+    logger_limited(worker->out, &rate, worker->now_ns, LEAT_LOG_WARNING,
+                   "a client of uid %u broke the protocol of its ring at %lu and is let go",
+                   rings->uid, (unsigned long)client->taken);
     __atomic_store_n(&rings->answers->closed.value, (uint64_t)(int64_t)error, __ATOMIC_RELEASE);
     clients_detach(worker, rings);
 }
@@ -253,7 +257,8 @@ static bool client_take(struct node_worker *worker, struct node_client *client,
         return true;
     }
     struct client_log *of_log = &client->logs[log->index];
-    if (of_log->next_sequence != 0 && record->sequence != of_log->next_sequence)
+    /* rising; not always by one: after a reconnect only what has not ended is handed over again */
+    if (record->sequence < of_log->next_sequence)
         return false;
     of_log->next_sequence = record->sequence + 1;
     struct client_slot *slot = slot_at(client, client->slot_next++);

@@ -30,7 +30,7 @@
 
 /* Per client and log. */
 struct client_log {
-    uint64_t next_sequence; /* that the ring must bring next; 0: any (the first since attach) */
+    uint64_t next_sequence; /* the lowest that the ring may bring next */
     uint64_t submit;        /* slot that is to be sealed or forwarded next */
     uint64_t forwarded_ns;  /* when the oldest unended slot was last forwarded */
     uint64_t first_slot;    /* no unended slot of this log below it */
