@@ -72,6 +72,15 @@ static void client_take(struct fake_node *node, struct fake_client *client)
     (void)node;
 }
 
+static void log_append(struct fake_node *node, const struct fake_client *client,
+                       const struct fake_taken *slot)
+{
+    uint64_t at = slot->ring_end - leat_ring_extent(slot->payload_bytes);
+    const uint8_t *record = client->rings->records + (at & (client->rings->ring_bytes - 1));
+    fake_log_record(&node->log, record + sizeof(struct leat_ring_record), slot->payload_bytes);
+    fake_log_commit(&node->log, node->log.chain.position, node->log.chain.position);
+}
+
 static void client_answer(struct fake_node *node, struct fake_client *client)
 {
     bool lose = !atomic_load(&node->hold) && atomic_exchange(&node->lose, false);
@@ -99,6 +108,8 @@ static void client_answer(struct fake_node *node, struct fake_client *client)
         LEAT_ASSERT(slot->sequence < FAKE_RECORDS_MAX);
         node->recorded_bytes[slot->sequence] =
             (uint64_t)slot->payload_bytes << 8 | slot->first_byte;
+        if (atomic_load(&node->writes_log))
+            log_append(node, client, slot);
         atomic_store(&node->last_sequence, slot->sequence);
         atomic_fetch_add(&node->record_count, 1);
         client_end(client, slot, LEAT_OK, slot->sequence * 64, 0);
@@ -125,6 +136,8 @@ static int client_attach(struct fake_node *node, struct node_rings *rings)
             .slots = calloc(rings->completion_count, sizeof(struct fake_taken)),
         };
         rings->slot = i;
+        if (atomic_load(&node->writes_log)) /* each client is a new session */
+            atomic_store(&node->last_sequence, 0);
         atomic_fetch_add(&node->attached, 1);
         atomic_fetch_add(&node->attaches, 1);
         return LEAT_OK;

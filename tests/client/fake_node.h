@@ -70,6 +70,7 @@ struct fake_node {
     atomic_bool deaf;         /* takes nothing from rings */
     atomic_bool hold_durable; /* takes, but ends only appends at the replicated level */
     atomic_bool hold;         /* takes and ends nothing */
+    atomic_bool writes_log;   /* seals what it records into the log and commits it */
     atomic_bool lose;         /* ends all held with ESESSION once */
     atomic_int attached;
     atomic_int attaches;
