@@ -84,6 +84,8 @@ static void log_end_session(struct leat_client *client, struct client_log *log,
     if (!log->session_ended || completion->last_sequence > log->last_sequence)
         log->last_sequence = completion->last_sequence;
     log->session_ended = true;
+    if (completion->error == LEAT_ESESSIONS)
+        return; /* certainly not recorded, but for the others that is for their answers to say */
     for (uint64_t i = client->first; i < client->next; i++) {
         struct client_append *append = client_at(client, i);
         if (append->ended || client->logs[append->log_place].log_id != log->log_id)

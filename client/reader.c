@@ -93,6 +93,8 @@ static int move_to_oldest(struct leat_reader *reader)
     reader->placed = false;
     reader->from = LEAT_FROM_START;
     reader->value = 0;
+    if (reader_locate(reader) == LEAT_OK) /* else by the next call */
+        reader->value = reader->chain.next_offset;
     return LEAT_ETRIMMED;
 }
 

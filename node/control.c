@@ -181,7 +181,8 @@ struct loop_wait {
 
 static void loop_fill(const struct node_control *control, struct loop_wait *wait)
 {
-    wait->polls[0] = (struct pollfd){.fd = control->wake, .events = POLLIN};
+    wait->polls[0] =
+        (struct pollfd){.fd = control->stopping ? -1 : control->wake, .events = POLLIN};
     wait->polls[1] =
         (struct pollfd){.fd = control->stopping ? -1 : control->listener, .events = POLLIN};
     wait->count = 2;
@@ -249,7 +250,6 @@ static void *control_thread(void *context)
         control->now_ns = clock_now_ns();
         if (ready > 0 && wait.polls[0].revents && !control->stopping) {
             control->stopping = true;
-            control->wake = -1; /* its owner closes it; poll passes over it */
             stop_ns = control->now_ns + CONTROL_STOP_NS;
         }
         if (ready > 0)
@@ -370,13 +370,12 @@ int node_control_start(const struct leat_config *config, const struct leat_uuid 
 void node_control_stop(struct node_control *control)
 {
     uint64_t one = 1;
-    int wake = control->wake;
     socket_remove(control); /* first: a client that comes now finds nothing and waits for a node */
-    if (write(wake, &one, sizeof(one)) != sizeof(one))
+    if (write(control->wake, &one, sizeof(one)) != sizeof(one))
         LEAT_ASSERT(!"an eventfd takes its first count");
     pthread_join(control->thread, NULL);
     close(control->listener);
-    close(wake);
+    close(control->wake);
     if (loop_is_empty(control))
         free(control);
     /* else a worker that does not answer still holds rings and commands: they stay mapped */

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A log as its worker would leave it in the arena and in segment files.
+ */
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "fake_node.h"
+
+static uint8_t *log_at(struct fake_log *log, uint64_t position)
+{
+    return log->bytes + (position & (FAKE_ARENA_BYTES - 1));
+}
+
+static void store(uint64_t *word, uint64_t value)
+{
+    __atomic_store_n(word, value, __ATOMIC_RELEASE);
+}
+
+static void log_path(const struct fake_log *log, uint64_t base, char path[160])
+{
+    snprintf(path, 160, "%s/%016" PRIx64 ".segment", log->directory, base);
+}
+
+void fake_log_open(struct fake_log *log, const char *directory, bool accepts_replicated)
+{
+    char path[160];
+    memset(log, 0, sizeof(*log));
+    snprintf(log->directory, sizeof(log->directory), "%s", directory);
+    snprintf(path, sizeof(path), "%s/arena", directory);
+    log->descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    LEAT_ASSERT(log->descriptor >= 0);
+    size_t bytes = LEAT_ARENA_HEADER_BYTES + FAKE_ARENA_BYTES;
+    LEAT_ASSERT(ftruncate(log->descriptor, (off_t)bytes) == 0);
+    log->header = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, log->descriptor, 0);
+    LEAT_ASSERT(log->header != MAP_FAILED);
+    log->bytes = (uint8_t *)log->header + LEAT_ARENA_HEADER_BYTES;
+    memset(log->cluster.bytes, 7, sizeof(log->cluster.bytes));
+    struct leat_arena_header *header = log->header;
+    header->magic = LEAT_ARENA_MAGIC;
+    header->version = LEAT_ARENA_VERSION;
+    header->log_id = 1;
+    header->log = leat_uuid_of_log(&log->cluster, 1);
+    header->generation = 1;
+    header->entry_bytes_max = FAKE_ENTRY_BYTES;
+    header->arena_bytes = FAKE_ARENA_BYTES;
+    header->segment_bytes = FAKE_SEGMENT_BYTES;
+    header->flags = accepts_replicated ? LEAT_ARENA_ACCEPTS_REPLICATED : 0;
+    store(&header->instance.value, 1);
+    log->shape = (struct leat_log_shape){
+        .salt = leat_frame_salt(&header->log, 1),
+        .entry_bytes_max = FAKE_ENTRY_BYTES,
+        .segment_bytes = FAKE_SEGMENT_BYTES,
+    };
+}
+
+void fake_log_close(struct fake_log *log)
+{
+    char path[160];
+    for (uint64_t base = 0; base < log->chain.position; base += FAKE_SEGMENT_BYTES) {
+        log_path(log, base, path);
+        unlink(path);
+    }
+    snprintf(path, sizeof(path), "%s/arena", log->directory);
+    unlink(path);
+    munmap(log->header, LEAT_ARENA_HEADER_BYTES + FAKE_ARENA_BYTES);
+    close(log->descriptor);
+}
+
+static uint64_t log_seal(struct fake_log *log, uint32_t type, const void *payload,
+                         uint32_t payload_bytes)
+{
+    struct leat_frame frame = {
+        .length_bytes = LEAT_FRAME_HEADER_BYTES + payload_bytes,
+        .type_flags = type,
+        .time_ns = log->chain.last_time_ns + 1,
+    };
+    if (type == LEAT_FRAME_TERM)
+        frame.term = ((const struct leat_term_payload *)payload)->term;
+    if (type == LEAT_FRAME_BASE)
+        frame.time_ns = log->chain.last_time_ns;
+    uint64_t position = log->chain.position;
+    uint64_t end = position + leat_frame_extent(&log->shape, position, frame.length_bytes);
+    if (end > FAKE_ARENA_BYTES && end - FAKE_ARENA_BYTES > log->header->horizon.value)
+        store(&log->header->horizon.value, end - FAKE_ARENA_BYTES);
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    leat_frame_seal(&log->shape, &log->chain, log_at(log, position), &frame, payload);
+    return position;
+}
+
+/* A segment is whole: into its file before the arena is written over. */
+static void log_close_segment(struct fake_log *log)
+{
+    char path[160];
+    uint64_t base = log->chain.position - FAKE_SEGMENT_BYTES;
+    log_path(log, base, path);
+    int descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    LEAT_ASSERT(descriptor >= 0);
+    LEAT_ASSERT(write(descriptor, log_at(log, base), FAKE_SEGMENT_BYTES) == FAKE_SEGMENT_BYTES);
+    close(descriptor);
+}
+
+static void log_seal_base(struct fake_log *log)
+{
+    struct {
+        struct leat_base_head head;
+        struct leat_base_member member;
+    } base = {
+        .head = {.version = LEAT_BASE_VERSION,
+                 .cluster = log->cluster,
+                 .log = log->header->log,
+                 .log_id = 1,
+                 .generation = 1,
+                 .position = log->chain.position,
+                 .segment_bytes = FAKE_SEGMENT_BYTES,
+                 .arena_bytes = FAKE_ARENA_BYTES,
+                 .entry_bytes_max = FAKE_ENTRY_BYTES,
+                 .next_offset = log->chain.next_offset,
+                 .last_time_ns = log->chain.last_time_ns,
+                 .run_first_pos = log->chain.run_first_pos,
+                 .run_term = log->chain.term,
+                 .chain_crc = log->chain.crc,
+                 .member_count = 1},
+        .member = {.node_id = 1},
+    };
+    log_seal(log, LEAT_FRAME_BASE, &base, sizeof(base));
+}
+
+static void log_make_room(struct fake_log *log, uint64_t bytes)
+{
+    uint64_t into = log->chain.position & (FAKE_SEGMENT_BYTES - 1);
+    uint64_t room = FAKE_SEGMENT_BYTES - into;
+    if (into != 0 && bytes > room) {
+        log_seal(log, LEAT_FRAME_PAD, NULL, (uint32_t)room - LEAT_FRAME_HEADER_BYTES);
+        into = 0;
+    }
+    if (into != 0)
+        return;
+    if (log->chain.position > 0)
+        log_close_segment(log);
+    log_seal_base(log);
+}
+
+uint64_t fake_log_record(struct fake_log *log, const void *data, uint32_t length)
+{
+    log_make_room(log, (LEAT_FRAME_HEADER_BYTES + length + 7u) & ~7u);
+    return log_seal(log, LEAT_FRAME_RECORD, data, length);
+}
+
+void fake_log_term(struct fake_log *log, uint32_t term)
+{
+    log_make_room(log, LEAT_TERM_FRAME_BYTES);
+    struct leat_term_payload payload = {
+        .term = term,
+        .previous_term = log->chain.term,
+        .previous_first_pos = log->chain.run_first_pos,
+        .leader_node = 1,
+    };
+    log_seal(log, LEAT_FRAME_TERM, &payload, sizeof(payload));
+}
+
+void fake_log_commit(struct fake_log *log, uint64_t durable, uint64_t replicated)
+{
+    store(&log->header->commit_d.value, durable);
+    store(&log->header->commit_r.value, replicated);
+}
+
+void fake_log_cut(struct fake_log *log, const struct leat_chain *to)
+{
+    store(&log->header->commit_r.value, to->position);
+    store(&log->header->epoch.value, log->header->epoch.value + 1);
+    log->chain = *to;
+}
+
+void fake_log_trim(struct fake_log *log, uint64_t position)
+{
+    store(&log->header->base_pos.value, position);
+}
+
+int fake_log_segment(struct fake_log *log, uint64_t position, uint64_t *ret_base)
+{
+    char path[160];
+    uint64_t base = position & ~(uint64_t)(FAKE_SEGMENT_BYTES - 1);
+    if (base < log->header->base_pos.value)
+        return LEAT_ETRIMMED;
+    if (log->header->commit_d.value < base + FAKE_SEGMENT_BYTES)
+        return LEAT_EAGAIN;
+    log_path(log, base, path);
+    int descriptor = open(path, O_RDWR | O_CLOEXEC); /* made read-only on its way out */
+    if (descriptor >= 0)
+        *ret_base = base;
+    return descriptor >= 0 ? descriptor : LEAT_EIO;
+}

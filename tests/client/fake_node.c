@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "fake_node.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+
+uint64_t fake_now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+void fake_pause(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
+}
+
+/* ---- rings ---- */
+
+static struct fake_taken *slot_at(struct fake_client *client, uint64_t index)
+{
+    return &client->slots[index & (client->rings->completion_count - 1)];
+}
+
+static void client_end(struct fake_client *client, struct fake_taken *slot, int error,
+                       uint64_t position, uint64_t last)
+{
+    struct node_rings *rings = client->rings;
+    rings->completions[client->completion_tail & (rings->completion_count - 1)] =
+        (struct leat_completion){
+            .log_id = 1,
+            .error = error,
+            .sequence = slot->sequence,
+            .position = position,
+            .offset = error == LEAT_OK ? slot->sequence - 1 : UINT64_MAX,
+            .last_sequence = last,
+            .level = error == LEAT_OK ? slot->level : 0,
+        };
+    client->completion_tail++;
+    __atomic_store_n(&rings->answers->completion_tail.value, client->completion_tail,
+                     __ATOMIC_RELEASE);
+    slot->ended = true;
+}
+
+static void client_take(struct fake_node *node, struct fake_client *client)
+{
+    struct node_rings *rings = client->rings;
+    uint64_t tail = __atomic_load_n(&rings->shared->tail.value, __ATOMIC_ACQUIRE);
+    while (client->taken != tail && client->next - client->first < rings->completion_count) {
+        struct leat_ring_record record;
+        const uint8_t *at = rings->records + (client->taken & (rings->ring_bytes - 1));
+        memcpy(&record, at, sizeof(record));
+        client->taken += leat_ring_extent(record.payload_bytes);
+        if (record.kind == LEAT_RING_SKIP)
+            continue;
+        LEAT_ASSERT(record.kind == LEAT_RING_APPEND && record.sequence > 0);
+        *slot_at(client, client->next++) = (struct fake_taken){
+            .sequence = record.sequence,
+            .ring_end = client->taken,
+            .payload_bytes = record.payload_bytes,
+            .level = record.level,
+            .first_byte = record.payload_bytes > 0 ? at[sizeof(record)] : 0,
+        };
+    }
+    (void)node;
+}
+
+static void log_append(struct fake_node *node, const struct fake_client *client,
+                       const struct fake_taken *slot)
+{
+    uint64_t at = slot->ring_end - leat_ring_extent(slot->payload_bytes);
+    const uint8_t *record = client->rings->records + (at & (client->rings->ring_bytes - 1));
+    fake_log_record(&node->log, record + sizeof(struct leat_ring_record), slot->payload_bytes);
+    fake_log_commit(&node->log, node->log.chain.position, node->log.chain.position);
+}
+
+static void client_answer(struct fake_node *node, struct fake_client *client)
+{
+    bool lose = !atomic_load(&node->hold) && atomic_exchange(&node->lose, false);
+    for (uint64_t i = client->first; i < client->next && !atomic_load(&node->hold); i++) {
+        struct fake_taken *slot = slot_at(client, i);
+        uint64_t last = atomic_load(&node->last_sequence);
+        if (slot->ended)
+            continue;
+        if (lose || slot->sequence > last + 1) {
+            client_end(client, slot, LEAT_ESESSION, 0, last);
+            continue;
+        }
+        if (slot->sequence <= last) {
+            client_end(client, slot, slot->sequence == last ? LEAT_OK : LEAT_EUNKNOWN, 0, last);
+            continue;
+        }
+        if (atomic_load(&node->hold_durable) && slot->level == LEAT_LEVEL_DURABLE) {
+            if (i + 1 < client->next) { /* what follows at the other level may pass it */
+                struct fake_taken *following = slot_at(client, i + 1);
+                if (!following->ended && following->level == LEAT_LEVEL_REPLICATED)
+                    client_end(client, following, LEAT_OK, 64, 0);
+            }
+            break;
+        }
+        LEAT_ASSERT(slot->sequence < FAKE_RECORDS_MAX);
+        node->recorded_bytes[slot->sequence] =
+            (uint64_t)slot->payload_bytes << 8 | slot->first_byte;
+        if (atomic_load(&node->writes_log))
+            log_append(node, client, slot);
+        atomic_store(&node->last_sequence, slot->sequence);
+        atomic_fetch_add(&node->record_count, 1);
+        client_end(client, slot, LEAT_OK, slot->sequence * 64, 0);
+    }
+    uint64_t released = 0;
+    while (client->first < client->next && slot_at(client, client->first)->ended)
+        released = slot_at(client, client->first++)->ring_end;
+    if (client->first == client->next)
+        released = client->taken;
+    if (released > client->rings->answers->head.value)
+        __atomic_store_n(&client->rings->answers->head.value, released, __ATOMIC_RELEASE);
+}
+
+static int client_attach(struct fake_node *node, struct node_rings *rings)
+{
+    int refusal = atomic_exchange(&node->refusal, 0);
+    if (refusal != 0)
+        return refusal;
+    for (unsigned i = 0; i < 4; i++) {
+        if (node->clients[i].rings)
+            continue;
+        node->clients[i] = (struct fake_client){
+            .rings = rings,
+            .slots = calloc(rings->completion_count, sizeof(struct fake_taken)),
+        };
+        rings->slot = i;
+        if (atomic_load(&node->writes_log)) /* each client is a new session */
+            atomic_store(&node->last_sequence, 0);
+        atomic_fetch_add(&node->attached, 1);
+        atomic_fetch_add(&node->attaches, 1);
+        return LEAT_OK;
+    }
+    return LEAT_EAGAIN;
+}
+
+static void client_detach(struct fake_node *node, struct node_rings *rings)
+{
+    struct fake_client *client = &node->clients[rings->slot];
+    LEAT_ASSERT(client->rings == rings);
+    free(client->slots);
+    memset(client, 0, sizeof(*client));
+    atomic_fetch_sub(&node->attached, 1);
+}
+
+/* ---- the worker ---- */
+
+static void run_command(struct fake_node *node, struct node_command *command)
+{
+    switch (command->kind) {
+    case NODE_COMMAND_ATTACH:
+        command->error = client_attach(node, command->rings);
+        break;
+    case NODE_COMMAND_DETACH:
+        client_detach(node, command->rings);
+        break;
+    case NODE_COMMAND_LOG:
+        if (command->log_id == 1)
+            command->descriptor = fcntl(node->log.descriptor, F_DUPFD_CLOEXEC, 0);
+        else
+            command->error = LEAT_ENOLOG;
+        break;
+    case NODE_COMMAND_SEGMENT: {
+        int rc = fake_log_segment(&node->log, command->position, &command->ret_position);
+        command->error = rc < 0 ? rc : LEAT_OK;
+        command->descriptor = rc < 0 ? -1 : rc;
+        break;
+    }
+    case NODE_COMMAND_STATUS:
+        snprintf(command->text, command->text_bytes, "{\"node\":1}");
+        break;
+    default:
+        snprintf(command->text, command->text_bytes, "kind %d log %u node %u position %llu",
+                 (int)command->kind, command->log_id, command->node_id,
+                 (unsigned long long)command->position);
+        break;
+    }
+    atomic_store_explicit(&command->done, true, memory_order_release);
+}
+
+static void *worker_thread(void *context)
+{
+    struct fake_node *node = context;
+    while (!atomic_load(&node->stop)) {
+        struct node_command *command = node_commands_pop(&node->commands);
+        if (command)
+            run_command(node, command);
+        int close_with = atomic_exchange(&node->close_with, 0);
+        for (unsigned i = 0; i < 4; i++) {
+            struct fake_client *client = &node->clients[i];
+            if (!client->rings)
+                continue;
+            if (close_with != 0)
+                __atomic_store_n(&client->rings->answers->closed.value,
+                                 (uint64_t)(int64_t)close_with, __ATOMIC_RELEASE);
+            if (atomic_load(&node->deaf))
+                continue;
+            client_take(node, client);
+            client_answer(node, client);
+        }
+        fake_pause();
+    }
+    return NULL;
+}
+
+void fake_node_come_up(struct fake_node *node)
+{
+    char error[256] = "";
+    struct leat_uuid instance;
+    LEAT_ASSERT(leat_uuid_random(&instance) == LEAT_OK);
+    atomic_store(&node->stop, false);
+    int rc = node_control_start(&node->config, &instance, &node->commands, &node->control, error,
+                                sizeof(error));
+    if (rc != LEAT_OK)
+        fprintf(stderr, "%s\n", error);
+    LEAT_ASSERT(rc == LEAT_OK);
+    LEAT_ASSERT(pthread_create(&node->thread, NULL, worker_thread, node) == 0);
+}
+
+void fake_node_go_down(struct fake_node *node)
+{
+    node_control_stop(node->control);
+    atomic_store(&node->stop, true);
+    pthread_join(node->thread, NULL);
+}
+
+struct fake_node *fake_node_start(bool accepts_replicated)
+{
+    struct fake_node *node = NULL;
+    LEAT_ASSERT(posix_memalign((void **)&node, 64, sizeof(*node)) == 0);
+    memset(node, 0, sizeof(*node));
+    snprintf(node->directory, sizeof(node->directory), "/tmp/leat-client-XXXXXX");
+    LEAT_ASSERT(mkdtemp(node->directory));
+    snprintf(node->config.socket, sizeof(node->config.socket), "%s/leat.sock", node->directory);
+    node->config.node_id = 1;
+    fake_log_open(&node->log, node->directory, accepts_replicated);
+    fake_node_come_up(node);
+    return node;
+}
+
+void fake_node_stop(struct fake_node *node)
+{
+    fake_node_go_down(node);
+    fake_log_close(&node->log);
+    LEAT_ASSERT(rmdir(node->directory) == 0); /* nothing of ours stays behind */
+    free(node);
+}
+
+struct leat_client *fake_attach(struct fake_node *node, size_t ring_bytes, uint32_t in_flight)
+{
+    struct leat_client *client = NULL;
+    struct leat_options options = {
+        .socket = node->config.socket,
+        .ring_bytes = ring_bytes,
+        .in_flight_max = in_flight,
+    };
+    int rc = leat_attach(&options, &client);
+    if (rc != LEAT_OK)
+        fprintf(stderr, "attach: %s\n", leat_error_text(rc));
+    return client;
+}

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A node without a network and a disk: the real control socket, and a thread in the worker's place
+ * that serves the command queue, the rings (one session, contiguous sequences) and one log in an
+ * arena and segment files of its own. The test tells it what to do by its switches.
+ */
+#ifndef LEAT_TESTS_FAKE_NODE_H
+#define LEAT_TESTS_FAKE_NODE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/arena.h"
+#include "base/base_frame.h"
+#include "base/frame.h"
+#include "commands.h"
+#include "control.h"
+#include "leat/leat.h"
+
+#define FAKE_SEGMENT_BYTES (1u << 20)
+#define FAKE_ARENA_BYTES   (2u << 20)
+#define FAKE_ENTRY_BYTES   (64u << 10)
+#define FAKE_RECORDS_MAX   65536u
+#define FAKE_MS            1000000ull
+
+struct fake_log {
+    char directory[96];
+    int descriptor;
+    struct leat_arena_header *header;
+    uint8_t *bytes;
+    struct leat_log_shape shape;
+    struct leat_chain chain;
+    struct leat_uuid cluster;
+};
+
+void fake_log_open(struct fake_log *log, const char *directory, bool accepts_replicated);
+void fake_log_close(struct fake_log *log);
+/* Seals a record (and a PAD and BASE before it where they are due). Returns its position. */
+uint64_t fake_log_record(struct fake_log *log, const void *data, uint32_t length);
+void fake_log_term(struct fake_log *log, uint32_t term);
+void fake_log_commit(struct fake_log *log, uint64_t durable, uint64_t replicated);
+void fake_log_cut(struct fake_log *log, const struct leat_chain *to);
+void fake_log_trim(struct fake_log *log, uint64_t position);
+int fake_log_segment(struct fake_log *log, uint64_t position, uint64_t *ret_base);
+
+struct fake_taken {
+    uint64_t sequence;
+    uint64_t ring_end;
+    uint32_t payload_bytes;
+    uint8_t level;
+    uint8_t first_byte;
+    bool ended;
+};
+
+struct fake_client {
+    struct node_rings *rings;
+    uint64_t taken, completion_tail;
+    struct fake_taken *slots;
+    uint64_t first, next;
+};
+
+struct fake_node {
+    char directory[64];
+    struct leat_config config;
+    struct node_commands commands;
+    struct node_control *control;
+    struct fake_log log;
+    pthread_t thread;
+    atomic_bool stop;
+    atomic_bool deaf;         /* takes nothing from rings */
+    atomic_bool hold_durable; /* takes, but ends only appends at the replicated level */
+    atomic_bool hold;         /* takes and ends nothing */
+    atomic_bool writes_log;   /* seals what it records into the log and commits it */
+    atomic_bool lose;         /* ends all held with ESESSION once */
+    atomic_int attached;
+    atomic_int attaches;
+    atomic_int refusal;    /* of ATTACH */
+    atomic_int close_with; /* set `closed` to this once */
+    struct fake_client clients[4];
+
+    /* the session; survives fake_node_restart */
+    atomic_ullong last_sequence;
+    uint64_t recorded_bytes[FAKE_RECORDS_MAX]; /* by sequence: length << 8 | first byte */
+    atomic_uint record_count;
+};
+
+struct fake_node *fake_node_start(bool accepts_replicated);
+void fake_node_stop(struct fake_node *node);
+/* The process dies and another takes its place: new rings, the same log and session. */
+void fake_node_go_down(struct fake_node *node);
+void fake_node_come_up(struct fake_node *node);
+struct leat_client *fake_attach(struct fake_node *node, size_t ring_bytes, uint32_t in_flight);
+
+#define WAIT_UNTIL(condition)                                                                      \
+    do {                                                                                           \
+        uint64_t until_ns = fake_now_ns() + 10000 * FAKE_MS;                                       \
+        while (!(condition)) {                                                                     \
+            if (fake_now_ns() > until_ns)                                                          \
+                fail_msg("not within 10 s: %s", #condition);                                       \
+            fake_pause();                                                                          \
+        }                                                                                          \
+    } while (0)
+
+uint64_t fake_now_ns(void);
+void fake_pause(void);
+
+#endif

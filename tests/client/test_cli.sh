@@ -1,0 +1,140 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The leat tool against a fake node: what goes in comes out, exit codes as docs/cli.md says.
+set -u
+leat=$1
+fake=$2
+dir=$(mktemp -d)
+failures=0
+
+coproc node { exec "$fake"; }
+node_pid=$!
+read -r -t 10 LEAT_SOCKET <&"${node[0]}" || exit 1
+export LEAT_SOCKET
+
+cleanup() {
+    exec {node[1]}>&-
+    wait "$node_pid" 2>/dev/null || failures=$((failures + 1))
+    rm -rf "$dir"
+}
+
+order() {
+    local echoed
+    echo "$1" >&"${node[1]}"
+    read -r -t 10 echoed <&"${node[0]}"
+}
+
+# expect NAME CODE COMMAND...: stdout in $dir/out, stderr in $dir/err
+expect() {
+    local name=$1 code=$2 got
+    shift 2
+    timeout 20 "$@" >"$dir/out" 2>"$dir/err"
+    got=$?
+    if [ "$got" -ne "$code" ]; then
+        echo "FAILED: $name: exit $got, expected $code: $(cat "$dir/err")"
+        failures=$((failures + 1))
+    fi
+}
+
+same() {
+    if ! cmp -s "$2" "$3"; then
+        echo "FAILED: $1: $2 and $3 differ"
+        failures=$((failures + 1))
+    fi
+}
+
+contains() {
+    if ! grep -q -- "$2" "$3"; then
+        echo "FAILED: $1: no '$2' in: $(head -c 300 "$3")"
+        failures=$((failures + 1))
+    fi
+}
+
+# Lines: an empty one, one without an end.
+printf 'one\n\nthree\xff\nlast' >"$dir/lines"
+expect "append lines" 0 "$leat" append "$dir/lines"
+contains "final line" 'appended 4 records .* offsets 0 to 3' "$dir/err"
+expect "tail" 0 "$leat" tail --from start
+same "tail gives what was appended" "$dir/lines" "$dir/out"
+expect "tail json" 0 "$leat" tail --json
+contains "json" '"offset":0,"position":[0-9]*,"time_ns":[0-9]*,"data":"one\\n"}' "$dir/out"
+contains "not text" '"data_base64":"dGhyZWX/Cg=="' "$dir/out"
+expect "count" 0 "$leat" tail --from 1 --count 2
+printf '\nthree\xff\n' >"$dir/expected"
+same "two of the middle" "$dir/expected" "$dir/out"
+
+# Length-prefixed there and back; a zero length is legal.
+printf '\x03\0\0\0abc\0\0\0\0\x01\0\0\0z' >"$dir/prefixed"
+expect "append prefixed" 0 "$leat" append --length-prefix "$dir/prefixed"
+expect "tail prefixed" 0 "$leat" tail --from 4 --length-prefix
+same "prefixed" "$dir/prefixed" "$dir/out"
+head -c 5 "$dir/prefixed" >"$dir/cut"
+expect "cut off" 1 "$leat" append --length-prefix "$dir/cut"
+contains "cut off" 'ends inside record 0' "$dir/err"
+
+# Raw, from stdin, over the segments' boundaries.
+head -c 3000000 /dev/urandom >"$dir/random"
+expect "append raw" 0 sh -c "\"$leat\" append --raw --size 10000 --quiet <\"$dir/random\""
+expect "tail raw" 0 "$leat" tail --from 7
+same "raw" "$dir/random" "$dir/out"
+expect "empty input" 0 "$leat" append /dev/null
+contains "empty input" 'appended 0 records' "$dir/err"
+expect "a closed pipe" 0 bash -c "\"$leat\" tail | head -c 1 >/dev/null; exit \${PIPESTATUS[0]}"
+
+# Refused, unknown, unreachable, wrong.
+expect "too big" 1 "$leat" append --raw --size 70000 "$dir/random"
+contains "too big" 'larger than the log' "$dir/err"
+expect "level" 1 "$leat" append --ack replicated "$dir/lines"
+expect "no log" 1 "$leat" append --log 7 "$dir/lines"
+expect "no log" 1 "$leat" tail --log 7
+order hold
+expect "unknown" 4 "$leat" append --timeout 0.05 "$dir/lines"
+contains "unknown" 'unknown' "$dir/err"
+order "go on"
+expect "unreachable" 3 "$leat" status --socket "$dir/nowhere"
+expect "unreachable" 3 "$leat" append --socket "$dir/nowhere" "$dir/lines"
+expect "unreachable" 3 "$leat" tail --socket "$dir/nowhere"
+expect "no command" 2 "$leat"
+expect "wrong command" 2 "$leat" sing
+for command in append tail status transfer amnesia trim format; do
+    expect "$command --help" 0 "$leat" "$command" --help
+    contains "$command --help" 'example' "$dir/out"
+    expect "$command, wrong option" 2 "$leat" "$command" --sing
+done
+expect "tail, wrong value" 2 "$leat" tail --from yesterday
+expect "format, no file" 2 "$leat" format
+expect "format, bad file" 2 "$leat" format --config "$dir/lines"
+expect "trim, no position" 2 "$leat" trim 1
+expect "option of another command" 2 "$leat" trim 1 --position 0 --json
+
+expect "status json" 0 "$leat" status --json
+contains "status json" '^{"node":1,"control":{' "$dir/out"
+expect "status" 0 "$leat" status
+contains "status" '^node: 1$' "$dir/out"
+expect "transfer" 0 "$leat" transfer 1 --to 2
+contains "transfer" 'kind 5 log 1 node 2' "$dir/out"
+expect "amnesia" 0 "$leat" amnesia accept 1
+expect "trim" 0 "$leat" trim 1 --position 1048576
+contains "trim" 'position 1048576' "$dir/out"
+
+# Follow, and SIGINT's clean end.
+"$leat" tail --from end --follow >"$dir/followed" 2>/dev/null &
+tail_pid=$!
+for _ in $(seq 100); do
+    "$leat" status --json | grep -q '"attached":1' && break
+    sleep 0.05
+done
+sleep 0.2
+printf 'live\n' | "$leat" append --quiet
+for _ in $(seq 100); do
+    [ -s "$dir/followed" ] && break
+    sleep 0.05
+done
+contains "follow" '^live$' "$dir/followed"
+kill -INT "$tail_pid"
+wait "$tail_pid"
+code=$?
+[ "$code" -eq 0 ] || { echo "FAILED: SIGINT: exit $code"; failures=$((failures + 1)); }
+
+cleanup
+[ "$failures" -eq 0 ]
