@@ -185,6 +185,7 @@ void leat_storage_cut(struct leat_storage *storage, uint32_t index, uint64_t pos
         return;
     LEAT_ASSERT(log->begun && cut_epoch > log->cut_epoch);
     LEAT_ASSERT(position >= log->start_pos && position >= log->commit_d);
+    LEAT_ASSERT(log->want_end <= block_of(position) + log->arena_bytes); /* its tail is there */
     batch_clamp(storage, index, position);
     log->cut_epoch = cut_epoch;
     log->cut_pos = position;

@@ -18,6 +18,7 @@ static struct rig rig;
 static struct leat_rng rng;
 static struct leat_chain kept[RIG_LOGS]; /* where a cut may go back to */
 static uint64_t committed[RIG_LOGS];
+static uint64_t highest[RIG_LOGS]; /* ever laid into the arena in this life */
 
 static uint64_t below(uint64_t bound)
 {
@@ -45,7 +46,9 @@ static void act(uint32_t index)
     switch (below(24)) {
     case 0:
         fake.held = false;
-        if (kept[index].position >= committed[index])
+        /* a cut goes back no further than the arena reaches */
+        if (kept[index].position >= committed[index] &&
+            log->chain.position - kept[index].position < RIG_ARENA / 2)
             rig_cut(&rig, index, &kept[index]);
         fake.held = true;
         rig_append_term(&rig, index, log->chain.term + 1);
@@ -75,6 +78,8 @@ static void act(uint32_t index)
     default:
         rig_append(&rig, index, (uint32_t)below(below(8) == 0 ? 60000 : 3000));
     }
+    if (highest[index] < log->chain.position)
+        highest[index] = log->chain.position;
     /* an arena may not run ahead of what is durable, nor the rig's table of ends */
     if (log->write_seq - log->reported_seq > 40 ||
         log->chain.position - log->reported_end > RIG_ARENA / 4)
@@ -108,15 +113,17 @@ static void power_cut(uint64_t seed)
                      (unsigned long long)seed, i, in_flight, (unsigned long long)end,
                      (unsigned long long)reported[i], (unsigned long long)ends[i],
                      recovered->damaged);
-        uint64_t low = ends[i] > RIG_ARENA ? ends[i] - RIG_ARENA : 0;
-        for (uint64_t pos = recovered->start_pos > low ? recovered->start_pos : low; pos < end;
-             pos++) {
+        /* above what was reported a cut range may come back: docs/recovery.md */
+        uint64_t low = highest[i] > RIG_ARENA ? highest[i] - RIG_ARENA : 0;
+        for (uint64_t pos = recovered->start_pos > low ? recovered->start_pos : low;
+             pos < reported[i]; pos++) {
             if (copies[i][pos % RIG_ARENA] != rig.logs[i].arena[pos % RIG_ARENA])
                 fail_msg("seed %llu log %u: another byte at %llu", (unsigned long long)seed, i,
                          (unsigned long long)pos);
         }
         kept[i] = rig.logs[i].chain;
         committed[i] = recovered->commit_d;
+        highest[i] = kept[i].position;
     }
 }
 
@@ -131,6 +138,7 @@ static void random_lives(void **state)
         for (uint32_t i = 0; i < RIG_LOGS; i++) {
             kept[i] = rig.logs[i].chain;
             committed[i] = kept[i].position;
+            highest[i] = kept[i].position;
         }
         for (unsigned life = 0; life < LIVES; life++) {
             fake.held = true;
