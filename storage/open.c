@@ -160,8 +160,6 @@ static void log_init(struct leat_storage *storage, struct log *log,
         .read_fd = {.fd = -1},
         .helper = {.preparing_fd = -1},
     };
-    for (unsigned i = 0; i < SEGMENT_FDS; i++)
-        log->segment_fds[i].fd = -1;
     log_directory_name(log->log_id, log->generation, log->directory);
     log->start_pos = entry->start_pos;
     log->live_at = log->issued_at = log->found_at;
@@ -278,7 +276,7 @@ static int log_read_shape(struct leat_storage *storage, struct log *log, uint8_t
         log->shape.entry_bytes_max = head->entry_bytes_max;
         log->arena_bytes = head->arena_bytes;
         log->accepts_replicated = head->flags & LEAT_BASE_ACCEPTS_REPLICATED;
-        return LEAT_OK;
+        return segment_fds_make(log);
     }
     return LEAT_ECORRUPT;
 }

@@ -36,13 +36,27 @@ bool segment_parse_name(const char *name, uint64_t *ret_base_pos)
     return true;
 }
 
+/* What is not durable yet lies within an arena's length, so with one descriptor more than segments
+ * that this can touch, the one given up belongs to no request, queued or in flight. */
+int segment_fds_make(struct log *log)
+{
+    LEAT_ASSERT(log->segment_fds == NULL && log->arena_bytes >= log->shape.segment_bytes);
+    log->segment_fd_count = (unsigned)(log->arena_bytes / log->shape.segment_bytes) + 2;
+    log->segment_fds = calloc(log->segment_fd_count, sizeof(*log->segment_fds));
+    if (!log->segment_fds)
+        return LEAT_ENOMEM;
+    for (unsigned i = 0; i < log->segment_fd_count; i++)
+        log->segment_fds[i].fd = -1;
+    return LEAT_OK;
+}
+
 int segment_fd_for_write(struct leat_storage *storage, struct log *log, uint64_t base_pos)
 {
     struct segment_fd *oldest = &log->segment_fds[0];
     char path[LEAT_PATH_BYTES];
 
     LEAT_ASSERT(base_pos % log->shape.segment_bytes == 0);
-    for (unsigned i = 0; i < SEGMENT_FDS; i++) {
+    for (unsigned i = 0; i < log->segment_fd_count; i++) {
         if (log->segment_fds[i].fd >= 0 && log->segment_fds[i].base_pos == base_pos)
             return log->segment_fds[i].fd;
         if (log->segment_fds[i].fd < 0 ||
@@ -50,7 +64,7 @@ int segment_fd_for_write(struct leat_storage *storage, struct log *log, uint64_t
             oldest = &log->segment_fds[i];
     }
     if (oldest->fd >= 0)
-        close(oldest->fd); /* a request in flight keeps the file */
+        close(oldest->fd);
     segment_path(storage, log, base_pos, path);
     oldest->fd = leat_file_open(path, true);
     oldest->base_pos = base_pos;
@@ -72,11 +86,14 @@ int segment_fd_for_read(struct leat_storage *storage, struct log *log, uint64_t 
 
 void segment_close_all(struct log *log)
 {
-    for (unsigned i = 0; i < SEGMENT_FDS; i++) {
+    for (unsigned i = 0; i < log->segment_fd_count; i++) {
         if (log->segment_fds[i].fd >= 0)
             close(log->segment_fds[i].fd);
         log->segment_fds[i].fd = -1;
     }
+    free(log->segment_fds);
+    log->segment_fds = NULL;
+    log->segment_fd_count = 0;
     if (log->read_fd.fd >= 0)
         close(log->read_fd.fd);
     log->read_fd.fd = -1;

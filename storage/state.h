@@ -29,7 +29,6 @@
 #define PIECE_BYTES_MAX    (256u << 10) /* of a write in place */
 #define READY_SLOTS        16u
 #define AHEAD_MAX          8u
-#define SEGMENT_FDS        2u
 #define RECORD_BUFFERS     0 /* registered buffers: all records, then each arena */
 #define ARENA_BUFFERS      1
 #define OPERATIONS_MAX     (LEAT_DISK_DEPTH)
@@ -176,7 +175,8 @@ struct log {
 
     uint64_t ready_end; /* worker: segments below are ready */
     uint64_t want_ready;
-    struct segment_fd segment_fds[SEGMENT_FDS];
+    struct segment_fd *segment_fds; /* for writing: segment_fds_make() */
+    unsigned segment_fd_count;
     struct segment_fd read_fd;
 
     uint32_t vote_term;
@@ -337,6 +337,7 @@ void segment_path(const struct leat_storage *storage, const struct log *log, uin
                   char path[LEAT_PATH_BYTES]);
 void log_directory_name(uint32_t log_id, uint32_t generation, char name[64]);
 bool segment_parse_name(const char *name, uint64_t *ret_base_pos);
+int segment_fds_make(struct log *log);
 int segment_fd_for_write(struct leat_storage *storage, struct log *log, uint64_t base_pos);
 int segment_fd_for_read(struct leat_storage *storage, struct log *log, uint64_t base_pos);
 void segment_close_all(struct log *log);
