@@ -157,7 +157,6 @@ static void log_init(struct leat_storage *storage, struct log *log,
         .found_at = cursor->row->offset + (this_pass ? LEAT_JOURNAL_BYTES : 0),
         .arena_buffer = LEAT_DISK_NO_BUFFER,
         .lost_record = storage->image.gap_sequence > cursor->row->sequence,
-        .read_fd = {.fd = -1},
         .helper = {.preparing_fd = -1},
     };
     log_directory_name(log->log_id, log->generation, log->directory);

@@ -16,6 +16,15 @@ static uint64_t read_placed_pos(const struct log *log)
     return min_u64(block_of(log->durable_pos), log->placed_pos);
 }
 
+/* Each read has a descriptor of its own: a shared one could be given up, and its number taken by
+ * another file, while a read that names it waits in the queue. */
+static void read_close(struct read_request *read)
+{
+    if (read->fd >= 0)
+        close(read->fd);
+    read->fd = -1;
+}
+
 int leat_storage_read(struct leat_storage *storage, uint32_t index, uint64_t position,
                       uint32_t length_bytes, void *buffer, void *cookie)
 {
@@ -36,7 +45,7 @@ int leat_storage_read(struct leat_storage *storage, uint32_t index, uint64_t pos
         return LEAT_EAGAIN;
     while (read->busy)
         read++;
-    *read = (struct read_request){cookie, buffer, length_bytes, 0, index, length_bytes, true, true};
+    *read = (struct read_request){cookie, buffer, length_bytes, 0, index, length_bytes, true, true, -1};
     uint64_t placed_pos = min_u64(end_pos, max_u64(position, read_placed_pos(log)));
     uint32_t from_disk = (uint32_t)(placed_pos - position);
     memset(read->buffer + from_disk, 0, length_bytes - from_disk);
@@ -44,7 +53,7 @@ int leat_storage_read(struct leat_storage *storage, uint32_t index, uint64_t pos
         memcpy(read->buffer + from_disk, log->arena + placed_pos % log->arena_bytes,
                min_u64(log->durable_pos, end_pos) - placed_pos);
     if (from_disk > 0) {
-        int fd = segment_fd_for_read(storage, log, base_pos);
+        int fd = segment_open_for_read(storage, log, base_pos);
         if (fd < 0) {
             read->busy = false;
             return LEAT_EIO;
@@ -56,6 +65,7 @@ int leat_storage_read(struct leat_storage *storage, uint32_t index, uint64_t pos
         operation->offset = position - base_pos;
         operation->read = read;
         read->length_bytes = from_disk;
+        read->fd = fd;
         read->finished = false;
         operation_issue(storage, operation);
     }
@@ -78,6 +88,7 @@ unsigned reads_report(struct leat_storage *storage, struct leat_storage_event *e
             .cookie = read->cookie,
             .result = whole ? (int64_t)read->done_bytes : LEAT_EIO,
         };
+        read_close(read);
         read->busy = false;
         LEAT_ASSERT(storage->reads_busy > 0);
         storage->reads_busy--;

@@ -71,17 +71,13 @@ int segment_fd_for_write(struct leat_storage *storage, struct log *log, uint64_t
     return oldest->fd;
 }
 
-int segment_fd_for_read(struct leat_storage *storage, struct log *log, uint64_t base_pos)
+int segment_open_for_read(const struct leat_storage *storage, const struct log *log,
+                          uint64_t base_pos)
 {
     char path[LEAT_PATH_BYTES];
     LEAT_ASSERT(base_pos % log->shape.segment_bytes == 0);
-    if (log->read_fd.fd >= 0 && log->read_fd.base_pos == base_pos)
-        return log->read_fd.fd;
-    if (log->read_fd.fd >= 0)
-        close(log->read_fd.fd);
     segment_path(storage, log, base_pos, path);
-    log->read_fd = (struct segment_fd){base_pos, leat_file_open(path, false)};
-    return log->read_fd.fd;
+    return leat_file_open(path, false);
 }
 
 void segment_close_all(struct log *log)
@@ -94,9 +90,6 @@ void segment_close_all(struct log *log)
     free(log->segment_fds);
     log->segment_fds = NULL;
     log->segment_fd_count = 0;
-    if (log->read_fd.fd >= 0)
-        close(log->read_fd.fd);
-    log->read_fd.fd = -1;
 }
 
 bool segment_ready_below(struct log *log, uint64_t end_pos)

@@ -88,6 +88,7 @@ struct read_request {
     int64_t result;
     bool busy;
     bool finished;
+    int fd; /* -1: nothing to read from disk */
 };
 
 /* ---- a log ---- */
@@ -177,7 +178,6 @@ struct log {
     uint64_t want_ready;
     struct segment_fd *segment_fds; /* for writing: segment_fds_make() */
     unsigned segment_fd_count;
-    struct segment_fd read_fd;
 
     uint32_t vote_term;
     uint32_t voted_for;
@@ -339,7 +339,8 @@ void log_directory_name(uint32_t log_id, uint32_t generation, char name[64]);
 bool segment_parse_name(const char *name, uint64_t *ret_base_pos);
 int segment_fds_make(struct log *log);
 int segment_fd_for_write(struct leat_storage *storage, struct log *log, uint64_t base_pos);
-int segment_fd_for_read(struct leat_storage *storage, struct log *log, uint64_t base_pos);
+int segment_open_for_read(const struct leat_storage *storage, const struct log *log,
+                          uint64_t base_pos);
 void segment_close_all(struct log *log);
 /* Takes note of segments that the helper has made ready; true when all below end_pos are. */
 bool segment_ready_below(struct log *log, uint64_t end_pos);
