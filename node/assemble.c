@@ -69,8 +69,7 @@ void log_receive(struct node_log *log, const struct leat_message *message, const
     uint64_t begin = message->begin_pos;
     uint64_t end = begin + payload_bytes;
     uint64_t verified = log->chain.position;
-    uint64_t limit =
-        log->needed_from + log->arena.arena_bytes - ASSEMBLE_ARENA_RESERVE_BYTES;
+    uint64_t limit = log->needed_from + log->arena.arena_bytes - ASSEMBLE_ARENA_RESERVE_BYTES;
 
     if (end <= verified) {
         log->counters.datagrams_duplicate++;
@@ -86,6 +85,8 @@ void log_receive(struct node_log *log, const struct leat_message *message, const
         log->counters.datagrams_window++;
         return;
     }
+    if (!(message->flags & LEAT_MESSAGE_LAZY) && end > log->durable_wanted)
+        log->durable_wanted = end;
     node_arena_horizon(&log->arena, end);
     memcpy(log_at(log, begin), payload, end - begin);
 }

@@ -104,9 +104,8 @@ static void boot_core(struct node_log *log, const struct boot_walk *walk,
                             : log->arena.arena_bytes / 4,
         .seed = ((uint64_t)config->node_id << 32 | log->id) * 0x9e3779b97f4a7c15ULL,
     };
-    int voted = info->voted_for == LEAT_VOTED_NONE
-                    ? -1
-                    : leat_config_node_index(config, info->voted_for);
+    int voted =
+        info->voted_for == LEAT_VOTED_NONE ? -1 : leat_config_node_index(config, info->voted_for);
     struct leat_core_boot boot = {
         .now_ns = leat_clock_monotonic_ns(),
         .incarnation = worker->incarnation,
@@ -139,8 +138,7 @@ static void boot_publish(struct node_log *log, const struct leat_recovered *reco
     __atomic_store_n(&header->instance.value, header->instance.value + 1, __ATOMIC_RELEASE);
 }
 
-static void boot_report(struct node_log *log, const struct leat_recovered *recovered,
-                        bool amnesiac)
+static void boot_report(struct node_log *log, const struct leat_recovered *recovered, bool amnesiac)
 {
     struct node_logger *out = log->worker->out;
     logger_line(out, LEAT_LOG_INFO,
@@ -162,7 +160,8 @@ static void boot_report(struct node_log *log, const struct leat_recovered *recov
                     (unsigned long)recovered->claim_end, recovered->claim_term);
     if (amnesiac)
         logger_line(out, LEAT_LOG_WARNING,
-                    "log %u: memory was lost: votes are marked until the leader clears it", log->id);
+                    "log %u: memory was lost: votes are marked until the leader clears it",
+                    log->id);
 }
 
 struct boot_log {
@@ -208,8 +207,7 @@ static int boot_log(struct node_worker *worker, uint32_t index, const struct lea
     log->completed = log->applied;
     if (log->applied.position > state->recovered.durable_pos) {
         snprintf(error, error_bytes, "log %u: committed to %lu but durable to %lu only", log->id,
-                 (unsigned long)log->applied.position,
-                 (unsigned long)state->recovered.durable_pos);
+                 (unsigned long)log->applied.position, (unsigned long)state->recovered.durable_pos);
         return LEAT_ECORRUPT;
     }
     bool first_boot = leat_uuid_is_zero(&info->entry.arena);
@@ -218,8 +216,8 @@ static int boot_log(struct node_worker *worker, uint32_t index, const struct lea
                       (was_amnesiac || (lost && !first_boot && !state->recovered.clean));
     if (lost)
         node_arena_reset(&log->arena, info, boot);
-    return leat_storage_begin(worker->storage, index, &state->recovered,
-                              &log->arena.header->arena, boot, state->amnesiac);
+    return leat_storage_begin(worker->storage, index, &state->recovered, &log->arena.header->arena,
+                              boot, state->amnesiac);
 }
 
 static int boot_check_members(struct node_worker *worker, char *error, unsigned error_bytes)
@@ -279,8 +277,7 @@ static int boot_logs(struct node_worker *worker, struct boot_log *states, char *
     boot_genesis(worker, states);
     for (uint32_t i = 0; i < worker->log_count; i++) {
         struct node_log *log = &worker->logs[i];
-        boot_core(log, &states[i].walk, &states[i].info, &states[i].recovered,
-                  states[i].amnesiac);
+        boot_core(log, &states[i].walk, &states[i].info, &states[i].recovered, states[i].amnesiac);
         boot_publish(log, &states[i].recovered);
         boot_report(log, &states[i].recovered, states[i].amnesiac);
         worker->boot_durable[i] = log->applied.position;

@@ -44,8 +44,7 @@ static void client_adopt_sessions(struct node_worker *worker, uint32_t slot, boo
                 log->owners[s] = NODE_NO_CLIENT;
         }
         uint32_t session =
-            present ? leat_sessions_find(&log->committed, &worker->clients[slot].rings->client)
-                    : 0;
+            present ? leat_sessions_find(&log->committed, &worker->clients[slot].rings->client) : 0;
         if (session != 0)
             log->owners[session - 1] = slot;
     }
@@ -136,7 +135,8 @@ static struct client_slot *client_find_slot(struct node_client *client, uint32_t
 {
     if (client->slot_first == client->slot_next)
         return NULL;
-    uint64_t guess = client->slot_first + (sequence - slot_at(client, client->slot_first)->sequence);
+    uint64_t guess =
+        client->slot_first + (sequence - slot_at(client, client->slot_first)->sequence);
     if (guess >= client->slot_first && guess < client->slot_next &&
         slot_at(client, guess)->log == log_index && slot_at(client, guess)->sequence == sequence)
         return slot_at(client, guess);
@@ -290,8 +290,7 @@ static int client_take_all(struct node_worker *worker, struct node_client *clien
            client->slot_next - client->slot_first + unread + (uint64_t)taken <
                rings->completion_count) {
         struct leat_ring_record record; /* the one copy of the header that is looked at */
-        memcpy(&record, rings->records + (client->taken & (rings->ring_bytes - 1)),
-               sizeof(record));
+        memcpy(&record, rings->records + (client->taken & (rings->ring_bytes - 1)), sizeof(record));
         uint64_t extent = leat_ring_extent(record.payload_bytes);
         if (!record_keeps_protocol(client, &record, extent, tail - client->taken) ||
             !client_take(worker, client, &record, extent))
@@ -330,7 +329,8 @@ static bool client_seal(struct node_worker *worker, uint32_t owner, struct node_
     struct leat_session_row row;
     int error = LEAT_OK;
     switch (session_append(log, &client->rings->client, slot->sequence,
-                           client_payload(client, slot), slot->payload_bytes, &row, &error)) {
+                           (enum leat_level)slot->level, client_payload(client, slot),
+                           slot->payload_bytes, &row, &error)) {
     case APPEND_SEALED:
         return true;
     case APPEND_RECORDED: { /* completes with its commit, unless that has passed */

@@ -110,8 +110,8 @@ static void command_finish_status(struct node_command *command)
     if (status)
         memcpy(status, command->text, sizeof(*status));
     memset(command->text, 0, command->text_bytes);
-    command->error = status ? node_status_json(status, command->text, command->text_bytes)
-                            : LEAT_ENOMEM;
+    command->error =
+        status ? node_status_json(status, command->text, command->text_bytes) : LEAT_ENOMEM;
     free(status);
 }
 

@@ -28,16 +28,17 @@ static enum append_verdict session_open(struct node_log *log, const struct leat_
         *ret_error = LEAT_ESESSIONS;
         return APPEND_REFUSED;
     }
-    if (log_append(log, LEAT_FRAME_SESSION_OPEN, payload.session, 0, &payload,
-                   sizeof(payload)) != LEAT_OK)
+    if (log_append(log, LEAT_FRAME_SESSION_OPEN, payload.session, 0, &payload, sizeof(payload)) !=
+        LEAT_OK)
         return APPEND_WAIT;
     *ret_session = payload.session;
     return APPEND_SEALED;
 }
 
 enum append_verdict session_append(struct node_log *log, const struct leat_uuid *client,
-                                   uint64_t sequence, const void *payload, uint32_t payload_bytes,
-                                   struct leat_session_row *ret_row, int *ret_error)
+                                   uint64_t sequence, enum leat_level level, const void *payload,
+                                   uint32_t payload_bytes, struct leat_session_row *ret_row,
+                                   int *ret_error)
 {
     uint32_t session = leat_sessions_find(&log->tail, client);
     if (session == 0) {
@@ -58,7 +59,10 @@ enum append_verdict session_append(struct node_log *log, const struct leat_uuid 
         *ret_error = LEAT_ENOSESSION;
         return APPEND_REFUSED;
     }
+    uint64_t wanted = log->durable_wanted;
     int rc = log_append(log, LEAT_FRAME_RECORD, session, sequence, payload, payload_bytes);
+    if (level == LEAT_LEVEL_REPLICATED)
+        log->durable_wanted = wanted; /* nobody waits for the disk */
     if (rc == LEAT_OK)
         return APPEND_SEALED;
     *ret_error = rc;
@@ -78,8 +82,8 @@ bool forward_record(struct node_log *log, const struct leat_uuid *client,
 {
     struct node_worker *worker = log->worker;
     unsigned peer = worker->peer_of_member[log->core.leader];
-    uint32_t room = leat_port_datagram_bytes_max(worker->port) -
-                    (uint32_t)sizeof(struct forward_datagram);
+    uint32_t room =
+        leat_port_datagram_bytes_max(worker->port) - (uint32_t)sizeof(struct forward_datagram);
     uint32_t begin = 0;
     do {
         struct forward_datagram datagram;
@@ -94,7 +98,8 @@ bool forward_record(struct node_log *log, const struct leat_uuid *client,
             .sequence = slot->sequence,
             .total_bytes = slot->payload_bytes,
             .begin_byte = begin,
-            .flags = oldest ? LEAT_FORWARD_OLDEST : 0,
+            .flags = (oldest ? LEAT_FORWARD_OLDEST : 0u) |
+                     (slot->level == LEAT_LEVEL_REPLICATED ? LEAT_FORWARD_REPLICATED : 0u),
         };
         /* the client may change its bytes meanwhile: the CRC is over what is copied out last,
          * so a torn piece is refused at the leader and the client's own loss */
@@ -154,8 +159,8 @@ static void forward_answer(struct node_log *log, unsigned peer,
         .error = error,
     };
     leat_wire_seal(&datagram.header, &datagram.body, NULL);
-    leat_port_send(worker->port, peer, 0, &datagram, sizeof(datagram), NULL, 0,
-                   LEAT_PORT_NO_ARENA, 0);
+    leat_port_send(worker->port, peer, 0, &datagram, sizeof(datagram), NULL, 0, LEAT_PORT_NO_ARENA,
+                   0);
 }
 
 static void forward_append(struct node_log *log, unsigned peer,
@@ -163,7 +168,9 @@ static void forward_append(struct node_log *log, unsigned peer,
 {
     struct leat_session_row row;
     int error = LEAT_OK;
-    switch (session_append(log, &forward->client, forward->sequence, payload,
+    enum leat_level level =
+        forward->flags & LEAT_FORWARD_REPLICATED ? LEAT_LEVEL_REPLICATED : LEAT_LEVEL_DURABLE;
+    switch (session_append(log, &forward->client, forward->sequence, level, payload,
                            forward->total_bytes, &row, &error)) {
     case APPEND_SEALED:
         log->counters.forwards_in++;
@@ -173,8 +180,7 @@ static void forward_append(struct node_log *log, unsigned peer,
         const struct leat_session_row *committed = leat_sessions_row(&log->committed, session);
         if (committed && forward->sequence <= committed->last_sequence)
             forward_answer(log, peer, forward, committed,
-                           forward->sequence == committed->last_sequence ? LEAT_OK
-                                                                         : LEAT_EUNKNOWN);
+                           forward->sequence == committed->last_sequence ? LEAT_OK : LEAT_EUNKNOWN);
         return;
     }
     case APPEND_GAP:
@@ -202,8 +208,7 @@ static struct node_reassembly *reassembly_find(struct node_worker *worker, struc
         if (buffer->total_bytes != 0 && buffer->peer == peer && buffer->log == log->index &&
             leat_uuid_equal(&buffer->client, &forward->client))
             return buffer;
-        if (buffer->total_bytes == 0 ||
-            worker->now_ns - buffer->touched_ns > REASSEMBLY_IDLE_NS)
+        if (buffer->total_bytes == 0 || worker->now_ns - buffer->touched_ns > REASSEMBLY_IDLE_NS)
             free_one = buffer;
     }
     if (free_one) {
@@ -229,8 +234,7 @@ static void forward_reassemble(struct node_worker *worker, struct node_log *log,
         buffer->filled_bytes = 0;
     }
     if (buffer->total_bytes == 0 || buffer->sequence != forward->sequence ||
-        buffer->total_bytes != forward->total_bytes ||
-        buffer->filled_bytes != forward->begin_byte)
+        buffer->total_bytes != forward->total_bytes || buffer->filled_bytes != forward->begin_byte)
         return;
     memcpy(buffer->bytes + forward->begin_byte, view->payload, view->payload_bytes);
     buffer->filled_bytes += view->payload_bytes;

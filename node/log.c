@@ -115,8 +115,7 @@ static uint64_t log_append_span(const struct node_log *log, uint64_t frame_bytes
     uint64_t position = log->chain.position;
     uint64_t base_bytes = LEAT_FRAME_HEADER_BYTES + sizeof(struct leat_base_head) +
                           log->base_head.member_count * sizeof(struct leat_base_member) +
-                          log->tail.count * sizeof(struct leat_session_row) +
-                          LEAT_TERM_FRAME_BYTES;
+                          log->tail.count * sizeof(struct leat_session_row) + LEAT_TERM_FRAME_BYTES;
     uint64_t room = leat_segment_room(&log->shape, position);
     if (at_segment_base(log, position))
         return base_bytes + frame_bytes;
@@ -146,6 +145,7 @@ int log_append(struct node_log *log, uint32_t type, uint32_t session, uint64_t s
     if (at_segment_base(log, log->chain.position))
         log_seal_base(log);
     log_seal(log, type, session, sequence, payload, payload_bytes);
+    log->durable_wanted = log->chain.position;
     if (type == LEAT_FRAME_RECORD) {
         log->counters.appends++;
         log->counters.append_bytes += payload_bytes;
@@ -282,8 +282,8 @@ int log_apply_commits(struct node_log *log)
 {
     uint64_t commit_r = log->core.commit_r;
     uint64_t commit_d = log->core.commit_d;
-    if (log->installing || (log->completed.position == commit_r &&
-                            log->applied.position == commit_d))
+    if (log->installing ||
+        (log->completed.position == commit_r && log->applied.position == commit_d))
         return LEAT_OK;
     while (log->applied.position < commit_d) {
         const struct leat_frame *frame = log_frame(log, log->applied.position);
@@ -329,6 +329,8 @@ void log_cut(struct node_log *log)
     log_assembler_clear(log);
     log_send_clear(log);
     log->tail_is_valid = false;
+    log->durable_wanted = position;
+    log->write_asked = position;
     if (log->effects.reset) {
         log_cut_published(log, position);
         store_release(&log->arena.header->horizon, position);

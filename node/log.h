@@ -109,6 +109,8 @@ struct node_log {
     struct node_send sends[LEAT_MEMBERS_MAX];
     struct node_log_counters counters;
     uint64_t told_commit_r; /* the highest commitR that readers were ever shown here (W6) */
+    uint64_t durable_wanted; /* somebody waits for what lies below to be durable */
+    uint64_t write_asked;    /* end of the last write asked of storage */
     uint64_t needed_from;  /* log_needed_from() as of this pass */
     uint64_t append_limit; /* of the core, as of this pass */
     uint32_t role_epoch; /* counts changes of leader: clients submit again */

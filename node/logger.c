@@ -43,8 +43,9 @@ static void logger_write(struct node_logger *out, enum leat_config_severity seve
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &parts);
     size_t used = strftime(line, sizeof(line), "%Y-%m-%dT%H:%M:%S", &parts);
-    used += (size_t)snprintf(line + used, sizeof(line) - used, ".%06ldZ %s node %u: ",
-                             now.tv_nsec / 1000, severity_names[severity], out->node_id);
+    used += (size_t)snprintf(line + used, sizeof(line) - used,
+                             ".%06ldZ %s node %u: ", now.tv_nsec / 1000, severity_names[severity],
+                             out->node_id);
     int more = vsnprintf(line + used, sizeof(line) - used, format, arguments);
     used += more > 0 ? (size_t)more : 0;
     if (used > sizeof(line) - 40)

@@ -23,10 +23,10 @@
 #include "control.h"
 #include "worker.h"
 
-#define NODE_DRAIN_NS      5000000000u
-#define NODE_TRANSFER_NS   50000000u
-#define NODE_SLEEP_NS      50000u
-#define NODE_PREPARE_IDLE_NS 5000000
+#define NODE_DRAIN_NS          5000000000u
+#define NODE_TRANSFER_NS       50000000u
+#define NODE_SLEEP_NS          50000u
+#define NODE_PREPARE_IDLE_NS   5000000
 #define NODE_PACKET_MEMORY_MIB 32u
 
 enum node_phase { NODE_SERVING, NODE_DRAINING, NODE_CLOSING, NODE_STOPPED };
@@ -196,8 +196,7 @@ static int node_pin(struct node *node, int lcore)
     CPU_SET((unsigned)lcore, &set);
     if (sched_setaffinity(0, sizeof(set), &set) == 0)
         return LEAT_OK;
-    logger_line(&node->out, LEAT_LOG_ERROR, "lcore %d cannot be used: %s", lcore,
-                strerror(errno));
+    logger_line(&node->out, LEAT_LOG_ERROR, "lcore %d cannot be used: %s", lcore, strerror(errno));
     return LEAT_ESYSTEM;
 }
 
@@ -209,7 +208,7 @@ static int node_serve(struct node *node, const struct leat_config *config)
     if (rc != LEAT_OK)
         return rc;
     rc = node_control_start(config, &worker->instance, &node->commands, &node->control, error,
-                                sizeof(error));
+                            sizeof(error));
     if (rc != LEAT_OK) {
         logger_line(&node->out, LEAT_LOG_ERROR, "%s", error);
         return rc;

@@ -11,8 +11,8 @@
 #include "base/assert.h"
 #include "worker.h"
 
-#define PASS_EVENTS_MAX     64u
-#define PASS_EXPIRE_EFFORT  4u
+#define PASS_EVENTS_MAX    64u
+#define PASS_EXPIRE_EFFORT 4u
 
 void node_fatal(struct node_worker *worker, int error, const char *format, ...)
 {
@@ -135,8 +135,7 @@ static void pass_take_packet(struct node_worker *worker, const struct leat_packe
 static unsigned pass_receive(struct node_worker *worker)
 {
     struct leat_packet packets[LEAT_PORT_BURST_MAX];
-    unsigned count =
-        leat_port_receive(worker->port, worker->now_ns, packets, LEAT_PORT_BURST_MAX);
+    unsigned count = leat_port_receive(worker->port, worker->now_ns, packets, LEAT_PORT_BURST_MAX);
     if (count == 0)
         return 0;
     for (unsigned i = 0; i < count; i++)
@@ -167,14 +166,27 @@ static void pass_role_changed(struct node_log *log)
         log_send_clear(log);
     }
     peers_update_led(worker);
-    uint32_t leader = core->leader == LEAT_CORE_NOBODY
-                          ? 0
-                          : worker->config->nodes[core->leader].id;
+    uint32_t leader = core->leader == LEAT_CORE_NOBODY ? 0 : worker->config->nodes[core->leader].id;
     logger_line(worker->out, LEAT_LOG_INFO,
                 "log %u: %s in term %u, leader %u, end %lu, durable %lu, commit %lu%s%s", log->id,
                 role_names[core->role], core->term, leader, (unsigned long)core->memory_pos,
                 (unsigned long)core->durable_pos, (unsigned long)core->commit_d,
                 core->amnesiac ? ", amnesiac" : "", core->damaged ? ", damaged" : "");
+}
+
+/* Only what somebody waits for goes to disk at once. */
+static void pass_write(struct node_log *log)
+{
+    struct leat_storage *storage = log->worker->storage;
+    const struct leat_core_effects *effects = &log->effects;
+    bool wanted = log->durable_wanted > log->write_asked;
+    if (effects->write) {
+        (wanted ? leat_storage_write : leat_storage_write_lazily)(
+            storage, log->index, effects->write_seq, effects->write_end, effects->write_last_term);
+        log->write_asked = effects->write_end;
+    } else if (wanted) {
+        leat_storage_hurry(storage);
+    }
 }
 
 static void pass_effects(struct node_log *log)
@@ -201,9 +213,7 @@ static void pass_effects(struct node_log *log)
                               ? LEAT_VOTED_NONE
                               : worker->config->nodes[effects->voted_for].id,
                           effects->vote_seq);
-    if (effects->write)
-        leat_storage_write(worker->storage, log->index, effects->write_seq, effects->write_end,
-                           effects->write_last_term);
+    pass_write(log);
     for (uint32_t i = 0; i < effects->message_count; i++)
         log_send_message(log, &effects->messages[i]);
     if (effects->append_term)
@@ -214,14 +224,13 @@ static void pass_expire(struct node_log *log)
 {
     if (!leat_core_may_append(&log->core) || log->tail.count == 0)
         return;
-    uint32_t session =
-        leat_sessions_expired(&log->tail, log->worker->realtime_ns,
-                              log->worker->config->session_ttl_ns, PASS_EXPIRE_EFFORT,
-                              &log->expire_cursor);
+    uint32_t session = leat_sessions_expired(&log->tail, log->worker->realtime_ns,
+                                             log->worker->config->session_ttl_ns,
+                                             PASS_EXPIRE_EFFORT, &log->expire_cursor);
     if (session == 0)
         return;
-    struct leat_session_payload payload = {
-        .client = leat_sessions_row(&log->tail, session)->client, .session = session};
+    struct leat_session_payload payload = {.client = leat_sessions_row(&log->tail, session)->client,
+                                           .session = session};
     log_append(log, LEAT_FRAME_SESSION_CLOSE, session, 0, &payload, sizeof(payload));
 }
 

@@ -12,8 +12,8 @@
 #include "base/crc.h"
 #include "worker.h"
 
-#define HELLO_INTERVAL_NS  100000000u
-#define HELLO_FLAG_ANSWER  1u
+#define HELLO_INTERVAL_NS 100000000u
+#define HELLO_FLAG_ANSWER 1u
 
 struct node_log *worker_log(struct node_worker *worker, uint32_t log_id)
 {
@@ -74,8 +74,8 @@ static void peers_refuse(struct node_worker *worker, struct node_peer *peer,
     worker->drops[drop]++;
     if (!peer->refused)
         logger_line(worker->out, LEAT_LOG_ERROR,
-                    "node %u is refused: %s; replace it as docs/operations.md says",
-                    peer->node_id, why);
+                    "node %u is refused: %s; replace it as docs/operations.md says", peer->node_id,
+                    why);
     peer->refused = true;
     peer->known = false;
 }
@@ -96,8 +96,7 @@ static bool peers_identity_holds(struct node_worker *worker, struct node_peer *p
                      "its data directory is not the one this node knows (formatted anew?)");
         return false;
     }
-    if (hello->incarnation < pin->incarnation ||
-        hello->durable_high[0] < pin->durable_high[0] ||
+    if (hello->incarnation < pin->incarnation || hello->durable_high[0] < pin->durable_high[0] ||
         hello->durable_high[1] < pin->durable_high[1]) {
         peers_refuse(worker, peer, LEAT_WIRE_DROP_ROLLED_BACK,
                      "its data directory went back in time (restored from an old copy?)");
@@ -106,8 +105,7 @@ static bool peers_identity_holds(struct node_worker *worker, struct node_peer *p
     return true;
 }
 
-bool peers_take_hello(struct node_worker *worker, unsigned index,
-                      const struct leat_wire_view *view)
+bool peers_take_hello(struct node_worker *worker, unsigned index, const struct leat_wire_view *view)
 {
     const struct leat_wire_hello *hello = view->body;
     struct node_peer *peer = &worker->peers[index];
@@ -254,8 +252,7 @@ void peers_take_heartbeat(struct node_worker *worker, unsigned index,
     bool held = peers_take_set(worker, peer, view);
     if (held)
         peers_spread_heartbeat(worker, peer);
-    peers_send_heartbeat(worker, index,
-                         LEAT_HEARTBEAT_REPLY | (held ? 0 : LEAT_HEARTBEAT_ASK),
+    peers_send_heartbeat(worker, index, LEAT_HEARTBEAT_REPLY | (held ? 0 : LEAT_HEARTBEAT_ASK),
                          heartbeat->sequence);
 }
 

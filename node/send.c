@@ -15,8 +15,8 @@ struct datagram {
     struct leat_wire_header header;
     struct leat_message message;
 };
-_Static_assert(sizeof(struct datagram) == sizeof(struct leat_wire_header) +
-                                              sizeof(struct leat_message),
+_Static_assert(sizeof(struct datagram) ==
+                   sizeof(struct leat_wire_header) + sizeof(struct leat_message),
                "header and body lie together");
 
 static void send_datagram(struct node_log *log, const struct leat_message *message,
@@ -79,8 +79,8 @@ void log_send_clear(struct node_log *log)
 static uint64_t send_piece_end(const struct node_log *log, uint64_t begin, uint64_t end,
                                uint64_t *ret_next)
 {
-    uint32_t room = leat_port_datagram_bytes_max(log->worker->port) -
-                    (uint32_t)sizeof(struct datagram);
+    uint32_t room =
+        leat_port_datagram_bytes_max(log->worker->port) - (uint32_t)sizeof(struct datagram);
     room &= ~(LEAT_FRAME_ALIGN - 1);
     uint64_t segment_end = leat_segment_base(&log->shape, begin) + log->shape.segment_bytes;
     uint64_t piece_end = begin + room < end ? begin + room : end;
@@ -158,6 +158,8 @@ static unsigned send_range(struct node_log *log, unsigned member, struct node_in
         uint64_t piece_end = send_piece_end(log, range->begin, end, &next);
         message.begin_pos = range->begin;
         message.end_pos = piece_end;
+        if (range->begin >= log->durable_wanted)
+            message.flags |= LEAT_MESSAGE_LAZY;
         if (piece_end > range->begin)
             send_datagram(log, &message, bytes, (uint32_t)(piece_end - range->begin), arena,
                           range->begin);

@@ -169,8 +169,9 @@ enum append_verdict {
 };
 /* A client's record at its leader. */
 enum append_verdict session_append(struct node_log *log, const struct leat_uuid *client,
-                                   uint64_t sequence, const void *payload, uint32_t payload_bytes,
-                                   struct leat_session_row *ret_row, int *ret_error);
+                                   uint64_t sequence, enum leat_level level, const void *payload,
+                                   uint32_t payload_bytes, struct leat_session_row *ret_row,
+                                   int *ret_error);
 /* `oldest`: no unended append of this client to this log comes before it. */
 bool forward_record(struct node_log *log, const struct leat_uuid *client,
                     const struct client_slot *slot, const uint8_t *payload, bool oldest);

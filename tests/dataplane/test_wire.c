@@ -287,7 +287,7 @@ static void each_body_field_is_checked(void **state)
     BODY(make_heartbeat, leat_wire_heartbeat, body->led_count = 5 + (1u << 29)); /* times 8 */
     BODY(make_heartbeat, leat_wire_heartbeat, body->reserved = 1);
     BODY(make_forward, leat_wire_forward, body->flags = 4);
-    BODY(make_forward, leat_wire_forward, body->flags = 3);
+    BODY(make_forward, leat_wire_forward, body->flags = 7);
     BODY(make_forward, leat_wire_forward, body->begin_byte = 51);
     BODY(make_forward, leat_wire_forward, body->begin_byte = UINT32_MAX - 49);
     BODY(make_forward, leat_wire_forward, body->reserved = 1);

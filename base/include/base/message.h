@@ -39,7 +39,8 @@ enum leat_message_flag {
     LEAT_MESSAGE_TRANSFER = 8, /* VOTE_REQUEST: the old leader asked for it */
     LEAT_MESSAGE_CLEARS = 16,  /* APPEND: commit_r may end this incarnation's amnesia (W5 b, c) */
     LEAT_MESSAGE_DAMAGED = 32, /* the sender waits for repair (V2) */
-    LEAT_MESSAGE_FLAGS_ALL = 63,
+    LEAT_MESSAGE_LAZY = 64,    /* APPEND: nobody waits for these bytes to be durable */
+    LEAT_MESSAGE_FLAGS_ALL = 127,
 };
 
 struct leat_message {

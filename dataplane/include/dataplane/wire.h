@@ -95,7 +95,8 @@ struct leat_wire_led {
 _Static_assert(sizeof(struct leat_wire_led) == 8, "no padding");
 
 enum leat_wire_forward_flag {
-    LEAT_FORWARD_OLDEST = 1, /* no unended append of this client to this log comes before it */
+    LEAT_FORWARD_OLDEST = 1,     /* no unended append of this client to this log comes before it */
+    LEAT_FORWARD_REPLICATED = 2, /* asks for the replicated level; else durable */
 };
 
 /* A client's append on its way from a follower's host to the leader. */

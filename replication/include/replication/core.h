@@ -28,7 +28,7 @@
 #include "base/base_frame.h"
 #include "base/message.h"
 
-#define LEAT_CORE_WRITES_MAX 16u
+#define LEAT_CORE_WRITES_MAX 128u
 #define LEAT_CORE_NOBODY     UINT8_MAX
 /* per peer: one vote message, one reconcile message, an append, a resend, an ack */
 #define LEAT_CORE_MESSAGES_MAX (LEAT_MEMBERS_MAX * 5u)

@@ -168,6 +168,17 @@ int leat_storage_commit_begin(struct leat_storage *storage, uint64_t *ret_incarn
 void leat_storage_write(struct leat_storage *storage, uint32_t index, uint64_t write_seq,
                         uint64_t end_pos, uint32_t last_term);
 
+/* As above for bytes whose durability nobody waits for: the write may wait for others, up to
+ * LEAT_STORAGE_LAZY_NS or until LEAT_STORAGE_LAZY_BYTES are waiting. Submitting a durable write costs
+ * the core ten times what a packet does, so appends at the replicated level leave it to few. */
+#define LEAT_STORAGE_LAZY_NS    1000000u
+#define LEAT_STORAGE_LAZY_BYTES (64u << 10)
+void leat_storage_write_lazily(struct leat_storage *storage, uint32_t index, uint64_t write_seq,
+                               uint64_t end_pos, uint32_t last_term);
+
+/* What waits lazily waits no longer. */
+void leat_storage_hurry(struct leat_storage *storage);
+
 /* Told whenever it rises: goes into the next record that is written anyway. */
 void leat_storage_commit(struct leat_storage *storage, uint32_t index, uint64_t commit_d);
 
