@@ -271,7 +271,7 @@ static void each_body_field_is_checked(void **state)
     REFUSED(maker, struct type *body = body_of(&datagram); change, BODY)
     BODY(make_append, leat_message, body->kind = 0);
     BODY(make_append, leat_message, body->kind = LEAT_MESSAGE_KIND_LAST + 1);
-    BODY(make_append, leat_message, body->flags = 64);
+    BODY(make_append, leat_message, body->flags = 128);
     BODY(make_append, leat_message, body->reserved = 1);
     BODY(make_append, leat_message, body->run_count = 1);
     BODY(make_append, leat_message, body->begin_pos = 1); /* 200 bytes in a range of 199 */
