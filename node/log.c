@@ -349,3 +349,25 @@ void log_cut(struct node_log *log)
     log_cut_published(log, position);
     leat_storage_cut(log->worker->storage, log->index, position, log->effects.cut_epoch);
 }
+
+/* ---- handing over ---- */
+
+int log_best_follower(const struct node_log *log)
+{
+    const struct leat_core *core = &log->core;
+    int best = -1;
+    for (int i = 0; i < core->config.member_count; i++) {
+        if (i != core->config.self && core->peers[i].matched &&
+            (best < 0 || core->peers[i].memory_pos > core->peers[best].memory_pos))
+            best = i;
+    }
+    return best;
+}
+
+void log_transfer(struct node_log *log, int member)
+{
+    LEAT_ASSERT(member >= 0 && member < log->core.config.member_count);
+    struct leat_core_input input = {
+        .kind = LEAT_INPUT_TRANSFER, .peer = (uint8_t)member, .now_ns = log->worker->now_ns};
+    leat_core_step(&log->core, &input);
+}

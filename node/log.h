@@ -153,6 +153,10 @@ void log_cut(struct node_log *log);
 /* Takes over what a BASE frame says: sessions, trim, the chains at its position. */
 void log_load_base(struct node_log *log, const struct leat_chain *chain, const void *payload);
 void log_rebuild_tail(struct node_log *log);
+/* The follower that is furthest, by member index; -1: none has reconciled. */
+int log_best_follower(const struct node_log *log);
+/* Asks the core to hand leadership to a member. */
+void log_transfer(struct node_log *log, int member);
 /* The lowest position whose arena bytes are still needed by disk, port or cursors. */
 uint64_t log_needed_from(struct node_log *log);
 void log_note_pad(struct node_log *log, uint64_t position, const struct leat_frame *frame);

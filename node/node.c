@@ -112,18 +112,10 @@ static void node_hand_over(struct node *node)
         return;
     node->transfer_asked_ns = worker->now_ns;
     for (uint32_t l = 0; l < worker->log_count; l++) {
-        struct leat_core *core = &worker->logs[l].core;
-        int best = -1;
-        for (uint8_t i = 0; i < core->config.member_count; i++) {
-            if (i != core->config.self && core->peers[i].matched &&
-                (best < 0 || core->peers[i].memory_pos > core->peers[best].memory_pos))
-                best = i;
-        }
-        if (core->role != LEAT_LEADER || best < 0)
-            continue;
-        struct leat_core_input input = {
-            .kind = LEAT_INPUT_TRANSFER, .peer = (uint8_t)best, .now_ns = worker->now_ns};
-        leat_core_step(core, &input);
+        struct node_log *log = &worker->logs[l];
+        int best = log_best_follower(log);
+        if (log->core.role == LEAT_LEADER && best >= 0)
+            log_transfer(log, best);
     }
 }
 

@@ -220,6 +220,22 @@ static void pass_effects(struct node_log *log)
         log_append_term(log);
 }
 
+/* A leader whose own disk makes no progress for half an arena hands leadership over (CM9). */
+static void pass_watch_disk(struct node_log *log)
+{
+    static struct logger_rate rate;
+    const struct leat_core *core = &log->core;
+    int best;
+    if (core->role != LEAT_LEADER ||
+        core->memory_pos - core->durable_pos <= log->arena.arena_bytes / 2 ||
+        (best = log_best_follower(log)) < 0)
+        return;
+    logger_limited(log->worker->out, &rate, log->worker->now_ns, LEAT_LOG_WARNING,
+                   "log %u: this node's disk is %lu KiB behind: hands leadership over", log->id,
+                   (unsigned long)((core->memory_pos - core->durable_pos) >> 10));
+    log_transfer(log, best);
+}
+
 static void pass_expire(struct node_log *log)
 {
     if (!leat_core_may_append(&log->core) || log->tail.count == 0)
@@ -257,6 +273,7 @@ unsigned node_pass(struct node_worker *worker)
     for (uint32_t i = 0; i < worker->log_count; i++) {
         struct node_log *log = &worker->logs[i];
         pass_expire(log);
+        pass_watch_disk(log);
         if (log->core.role == LEAT_LEADER)
             log_publish(log);
         log_nak(log, worker->now_ns);
