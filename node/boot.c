@@ -186,8 +186,6 @@ static int boot_log(struct node_worker *worker, uint32_t index, const struct lea
     log->uuid = info->log;
     log->shape = info->shape;
     log->accepts_replicated = info->accepts_replicated;
-    for (uint32_t i = 0; i < LEAT_SESSIONS_MAX; i++)
-        log->owners[i] = NODE_NO_CLIENT;
     int rc = node_arena_open(&log->arena, worker->config->arena_dir, &worker->node, info, boot,
                              &valid, error, error_bytes);
     if (rc != LEAT_OK)

@@ -35,18 +35,16 @@ uint32_t clients_find(const struct node_worker *worker, const struct leat_uuid *
     return NODE_NO_CLIENT;
 }
 
-static void client_adopt_sessions(struct node_worker *worker, uint32_t slot, bool present)
+void clients_adopt(struct node_worker *worker, struct node_log *log)
 {
-    for (uint32_t i = 0; i < worker->log_count; i++) {
-        struct node_log *log = &worker->logs[i];
-        for (uint32_t s = 0; s < LEAT_SESSIONS_MAX && !present; s++) {
-            if (log->owners[s] == slot)
-                log->owners[s] = NODE_NO_CLIENT;
-        }
-        uint32_t session =
-            present ? leat_sessions_find(&log->committed, &worker->clients[slot].rings->client) : 0;
+    for (uint32_t i = 0; i < LEAT_SESSIONS_MAX; i++)
+        log->owners[i] = NODE_NO_CLIENT;
+    for (uint32_t i = 0; i < worker->clients_high; i++) {
+        if (!worker->clients[i].rings)
+            continue;
+        uint32_t session = leat_sessions_find(&log->committed, &worker->clients[i].rings->client);
         if (session != 0)
-            log->owners[session - 1] = slot;
+            log->owners[session - 1] = i;
     }
 }
 
@@ -66,7 +64,12 @@ int clients_attach(struct node_worker *worker, struct node_rings *rings)
         rings->slot = i;
         if (i >= worker->clients_high)
             worker->clients_high = i + 1;
-        client_adopt_sessions(worker, i, true);
+        for (uint32_t l = 0; l < worker->log_count; l++) {
+            struct node_log *log = &worker->logs[l];
+            uint32_t session = leat_sessions_find(&log->committed, &rings->client);
+            if (session != 0)
+                log->owners[session - 1] = i;
+        }
         return LEAT_OK;
     }
     return LEAT_EAGAIN;
@@ -77,7 +80,12 @@ void clients_detach(struct node_worker *worker, struct node_rings *rings)
     struct node_client *client = &worker->clients[rings->slot];
     if (client->rings != rings)
         return; /* let go before */
-    client_adopt_sessions(worker, rings->slot, false);
+    for (uint32_t l = 0; l < worker->log_count; l++) {
+        for (uint32_t s = 0; s < LEAT_SESSIONS_MAX; s++) {
+            if (worker->logs[l].owners[s] == rings->slot)
+                worker->logs[l].owners[s] = NODE_NO_CLIENT;
+        }
+    }
     memset(client, 0, sizeof(*client));
 }
 
@@ -120,13 +128,13 @@ static void client_release(struct node_client *client)
     __atomic_store_n(&client->rings->answers->head.value, released, __ATOMIC_RELEASE);
 }
 
-static void client_end_slot(struct node_client *client, struct client_slot *slot,
-                            const struct leat_completion *completion)
+static void client_end_slot(const struct node_worker *worker, struct node_client *client,
+                            struct client_slot *slot, const struct leat_completion *completion)
 {
     LEAT_ASSERT(!slot->ended);
     slot->ended = true;
     client_push(client, completion);
-    client->logs[slot->log].forwarded_ns = 0;
+    client->logs[slot->log].forwarded_ns = worker->now_ns; /* progress: the timer begins anew */
 }
 
 /* The slot of (log, sequence): where it is when all slots are of one log, else looked for. */
@@ -155,7 +163,7 @@ void clients_end(struct node_worker *worker, uint32_t owner, uint32_t log_index,
     struct client_slot *slot = client_find_slot(client, log_index, completion->sequence);
     if (!slot || slot->ended)
         return;
-    client_end_slot(client, slot, completion);
+    client_end_slot(worker, client, slot, completion);
     client_release(client);
 }
 
@@ -173,7 +181,7 @@ void clients_complete(struct node_worker *worker, uint32_t owner, struct node_lo
         .offset = frame->offset,
         .level = (uint8_t)level,
     };
-    client_end_slot(client, slot, &completion);
+    client_end_slot(worker, client, slot, &completion);
     client_release(client);
 }
 
@@ -192,7 +200,7 @@ void clients_end_session(struct node_worker *worker, uint32_t owner, struct node
             .last_sequence = last_sequence,
             .offset = UINT64_MAX,
         };
-        client_end_slot(client, slot, &completion);
+        client_end_slot(worker, client, slot, &completion);
     }
     client->logs[log->index].next_sequence = 0;
     client_release(client);
@@ -303,8 +311,9 @@ static int client_take_all(struct node_worker *worker, struct node_client *clien
 
 /* ---- submitting ---- */
 
-static void client_end_recorded(struct node_client *client, struct node_log *log,
-                                struct client_slot *slot, const struct leat_session_row *row)
+static void client_end_recorded(struct node_worker *worker, struct node_client *client,
+                                struct node_log *log, struct client_slot *slot,
+                                const struct leat_session_row *row)
 {
     struct leat_completion completion = {
         .log_id = log->id,
@@ -318,7 +327,7 @@ static void client_end_recorded(struct node_client *client, struct node_log *log
         completion.position = row->last_position;
         completion.offset = row->last_offset;
     }
-    client_end_slot(client, slot, &completion);
+    client_end_slot(worker, client, slot, &completion);
 }
 
 /* Seals one slot's record into a log led here. Returns false to stop for this pass. */
@@ -337,7 +346,7 @@ static bool client_seal(struct node_worker *worker, uint32_t owner, struct node_
         uint32_t session = leat_sessions_find(&log->committed, &client->rings->client);
         const struct leat_session_row *committed = leat_sessions_row(&log->committed, session);
         if (committed && slot->sequence <= committed->last_sequence)
-            client_end_recorded(client, log, slot, committed);
+            client_end_recorded(worker, client, log, slot, committed);
         return true;
     }
     case APPEND_WAIT:

@@ -63,6 +63,7 @@ void log_load_base(struct node_log *log, const struct leat_chain *chain, const v
     const struct leat_base_member *members = (const void *)(head + 1);
     const struct leat_session_row *rows = (const void *)(members + head->member_count);
     leat_sessions_load(&log->committed, rows, head->session_count);
+    clients_adopt(log->worker, log);
     log->trim_committed = head->trim_pos;
     log->chain = *chain;
     log->applied = *chain;

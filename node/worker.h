@@ -144,6 +144,8 @@ struct node_log *worker_log(struct node_worker *worker, uint32_t log_id);
 
 /* clients.c */
 uint32_t clients_find(const struct node_worker *worker, const struct leat_uuid *client);
+/* Who of the attached clients owns which session of a log, anew from its committed table. */
+void clients_adopt(struct node_worker *worker, struct node_log *log);
 int clients_attach(struct node_worker *worker, struct node_rings *rings);
 void clients_detach(struct node_worker *worker, struct node_rings *rings);
 unsigned clients_poll(struct node_worker *worker);
