@@ -48,7 +48,7 @@ void follower_append(struct leat_core *core, const struct leat_message *message)
     }
     if (message->flags & LEAT_MESSAGE_CLEARS)
         core->clear_at = message->commit_r;
-    if (message->begin_pos < message->end_pos)
+    if (message->begin_pos < message->end_pos || message->request != 0)
         core->ack_due = true;
 }
 

@@ -299,8 +299,12 @@ uint64_t cluster_next_ns(const struct cluster *cluster)
     }
     for (uint32_t i = 0; i < cluster->packet_high; i++) {
         const struct packet *packet = &cluster->packets[i];
-        if (packet->kind != PACKET_FREE && packet->at_ns < next)
-            next = packet->at_ns;
+        if (packet->kind == PACKET_FREE)
+            continue;
+        uint64_t at_ns = packet->at_ns;
+        if (cluster->replicas[packet->to].paused_until_ns > at_ns)
+            at_ns = cluster->replicas[packet->to].paused_until_ns;
+        next = at_ns < next ? at_ns : next;
     }
     return next;
 }
