@@ -78,9 +78,9 @@ static void plan_draw(struct plan *plan, uint64_t seed)
     plan->on = (uint32_t)leat_rng_next(&rng);
     cluster_init(&cluster, count, accepts, leat_rng_next(&rng));
     plan_network(plan);
-    plan->fault_every_ns = 4000000u << leat_rng_below(&rng, 4);
+    plan->fault_every_ns = 3000000u << leat_rng_below(&rng, 4);
     plan->down_ns = 2000000u << leat_rng_below(&rng, 6);
-    plan->end_ns = cluster.now_ns + 100000000u + leat_rng_below(&rng, 200000000u);
+    plan->end_ns = cluster.now_ns + 100000000u + leat_rng_below(&rng, 400000000u);
     cluster.window_bytes = 512u << leat_rng_below(&rng, 5);
     clients_init(&cluster, &clients, 1 + (uint32_t)leat_rng_below(&rng, 4), leat_rng_next(&rng));
     clients.forward_loss_permille = (uint32_t)leat_rng_below(&rng, 200);
@@ -211,9 +211,16 @@ static void faults_due(struct plan *plan, uint64_t *next_ns)
     if (cluster.now_ns < *next_ns)
         return;
     *next_ns = cluster.now_ns + leat_rng_below(&cluster.fault_rng, 2 * plan->fault_every_ns);
-    enum injected fault = (enum injected)leat_rng_below(&cluster.fault_rng, INJECTED_COUNT);
-    if (plan_has(plan, fault))
-        fault_one(plan, fault);
+    static const uint8_t acts[] = {
+        INJECTED_PARTITION, INJECTED_ONE_WAY, INJECTED_CRASH,          INJECTED_CRASH,
+        INJECTED_POWER_CUT, INJECTED_PAUSE,   INJECTED_RACK_POWER_CUT, INJECTED_TRANSFER,
+        INJECTED_TRIM,      INJECTED_ACCEPT,  INJECTED_CLEAN_STOP,
+    };
+    uint8_t act = acts[leat_rng_below(&cluster.fault_rng, sizeof(acts))];
+    for (uint32_t i = 0; i < sizeof(acts) && !plan_has(plan, act); i++)
+        act = acts[leat_rng_below(&cluster.fault_rng, sizeof(acts))];
+    if (plan_has(plan, act))
+        fault_one(plan, act);
     uint32_t mover = (uint32_t)leat_rng_below(&cluster.fault_rng, clients.count);
     if (leat_rng_below(&cluster.fault_rng, 4) == 0) {
         clients.list[mover].home = (uint8_t)leat_rng_below(&cluster.fault_rng, cluster.count);

@@ -143,15 +143,19 @@ static void send_append(struct cluster *cluster, struct replica *replica,
     }
 }
 
+/* As in a real log the frame at the new base, a BASE frame there, is committed itself. */
 bool replica_trim(struct cluster *cluster, struct replica *replica)
 {
     const struct leat_core *core = &replica->core;
     uint64_t to = core->commit_d < core->durable_pos ? core->commit_d : core->durable_pos;
     uint64_t position = core->base_pos;
     uint64_t middle = core->base_pos + (to - core->base_pos) / 2;
-    while (to > core->base_pos && position < middle)
-        position = frame_end(frame_in(cluster, replica->arena, position));
-    if (position <= core->base_pos || position > to || position > replica->applied_pos)
+    const struct frame *frame = frame_in(cluster, replica->arena, position);
+    while (frame && position < to && (position <= middle || frame->type == LEAT_FRAME_TERM)) {
+        position = frame_end(frame);
+        frame = frame_in(cluster, replica->arena, position);
+    }
+    if (!frame || frame_end(frame) > to || position > replica->applied_pos)
         return false;
     step_at(cluster, replica, LEAT_INPUT_BASE, position, 0);
     replica->journal.base_pos = position;
