@@ -182,14 +182,22 @@ static void follower_emit_reconcile(struct leat_core *core, struct leat_core_eff
     message->request = core->reconcile_request;
 }
 
-void follower_emit(struct leat_core *core, struct leat_core_effects *effects)
+/* Tells a leader of the past the present term. Not as an acknowledgement: by the time it arrives
+ * the other may lead that term, and this M is not reconciled with it (G1). An empty NAK asks for
+ * nothing. */
+static void follower_emit_terms(struct leat_core *core, struct leat_core_effects *effects)
 {
     for (uint8_t i = 0; i < core->config.member_count; i++) {
         if (!core->peers[i].owes_term)
             continue;
         core->peers[i].owes_term = false;
-        core_message(core, effects, LEAT_MESSAGE_APPEND_ACK, i);
+        core_message(core, effects, LEAT_MESSAGE_NAK, i);
     }
+}
+
+void follower_emit(struct leat_core *core, struct leat_core_effects *effects)
+{
+    follower_emit_terms(core, effects);
     if (core->role != LEAT_FOLLOWER || core->leader == LEAT_CORE_NOBODY || core->cut_settling)
         return;
     if (core->reconcile_wanted && !core->reconciled)

@@ -38,7 +38,7 @@ static void journal_take(struct journal *journal, const struct disk_request *req
     journal->clean = false;
 }
 
-static void land(struct replica *replica, const struct disk_request *request)
+void disk_land(struct replica *replica, const struct disk_request *request)
 {
     struct journal *journal = &replica->journal;
     switch (request->kind) {
@@ -79,7 +79,7 @@ void disk_finish_first(struct cluster *cluster, struct replica *replica)
     replica->request_count--;
     memmove(replica->requests, replica->requests + 1,
             replica->request_count * sizeof(replica->requests[0]));
-    land(replica, &request);
+    disk_land(replica, &request);
     cluster->events++;
     cluster_hash(cluster, request.sequence << 8 | request.kind);
     static const char *const words[] = {"write", "vote", "cut"};
@@ -108,10 +108,10 @@ void replica_crash(struct cluster *cluster, struct replica *replica)
 {
     LEAT_ASSERT(replica->up);
     uint32_t landed = 0;
-    if (replica->request_count > 0)
+    if (replica->request_count > 0 && !cluster->by_hand)
         landed = (uint32_t)leat_rng_below(&cluster->disk_rng, replica->request_count + 1);
     for (uint32_t i = 0; i < landed; i++)
-        land(replica, &replica->requests[i]);
+        disk_land(replica, &replica->requests[i]);
     if (landed > 0)
         cluster->injected[INJECTED_LATE_WRITE]++;
     cluster_line(cluster, "  %c dies; of %u requests %u land", replica_name(replica->self),
@@ -126,11 +126,13 @@ void replica_power_cut(struct cluster *cluster, struct replica *replica)
     for (uint32_t r = 0; replica->up && r < replica->request_count; r++) {
         const struct disk_request *request = &replica->requests[r];
         if (request->kind != DISK_WRITE) {
-            if (!cluster_chance(&cluster->disk_rng, 500))
+            if (cluster->by_hand || !cluster_chance(&cluster->disk_rng, 500))
                 break; /* the journal is in order: nothing behind it is known */
-            land(replica, request);
+            disk_land(replica, request);
             continue;
         }
+        if (cluster->by_hand)
+            break;
         uint32_t part = (uint32_t)leat_rng_below(&cluster->disk_rng, 3) * 500;
         cluster->injected[INJECTED_TORN_WRITE] += part == 500;
         for (uint32_t i = cell_of(request->begin); i < cell_of(request->end); i++) {
@@ -293,6 +295,8 @@ void replica_boot(struct cluster *cluster, struct replica *replica)
         if (!first_boot && !journal->clean && cluster->accepts_replicated)
             journal->amnesiac = true; /* W5: stored before the new arena is used */
     }
+    static struct recovery of_disk;
+    recovery_walk(cluster, replica->disk, base, LOG_CELLS * CELL_BYTES, &of_disk);
     uint64_t durable = from_arena ? agreed_end(cluster, replica, base, recovery.end) : recovery.end;
     journal->incarnation++;
     struct leat_core_boot boot = {
@@ -301,7 +305,7 @@ void replica_boot(struct cluster *cluster, struct replica *replica)
         .vote_term = journal->vote_term,
         .voted_for = journal->voted_for,
         .amnesiac = journal->amnesiac,
-        .damaged = durable < journal->floor,
+        .damaged = of_disk.end < journal->floor,
         .runs = recovery.runs,
         .run_count = recovery.run_count,
         .claim_term = journal->claim_term,

@@ -109,6 +109,13 @@ static const char *const message_names[] = {
     [LEAT_MESSAGE_TIMEOUT_NOW] = "timeout-now",
 };
 
+const char *network_kind_name(const struct packet *packet)
+{
+    if (packet->kind == PACKET_LOG)
+        return message_names[packet->message.kind];
+    return packet->kind == PACKET_HEARTBEAT ? "heartbeat" : "heartbeat-reply";
+}
+
 static void message_text(const struct leat_message *m, char *text, size_t bytes)
 {
     static const struct {
@@ -161,14 +168,13 @@ static void packet_line(struct cluster *cluster, const struct packet *packet, co
     if (packet->kind == PACKET_LOG)
         message_text(&packet->message, text, sizeof(text));
     else
-        snprintf(text, sizeof(text), "%s%s",
-                 packet->kind == PACKET_HEARTBEAT ? "heartbeat" : "heartbeat-reply",
+        snprintf(text, sizeof(text), "%s%s", network_kind_name(packet),
                  packet->led_term ? " leads" : "");
     cluster_line(cluster, "%c > %c %s%s", replica_name(packet->from), replica_name(packet->to),
                  text, how);
 }
 
-static void network_put(struct cluster *cluster, const struct packet *packet, uint64_t at_ns)
+void network_put(struct cluster *cluster, const struct packet *packet, uint64_t at_ns)
 {
     uint32_t slot = 0;
     while (slot < cluster->packet_high && cluster->packets[slot].kind != PACKET_FREE)
@@ -190,12 +196,12 @@ static void network_put(struct cluster *cluster, const struct packet *packet, ui
 void network_send(struct cluster *cluster, const struct packet *packet)
 {
     LEAT_ASSERT(packet->from != packet->to && packet->to < cluster->count);
+    if (cluster->cut_link[packet->from][packet->to])
+        return;
     if (cluster->by_hand) {
         network_put(cluster, packet, UINT64_MAX);
         return;
     }
-    if (cluster->cut_link[packet->from][packet->to])
-        return;
     if (cluster_chance(&cluster->net_rng, cluster->loss_permille)) {
         cluster->injected[INJECTED_LOSS]++;
         packet_line(cluster, packet, " - lost");

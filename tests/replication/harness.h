@@ -169,6 +169,7 @@ struct checks {
     uint32_t replicated[LOG_CELLS]; /* at commitR: until a counted loss */
     uint64_t replicated_end;
     bool replicated_excused;  /* W5 (ii) or accept happened: loss above commitD is allowed */
+    bool damage;              /* a disk was damaged on purpose */
     uint64_t replicated_lost; /* frames */
     uint64_t durable_acks;
     uint64_t replicated_acks;
@@ -261,6 +262,9 @@ void cluster_line(struct cluster *cluster, const char *format, ...)
 void cluster_hash(struct cluster *cluster, uint64_t value);
 bool cluster_chance(struct leat_rng *rng, uint32_t permille);
 char replica_name(uint8_t self);
+const char *network_kind_name(const struct packet *packet);
+/* Lays a packet down to be delivered at `at_ns`, past all faults. */
+void network_put(struct cluster *cluster, const struct packet *packet, uint64_t at_ns);
 void network_send(struct cluster *cluster, const struct packet *packet);
 void network_send_message(struct cluster *cluster, const struct leat_message *message,
                           const struct leat_run *runs, const uint32_t *cells, uint32_t cell_count);
@@ -291,6 +295,8 @@ const struct frame *frame_in(const struct cluster *cluster, const uint32_t *cell
 
 /* disk.c */
 void disk_add(struct cluster *cluster, struct replica *replica, struct disk_request request);
+/* Its bytes reach the disk; nobody is told. */
+void disk_land(struct replica *replica, const struct disk_request *request);
 void disk_finish_first(struct cluster *cluster, struct replica *replica);
 void replica_crash(struct cluster *cluster, struct replica *replica);
 void replica_power_cut(struct cluster *cluster, struct replica *replica);
