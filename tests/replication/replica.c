@@ -137,8 +137,9 @@ static void send_append(struct cluster *cluster, struct replica *replica,
     while (piece.begin_pos < message->end_pos) {
         uint64_t end = piece.begin_pos + (uint64_t)cluster->datagram_cells * CELL_BYTES;
         piece.end_pos = end < message->end_pos ? end : message->end_pos;
-        network_send_message(cluster, &piece, NULL, &replica->arena[cell_of(piece.begin_pos)],
-                             cell_of(piece.end_pos - piece.begin_pos));
+        if (piece.begin_pos >= replica->core.base_pos) /* else trimmed: not there to be sent */
+            network_send_message(cluster, &piece, NULL, &replica->arena[cell_of(piece.begin_pos)],
+                                 cell_of(piece.end_pos - piece.begin_pos));
         piece.begin_pos = piece.end_pos;
     }
 }
