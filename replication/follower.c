@@ -175,8 +175,9 @@ static void follower_emit_reconcile(struct leat_core *core, struct leat_core_eff
     if (core->reconcile_sent_ns != 0 &&
         core->now_ns - core->reconcile_sent_ns < core->config.retransmit_ns)
         return;
+    if (core->reconcile_sent_ns == 0) /* one number for all of this leader's: any answer will do */
+        core->reconcile_request = ++core->request;
     core->reconcile_sent_ns = core->now_ns;
-    core->reconcile_request = ++core->request;
     struct leat_message *message =
         core_message(core, effects, LEAT_MESSAGE_RECONCILE_REQUEST, core->leader);
     message->request = core->reconcile_request;
