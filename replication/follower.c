@@ -47,7 +47,7 @@ void follower_append(struct leat_core *core, const struct leat_message *message)
         core->ack_due = true;
     }
     if (message->flags & LEAT_MESSAGE_CLEARS)
-        core->clear_at = message->commit_r;
+        core->clear_at = min_u64(core->clear_at, message->commit_r); /* each is enough */
     if (message->begin_pos < message->end_pos || message->request != 0)
         core->ack_due = true;
 }
@@ -149,7 +149,7 @@ static void follower_heal(struct leat_core *core)
         core->ack_due = true;
         core->counters.amnesia_cleared++;
     }
-    if (core->damaged) {
+    if (core->damaged && core->durable_pos > 0) {
         uint32_t term = runs_term_at(core->runs, core->run_count, core->durable_pos - 1);
         if (term > core->claim_term ||
             (term == core->claim_term && core->durable_pos >= core->claim_end)) {
