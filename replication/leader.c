@@ -18,6 +18,9 @@ static void peer_forget_match(struct leat_core_peer *peer)
     peer->memory_pos = 0;
     peer->durable_pos = 0;
     peer->next_pos = 0;
+    peer->known_commit_r = 0;
+    peer->known_commit_d = 0;
+    peer->progress_ns = 0;
     peer->resend_begin = 0;
     peer->resend_end = 0;
     peer->round_acked = 0;
@@ -86,6 +89,17 @@ static void leader_note_amnesia(struct leat_core *core, struct leat_core_peer *p
         core->peers[i].notice = true;
 }
 
+/* Everything that a lost datagram can leave open, in either direction: the reconcile, bytes, the
+ * word that they are durable, a nonce round, a commit that was told. Nothing else repeats them in
+ * a log without traffic. */
+static bool leader_awaits(const struct leat_core *core, const struct leat_core_peer *peer)
+{
+    return !peer->matched || peer->next_pos > peer->memory_pos ||
+           peer->durable_pos < peer->memory_pos || peer->amnesiac ||
+           peer->round_acked < core->round || peer->known_commit_r < core->commit_r ||
+           peer->known_commit_d < core->commit_d;
+}
+
 /* An acknowledgement is the peer's own word that it reconciled in this term (G1). */
 void leader_ack(struct leat_core *core, const struct leat_message *ack)
 {
@@ -101,16 +115,20 @@ void leader_ack(struct leat_core *core, const struct leat_message *ack)
         peer->next_pos = ack->memory_pos;
         peer->progress_ns = core->now_ns;
     }
-    if (ack->memory_pos > peer->memory_pos) {
-        peer->memory_pos = ack->memory_pos;
+    if (ack->memory_pos > peer->memory_pos || ack->durable_pos > peer->durable_pos) {
         peer->progress_ns = core->now_ns;
         peer->backoff = 0;
     }
+    peer->memory_pos = max_u64(peer->memory_pos, ack->memory_pos);
     peer->durable_pos = max_u64(peer->durable_pos, ack->durable_pos);
+    peer->known_commit_r = max_u64(peer->known_commit_r, ack->commit_r);
+    peer->known_commit_d = max_u64(peer->known_commit_d, ack->commit_d);
     peer->next_pos = max_u64(peer->next_pos, peer->memory_pos);
     if (ack->round <= core->round)
         peer->round_acked = max_u64(peer->round_acked, ack->round);
     leader_note_amnesia(core, peer, (ack->flags & LEAT_MESSAGE_AMNESIAC) != 0);
+    if (!leader_awaits(core, peer))
+        peer->backoff = 0;
 }
 
 void leader_nak(struct leat_core *core, const struct leat_message *nak)
@@ -158,16 +176,15 @@ static bool leader_hears(const struct leat_core *core, const struct leat_core_pe
 
 static void leader_retransmit(struct leat_core *core, struct leat_core_peer *peer)
 {
-    if (!peer->matched || core->now_ns - peer->progress_ns <
-                              core->config.retransmit_ns << peer->backoff)
-        return;
-    if (peer->next_pos <= peer->memory_pos && !peer->amnesiac)
+    if (core->now_ns - peer->progress_ns < core->config.retransmit_ns << peer->backoff ||
+        !leader_awaits(core, peer))
         return;
     if (peer->next_pos > peer->memory_pos)
         core->counters.retransmits++;
     peer->progress_ns = core->now_ns;
     peer->next_pos = peer->memory_pos;
     peer->notice = true;
+    peer->asked = true;
     if (peer->backoff < LEADER_BACKOFF_MAX)
         peer->backoff++;
 }
@@ -257,7 +274,10 @@ static void leader_emit_append(struct leat_core *core, struct leat_core_effects 
     message->end_pos = end;
     message->round = core->round;
     message->flags = leader_clears(core, peer) ? LEAT_MESSAGE_CLEARS : 0;
+    if (peer->asked)
+        message->request = ++core->request;
     peer->notice = false;
+    peer->asked = false;
     peer->told_commit_r = core->commit_r;
     peer->told_commit_d = core->commit_d;
 }

@@ -134,14 +134,17 @@ struct leat_core_peer {
     bool matched; /* it reconciled: memory_pos and durable_pos are its own words */
     bool amnesiac;
     bool notice;  /* owed an APPEND, if only an empty one */
+    bool asked;   /* that APPEND wants an acknowledgement, whatever it carries */
     uint8_t backoff; /* retransmissions without progress, as a power of two */
     bool reconcile_reply;
     uint64_t reconcile_request; /* echoed by that reply */
     uint64_t memory_pos;
     uint64_t durable_pos;
     uint64_t next_pos;
-    uint64_t told_commit_r;
+    uint64_t told_commit_r; /* last stated to it */
     uint64_t told_commit_d;
+    uint64_t known_commit_r; /* as it stated itself */
+    uint64_t known_commit_d;
     uint64_t resend_begin;
     uint64_t resend_end;
     uint64_t heard_ns;
