@@ -227,7 +227,10 @@ static void do_elections(const struct words *words)
     struct words elect = {2, {NULL, name}};
     for (int i = 0; i < atoi(word(words, 1)); i++) {
         name[0] = word(words, 2 + (unsigned)i % (words->count - 2))[0];
+        const struct leat_core *core = &replica_of(&elect, 1)->core;
         do_elect(&elect);
+        for (int again = 0; again < 8 && core->role != LEAT_LEADER; again++)
+            do_elect(&elect); /* the old leader was heard meanwhile */
     }
 }
 
