@@ -38,6 +38,7 @@ void core_follow(struct leat_core *core, uint32_t term, uint8_t leader, uint64_t
     core->reconcile_wanted = leader != LEAT_CORE_NOBODY;
     core->reconcile_sent_ns = 0;
     core->ack_due = false;
+    core->behind_base = false;
     core->leader_commit_r = 0;
     core->leader_commit_d = 0;
     core->leader_run_count = 0;
@@ -165,6 +166,8 @@ static void core_extend(struct leat_core *core, uint64_t position)
     LEAT_ASSERT(position >= core->memory_pos);
     struct leat_run run = core->run_announced;
     if (run.term != 0 && run.first_pos < position) {
+        if (runs_full(core))
+            follower_advance(core); /* more than LEAT_RUNS_MAX terms may come in one burst */
         runs_add(core, run.term, run.first_pos);
         core->run_announced.term = 0;
         if (core->role == LEAT_LEADER && run.term == core->term)
@@ -258,6 +261,7 @@ void leat_core_poll(struct leat_core *core, uint64_t now_ns, struct leat_core_ef
     election_tick(core);
     leader_tick(core);
     follower_advance(core);
+    follower_begin_again(core);
     leader_advance(core);
     core_emit_disk(core, effects);
     effects->append_term = core->append_term_due;
@@ -278,6 +282,8 @@ uint64_t leat_core_deadline_ns(const struct leat_core *core)
 {
     if (core->role == LEAT_FOLLOWER && (core->reconciled || core->leader == LEAT_CORE_NOBODY))
         return core->election_deadline_ns;
+    if (core->role == LEAT_LEADER)
+        return core->now_ns + core->config.retransmit_ns;
     return min_u64(core->election_deadline_ns, core->now_ns + core->config.retransmit_ns);
 }
 

@@ -48,6 +48,8 @@ void follower_append(struct leat_core *core, const struct leat_message *message)
     }
     if (message->flags & LEAT_MESSAGE_CLEARS)
         core->clear_at = min_u64(core->clear_at, message->commit_r); /* each is enough */
+    if (message->begin_pos == message->end_pos && message->begin_pos > core->memory_pos)
+        core->behind_base = true;
     if (message->begin_pos < message->end_pos || message->request != 0)
         core->ack_due = true;
 }
@@ -157,6 +159,21 @@ static void follower_heal(struct leat_core *core)
             core->ack_due = true;
         }
     }
+}
+
+/* The leader trimmed what this replica needs next: from the reconcile on, once more. At the poll,
+ * so that the caller has dealt with the frames of its burst; role_changed tells it. */
+void follower_begin_again(struct leat_core *core)
+{
+    if (!core->behind_base)
+        return;
+    core->behind_base = false;
+    if (core->role != LEAT_FOLLOWER || !core->reconciled)
+        return;
+    core->reconciled = false;
+    core->reconcile_wanted = true;
+    core->reconcile_sent_ns = 0;
+    core->role_changed = true;
 }
 
 void follower_advance(struct leat_core *core)

@@ -288,6 +288,11 @@ static void leader_emit_sends(struct leat_core *core, struct leat_core_effects *
     struct leat_core_peer *peer = &core->peers[to];
     uint64_t limit = min_u64(core->memory_pos, peer->memory_pos + core->config.window_bytes);
 
+    if (peer->matched && peer->memory_pos < core->base_pos) {
+        if (peer->notice) /* what it needs was trimmed: it shall reconcile again, and install */
+            leader_emit_append(core, effects, to, core->base_pos, core->base_pos);
+        return;
+    }
     if (peer->matched && leader_hears(core, peer)) {
         if (peer->resend_begin < peer->resend_end && peer->resend_end > peer->memory_pos)
             leader_emit_append(core, effects, to, max_u64(peer->resend_begin, peer->memory_pos),

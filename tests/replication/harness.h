@@ -168,8 +168,9 @@ struct checks {
     uint64_t committed_end;
     uint32_t replicated[LOG_CELLS]; /* at commitR: until a counted loss */
     uint64_t replicated_end;
-    bool replicated_excused;  /* W5 (ii) or accept happened: loss above commitD is allowed */
-    bool damage;              /* a disk was damaged on purpose */
+    bool replicated_excused; /* W5 (ii) or accept happened: loss above commitD is allowed */
+    bool damage;             /* a disk was damaged on purpose */
+    uint32_t highest_led;
     uint64_t replicated_lost; /* frames */
     uint64_t durable_acks;
     uint64_t replicated_acks;

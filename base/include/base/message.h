@@ -24,7 +24,9 @@ enum leat_message_kind {
     LEAT_MESSAGE_VOTE_REQUEST = 1,      /* last_term, memory_pos; flags PRE, AMNESIAC, TRANSFER */
     LEAT_MESSAGE_VOTE_REPLY = 2,        /* flags GRANTED, PRE, AMNESIAC */
     LEAT_MESSAGE_APPEND = 3,            /* [begin_pos, end_pos) of the leader's log, may be empty;
-                                           with a request number it wants an answer all the same */
+                                           with a request number it wants an answer all the
+                                           same; empty at the leader's base, above the
+                                           follower's M: the bytes between were trimmed */
     LEAT_MESSAGE_APPEND_ACK = 4,        /* memory_pos, durable_pos; flags AMNESIAC, DAMAGED */
     LEAT_MESSAGE_NAK = 5,               /* [begin_pos, end_pos) is missing here; empty: only the
                                            term is told, to a leader of the past */

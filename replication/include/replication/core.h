@@ -230,6 +230,7 @@ struct leat_core {
     bool reconciled; /* with (term, leader, its incarnation) */
     bool reconcile_wanted;
     bool ack_due;
+    bool behind_base; /* the leader no longer has what follows memory_pos */
     uint64_t leader_incarnation;
     uint64_t reconcile_sent_ns;
     uint64_t reconcile_request;
