@@ -260,6 +260,7 @@ static void boot_core(struct cluster *cluster, struct replica *replica,
     leat_core_init(&replica->core, &config, boot);
     memset(replica->got, 0, sizeof(replica->got));
     memset(replica->believed_of, 0, sizeof(replica->believed_of));
+    memset(replica->known_incarnation, 0, sizeof(replica->known_incarnation));
     replica->got_high = 0;
     replica->gap_since_ns = 0;
     replica->heartbeat_ns = cluster->now_ns;

@@ -148,6 +148,7 @@ struct replica {
     uint64_t nak_sent_ns;
     uint64_t heartbeat_ns;
     uint64_t heartbeat_sequence;
+    uint64_t known_incarnation[LEAT_MEMBERS_MAX]; /* as a hello would tell */
 
     /* what the checks remember about this node */
     uint64_t acked_durable; /* highest D that left it and was not cut since */

@@ -336,7 +336,7 @@ void replica_tick(struct cluster *cluster, struct replica *replica)
             .to = i,
             .led_term = replica->core.role == LEAT_LEADER ? replica->core.term : 0,
             .from_incarnation = replica->core.incarnation,
-            .to_incarnation = replica->core.peers[i].incarnation,
+            .to_incarnation = replica->known_incarnation[i],
             .sequence = replica->heartbeat_sequence,
         };
         network_send(cluster, &packet);

@@ -240,6 +240,20 @@ static void do_run(const struct words *words)
     run_until_quiet();
 }
 
+/* Heartbeats and time enough for whatever is asked for again; no election timer fires. */
+static void do_settle(const struct words *words)
+{
+    (void)words;
+    for (unsigned i = 0; i < 24; i++) {
+        let_pass(4000000);
+        for (uint8_t node = 0; node < cluster.count; node++) {
+            if (cluster.replicas[node].up)
+                replica_tick(&cluster, &cluster.replicas[node]);
+        }
+        run_until_quiet();
+    }
+}
+
 static void do_propose(const struct words *words)
 {
     struct replica *replica = replica_of(words, 1);
@@ -462,6 +476,7 @@ static const struct {
     {"elect", 2, do_elect},
     {"elections", 3, do_elections},
     {"run", 1, do_run},
+    {"settle", 1, do_settle},
     {"propose", 3, do_propose},
     {"append", 4, do_append},
     {"deliver", 3, do_deliver},
