@@ -148,9 +148,10 @@ static int packet_oldest(void)
     return found;
 }
 
-static void run_until_quiet(void)
+static void do_run(const struct words *words)
 {
     unsigned still = 0;
+    (void)words;
     for (unsigned steps = 0; steps < 20000; steps++) {
         bool moved = false;
         int packet = packet_oldest();
@@ -227,7 +228,7 @@ static void do_impatient(const struct words *words)
 static void do_elect(const struct words *words)
 {
     do_timeout(words);
-    run_until_quiet();
+    do_run(words);
 }
 
 static void do_elections(const struct words *words)
@@ -243,12 +244,6 @@ static void do_elections(const struct words *words)
     }
 }
 
-static void do_run(const struct words *words)
-{
-    (void)words;
-    run_until_quiet();
-}
-
 /* Heartbeats and time enough for whatever is asked for again; no election timer fires. */
 static void do_settle(const struct words *words)
 {
@@ -259,7 +254,7 @@ static void do_settle(const struct words *words)
             if (cluster.replicas[node].up)
                 replica_tick(&cluster, &cluster.replicas[node]);
         }
-        run_until_quiet();
+        do_run(words);
     }
 }
 
@@ -411,9 +406,10 @@ static void do_damage(const struct words *words)
     cluster.checks.damage = true;
 }
 
+static const char *const roles[] = {"follower", "pre-candidate", "candidate", "leader"};
+
 static void do_state(const struct words *words)
 {
-    static const char *const roles[] = {"follower", "pre-candidate", "candidate", "leader"};
     (void)words;
     for (uint8_t i = 0; i < cluster.count; i++) {
         const struct replica *replica = &cluster.replicas[i];
@@ -443,7 +439,6 @@ static bool holds(const struct replica *replica, uint32_t frame, uint64_t below)
 
 static bool expectation(const struct replica *replica, const char *what, const char *name)
 {
-    static const char *const roles[] = {"follower", "pre-candidate", "candidate", "leader"};
     const struct leat_core *core = &replica->core;
     if (strcmp(what, "has") == 0)
         return holds(replica, frame_named(name), core->memory_pos);
