@@ -31,6 +31,8 @@ class Wires:
         self.names, self.count = [], len(cluster.nodes)
         self.had_folder = os.path.isdir("/run/netns")
         self.namespace(self.switch)
+        for family in ("ip", "ip6", "arp"):  # where the kernel's firewall looks at bridges, it would drop first
+            self.inside("sh", "-c", f"echo 0 >/proc/sys/net/bridge/bridge-nf-call-{family}tables 2>/dev/null || true")
         self.bridge("br0")
         for node in cluster.nodes:
             self.wire(node)
@@ -89,8 +91,9 @@ class Wires:
         """The two do not hear each other; everybody else hears both."""
         for here, other in ((first, second), (second, first)):
             address = self.address(other).hex(":")
+            kind = ("static", "sticky") if cut else ()
             self.inside("bridge", "fdb", "replace" if cut else "del", address, "dev", f"near{here.id}", "master",
-                        "static")
+                        *kind)
 
     def cable(self, node, state):
         """The node's cable is pulled ("down") or plugged in ("up")."""
