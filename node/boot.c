@@ -218,19 +218,6 @@ static int boot_log(struct node_worker *worker, uint32_t index, const struct lea
                               boot, state->amnesiac);
 }
 
-static int boot_check_members(struct node_worker *worker, char *error, unsigned error_bytes)
-{
-    const struct leat_identity *identity = leat_storage_identity(worker->storage);
-    bool same = identity->member_count == worker->config->node_count;
-    for (uint32_t i = 0; same && i < identity->member_count; i++)
-        same = identity->member_ids[i] == worker->config->nodes[i].id;
-    if (same)
-        return LEAT_OK;
-    snprintf(error, error_bytes, "%.200s was formatted for other members than %.200s names",
-             worker->config->data_dir, worker->config->path);
-    return LEAT_ECONFIG;
-}
-
 static void boot_genesis(struct node_worker *worker, const struct boot_log *states)
 {
     const struct leat_identity *identity = leat_storage_identity(worker->storage);
@@ -356,6 +343,7 @@ static int boot_storage(struct node_worker *worker, char *error, unsigned error_
         .directory = config->data_dir,
         .cluster = config->cluster,
         .node_id = config->node_id,
+        .member_count = config->node_count,
         .worker_count = config->worker_count,
         .writes_in_flight_max = config->writes_in_flight_max,
         .segments_ahead = config->segments_ahead,
@@ -363,12 +351,14 @@ static int boot_storage(struct node_worker *worker, char *error, unsigned error_
         .progress = boot_progress,
         .progress_context = worker,
     };
+    for (uint32_t i = 0; i < config->node_count; i++)
+        storage.member_ids[i] = config->nodes[i].id;
     int rc = leat_storage_open(&storage, &worker->storage, error, error_bytes);
     if (rc != LEAT_OK)
         return rc;
     worker->node = leat_storage_identity(worker->storage)->node;
     worker->cluster = leat_storage_identity(worker->storage)->cluster;
-    return boot_check_members(worker, error, error_bytes);
+    return LEAT_OK;
 }
 
 int worker_boot(struct node_worker *worker)

@@ -257,9 +257,9 @@ int leat_node_run(const struct leat_config *config)
         leat_idle_init(&node->idle, config->idle, NODE_SLEEP_NS);
         rc = node_serve(node, config);
     }
-    if (worker->fatal) {
+    if (worker->fatal) { /* said by then; a refusal to start is not one */
         leat_dataplane_stop();
-        return rc;
+        return LEAT_EFENCED;
     }
     worker_shut(worker);
     leat_dataplane_stop();

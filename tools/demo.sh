@@ -342,7 +342,7 @@ if $keep; then
   echo "  echo hello | $leat append --socket $work/node1.sock"
   echo "  $leat tail --socket $work/node2.sock --from end --follow"
   echo "to end it and leave nothing:"
-  echo "  kill ${pids[*]:1}; rm -rf $work /dev/shm/${work##*/}${made_build:+ $made_build}"
+  echo "  kill -9 ${pids[*]:1}; rm -rf $work /dev/shm/${work##*/}${made_build:+ $made_build}"
   exit 0
 fi
 

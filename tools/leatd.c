@@ -47,6 +47,7 @@ int main(int argc, char **argv)
     char error[512];
     int check = 0;
     int option;
+    opterr = 0; /* an error is one line, ours */
     while ((option = getopt_long(argc, argv, "c:hV", options, NULL)) != -1) {
         switch (option) {
         case 'c':
@@ -76,7 +77,7 @@ int main(int argc, char **argv)
         return EXIT_DONE;
     }
     int rc = leat_node_run(&config);
-    if (rc == LEAT_EFENCED || rc == LEAT_ECORRUPT || rc == LEAT_EVERSION)
+    if (rc == LEAT_EFENCED)
         _exit(EXIT_FENCED); /* threads may still be in the kernel: nothing more may happen here */
     return rc == LEAT_OK ? EXIT_DONE : EXIT_FAILED;
 }

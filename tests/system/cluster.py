@@ -52,7 +52,7 @@ class Node:
         self.data = os.path.join(cluster.dir, f"data{node_id}")
         self.log = os.path.join(cluster.dir, f"node{node_id}.log")
         self.arena = os.path.join(cluster.arena, f"node{node_id}")
-        self.process = None
+        self.process, self.enter = None, []  # enter: what leatd is started through
 
     def format(self):
         done = subprocess.run([LEAT, "format", "--config", self.config], capture_output=True, text=True)
@@ -61,7 +61,7 @@ class Node:
     def start(self):
         check(self.process is None, f"node {self.id} runs already")
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen([LEATD, "--config", self.config], stdout=log, stderr=log,
+            self.process = subprocess.Popen([*self.enter, LEATD, "--config", self.config], stdout=log, stderr=log,
                                             preexec_fn=self.cluster.preexec)
 
     def kill(self):
@@ -158,13 +158,14 @@ class Cluster:
 
     def write_config(self, node, **changes):
         settings = {**self.settings, **changes}
+        memif = f"{{kind: memif, memif_dir: {os.path.join(self.dir, 'memif')}}}"
         with open(node.config, "w", encoding="utf-8") as out:
             out.write(f"cluster: {settings.get('cluster', self.uuid)}\nnode: {settings.get('node', node.id)}\n"
                       "nodes:\n")
             for other in self.nodes:
                 out.write(f"  - {{id: {other.id}, ip: 10.77.0.{other.id}}}\n")
             out.write(f"socket: {node.socket}\n"
-                      f"net: {{kind: memif, memif_dir: {os.path.join(self.dir, 'memif')}}}\n"
+                      f"net: {settings.get('net', memif)}\n"
                       f"storage: {{data_dir: {settings.get('data', node.data)}}}\n"
                       f"memory: {{arena_dir: {node.arena}}}\n"
                       f"default_log: {{replicated: {settings['replicated']}, "

@@ -131,8 +131,6 @@ def kept(cluster):
         check(read == b"one line onlyhello\n", f"read back {read}")
     finally:
         subprocess.run(end, shell=True, check=True, timeout=20)
-        wait_for(lambda: not processes_of(demo.dir), "the nodes to end", 20)
-        subprocess.run(end.split(";")[1], shell=True, check=True, timeout=20)
     demo.nothing_is_left()
 
 

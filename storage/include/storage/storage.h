@@ -63,6 +63,8 @@ struct leat_storage_config {
     const char *directory;
     struct leat_uuid cluster; /* zero: not checked */
     uint32_t node_id;         /* 0: not checked */
+    uint32_t member_count;    /* 0: not checked */
+    uint32_t member_ids[LEAT_MEMBERS_MAX]; /* sorted */
     uint32_t worker;
     uint32_t worker_count;
     uint32_t writes_in_flight_max; /* journal records at once; 0: the default */
@@ -74,7 +76,7 @@ struct leat_storage_config {
 
 /* Locks (V3), checks the identity, flushes, reads vote slots and journal. Everything that is
  * refused is refused before a byte is changed. Errors: LEAT_EUNFORMATTED, ECLUSTER, ENODE,
- * EWORKERS, EVERSION, EINUSE, EVOTES, ECORRUPT (no valid journal record), ESYSTEM; `error`: one line
+ * ECONFIG (other members), EWORKERS, EVERSION, EINUSE, EVOTES, ECORRUPT (no valid journal record), ESYSTEM; `error`: one line
  * that names the thing and says what to do. */
 int leat_storage_open(const struct leat_storage_config *config, struct leat_storage **ret_storage,
                       char *error, unsigned error_bytes);
