@@ -265,7 +265,9 @@ static int boot_logs(struct node_worker *worker, struct boot_log *states, char *
         boot_core(log, &states[i].walk, &states[i].info, &states[i].recovered, states[i].amnesiac);
         boot_publish(log, &states[i].recovered);
         boot_report(log, &states[i].recovered, states[i].amnesiac);
-        worker->boot_durable[i] = log->applied.position;
+        /* what it had: a damaged disk is repaired, not refused as one that went back */
+        worker->boot_durable[i] = states[i].recovered.damaged ? states[i].recovered.claim_end
+                                                              : states[i].recovered.durable_pos;
     }
     return LEAT_OK;
 }
@@ -275,11 +277,6 @@ static int boot_memory(struct node_worker *worker)
     worker->base_scratch = aligned_alloc(64, (LEAT_BASE_PAYLOAD_BYTES_MAX + 63) & ~63ul);
     if (!worker->base_scratch)
         return LEAT_ENOMEM;
-    for (unsigned i = 0; i < NODE_REASSEMBLY_MAX; i++) {
-        worker->reassembly[i].bytes = malloc(worker->config->entry_bytes_max);
-        if (!worker->reassembly[i].bytes)
-            return LEAT_ENOMEM;
-    }
     for (uint32_t l = 0; l < NODE_LOGS_MAX; l++) {
         for (unsigned i = 0; i < worker->config->node_count; i++) {
             uint8_t *buffer = aligned_alloc(LEAT_BLOCK_BYTES, NODE_CATCHUP_BYTES);
@@ -287,6 +284,22 @@ static int boot_memory(struct node_worker *worker)
             if (!buffer)
                 return LEAT_ENOMEM;
         }
+    }
+    return LEAT_OK;
+}
+
+/* By what the logs were formatted with, not by what the configuration says today. */
+static int boot_reassembly(struct node_worker *worker)
+{
+    uint32_t largest = 0;
+    for (uint32_t i = 0; i < worker->log_count; i++) {
+        if (worker->logs[i].shape.entry_bytes_max > largest)
+            largest = worker->logs[i].shape.entry_bytes_max;
+    }
+    for (unsigned i = 0; i < NODE_REASSEMBLY_MAX; i++) {
+        worker->reassembly[i].bytes = malloc(largest);
+        if (!worker->reassembly[i].bytes)
+            return LEAT_ENOMEM;
     }
     return LEAT_OK;
 }
@@ -371,6 +384,8 @@ int worker_boot(struct node_worker *worker)
         rc = boot_storage(worker, error, sizeof(error));
     if (rc == LEAT_OK)
         rc = boot_logs(worker, states, error, sizeof(error));
+    if (rc == LEAT_OK)
+        rc = boot_reassembly(worker);
     if (rc == LEAT_OK)
         rc = boot_port(worker, error, sizeof(error));
     free(states);

@@ -390,7 +390,8 @@ static unsigned client_submit(struct node_worker *worker, uint32_t owner, struct
             oldest = false;
             if (!on)
                 break;
-            of_log->forwarded_ns = worker->now_ns;
+            if (of_log->submit == client->slot_first)
+                of_log->forwarded_ns = worker->now_ns;
             done++;
         }
         of_log->submit++;

@@ -13,6 +13,27 @@
 
 #define REASSEMBLY_IDLE_NS 1000000000u
 
+/* A verdict that a session is unknown or lost appends is said only by a leader that proves by a quorum
+ * round, begun after the doubt arose, that no other has taken over: else a deposed one would tell it
+ * of appends that its successor holds. One client at a time; the others wait. */
+static bool session_verdict_stands(struct node_log *log, const struct leat_uuid *client)
+{
+    bool same = log->doubt_round != 0 && log->doubt_term == log->core.term;
+    if (same && leat_core_round_is_answered(&log->core, log->doubt_round)) {
+        bool stands = leat_uuid_equal(&log->doubt_client, client);
+        log->doubt_round = 0;
+        if (stands)
+            return true;
+        same = false;
+    }
+    if (!same) {
+        log->doubt_client = *client;
+        log->doubt_term = log->core.term;
+        log->doubt_round = leat_core_begin_round(&log->core);
+    }
+    return false;
+}
+
 /* ---- at the leader: the one place where a client's record becomes a frame ---- */
 
 static enum append_verdict session_open(struct node_log *log, const struct leat_uuid *client,
@@ -20,7 +41,7 @@ static enum append_verdict session_open(struct node_log *log, const struct leat_
 {
     if (sequence != 1) { /* never a silent new session for an old one */
         *ret_error = LEAT_ENOSESSION;
-        return APPEND_REFUSED;
+        return session_verdict_stands(log, client) ? APPEND_REFUSED : APPEND_WAIT;
     }
     struct leat_session_payload payload = {.client = *client,
                                            .session = leat_sessions_free(&log->tail)};
@@ -54,10 +75,9 @@ enum append_verdict session_append(struct node_log *log, const struct leat_uuid 
     case LEAT_SESSION_OLDER:
         return APPEND_RECORDED;
     case LEAT_SESSION_GAP:
-        return APPEND_GAP;
+        return session_verdict_stands(log, client) ? APPEND_GAP : APPEND_WAIT;
     case LEAT_SESSION_UNKNOWN:
-        *ret_error = LEAT_ENOSESSION;
-        return APPEND_REFUSED;
+        LEAT_ASSERT(!"the session was found or opened");
     }
     uint64_t wanted = log->durable_wanted;
     int rc = log_append(log, LEAT_FRAME_RECORD, session, sequence, payload, payload_bytes);
@@ -116,6 +136,10 @@ void forward_take_reply(struct node_worker *worker, struct node_log *log,
                         const struct leat_wire_view *view)
 {
     const struct leat_wire_forwarded *reply = view->body;
+    const struct leat_core *core = &log->core;
+    if (core->role != LEAT_FOLLOWER || core->leader == LEAT_CORE_NOBODY ||
+        worker->config->nodes[core->leader].id != view->header->from_node)
+        return; /* only the present leader's word counts */
     uint32_t owner = clients_find(worker, &reply->client);
     if (owner == NODE_NO_CLIENT)
         return;
@@ -193,6 +217,9 @@ static void forward_append(struct node_log *log, unsigned peer,
     case APPEND_WAIT:
         return;
     case APPEND_REFUSED:
+        /* no session yet: the first append that opens it may have been lost on the way */
+        if (error == LEAT_ENOSESSION && !(forward->flags & LEAT_FORWARD_OLDEST))
+            return;
         forward_answer(log, peer, forward, NULL, error);
         return;
     }

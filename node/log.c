@@ -11,9 +11,6 @@
 #include "base/assert.h"
 #include "worker.h"
 
-/* Kept free for the TERM frame (and BASE) of a new leader, whatever else waits. */
-#define LOG_ARENA_RESERVE_BYTES (1u << 19)
-
 static void store_release(struct leat_arena_word *word, uint64_t value)
 {
     __atomic_store_n(&word->value, value, __ATOMIC_RELEASE); /* pairs with readers' acquire */
@@ -101,7 +98,7 @@ static void log_seal(struct node_log *log, uint32_t type, uint32_t session, uint
 void log_note_pad(struct node_log *log, uint64_t position, const struct leat_frame *frame)
 {
     if (leat_frame_type(frame) == LEAT_FRAME_PAD)
-        log->pads[position / log->shape.segment_bytes % 8] = position;
+        log->pads[position / log->shape.segment_bytes % NODE_PADS] = position;
 }
 
 static void log_seal_base(struct node_log *log)
@@ -133,11 +130,9 @@ int log_append(struct node_log *log, uint32_t type, uint32_t session, uint64_t s
     uint64_t frame_bytes = LEAT_FRAME_HEADER_BYTES + (uint64_t)payload_bytes + LEAT_FRAME_ALIGN +
                            LEAT_TERM_FRAME_BYTES;
     uint64_t end = log->chain.position + log_append_span(log, frame_bytes);
-    uint64_t arena_end = log->needed_from + log->arena.arena_bytes;
-    if (type != LEAT_FRAME_TERM &&
-        (end > log->append_limit || end + LOG_ARENA_RESERVE_BYTES > arena_end))
+    if (type != LEAT_FRAME_TERM && (end > log->append_limit || end > log_arena_limit(log)))
         return LEAT_EAGAIN;
-    LEAT_ASSERT(end <= arena_end);
+    LEAT_ASSERT(end <= log_arena_limit(log) + NODE_ARENA_RESERVE_BYTES);
     uint64_t exact = (LEAT_FRAME_HEADER_BYTES + (uint64_t)payload_bytes + LEAT_FRAME_ALIGN - 1) &
                      ~(uint64_t)(LEAT_FRAME_ALIGN - 1);
     uint64_t room = leat_segment_room(&log->shape, log->chain.position);
@@ -332,11 +327,18 @@ void log_cut(struct node_log *log)
     log->tail_is_valid = false;
     log->durable_wanted = position;
     log->write_asked = position;
+    for (unsigned i = 0; i < NODE_PADS; i++) { /* what lay there is not the log's any more */
+        if (log->pads[i] >= position || log->effects.reset)
+            log->pads[i] = 0;
+    }
     if (log->effects.reset) {
         log_cut_published(log, position);
         store_release(&log->arena.header->horizon, position);
         log->installing = true;
         log->chain = (struct leat_chain){.position = position};
+        log->applied = log->chain; /* nothing of what was is needed any more */
+        log->completed = log->chain;
+        log->needed_from = position;
         leat_storage_reset(log->worker->storage, log->index, position, log->effects.cut_epoch);
         return;
     }
@@ -359,6 +361,7 @@ int log_best_follower(const struct node_log *log)
     int best = -1;
     for (int i = 0; i < core->config.member_count; i++) {
         if (i != core->config.self && core->peers[i].matched &&
+            core->now_ns - core->peers[i].heard_ns < core->config.election_min_ns &&
             (best < 0 || core->peers[i].memory_pos > core->peers[best].memory_pos))
             best = i;
     }

@@ -215,8 +215,7 @@ static int node_serve(struct node *node, const struct leat_config *config)
     pthread_join(node->supervisor, NULL);
     atomic_store(&node->helper_stop, true);
     pthread_join(node->helper, NULL);
-    if (node_is_durable(worker))
-        rc = leat_storage_clean_stop(worker->storage);
+    rc = node_is_durable(worker) ? leat_storage_clean_stop(worker->storage) : LEAT_EDEADLINE;
     logger_line(&node->out, LEAT_LOG_INFO, "stopped%s", rc == LEAT_OK ? "" : ", not clean");
     return rc;
 }
@@ -240,6 +239,7 @@ int leat_node_run(const struct leat_config *config)
         return rc;
     }
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a write past a limit shall fail, and fence */
     node_signals(&set);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     struct leat_dataplane_config dataplane = {.huge_pages = config->huge_pages,
@@ -257,10 +257,8 @@ int leat_node_run(const struct leat_config *config)
         leat_idle_init(&node->idle, config->idle, NODE_SLEEP_NS);
         rc = node_serve(node, config);
     }
-    if (worker->fatal) { /* said by then; a refusal to start is not one */
-        leat_dataplane_stop();
+    if (worker->fatal) /* said by then. Nothing is taken down: the caller ends the process at once */
         return LEAT_EFENCED;
-    }
     worker_shut(worker);
     leat_dataplane_stop();
     logger_close(&node->out);

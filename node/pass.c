@@ -54,7 +54,7 @@ static unsigned pass_storage(struct node_worker *worker)
             pass_step(log, LEAT_INPUT_VOTE_PERSISTED, events[i].sequence);
             break;
         case LEAT_STORAGE_CUT_DONE:
-            pass_step(log, LEAT_INPUT_CUT_SETTLED, events[i].sequence);
+            log->cut_settled = events[i].sequence;
             break;
         case LEAT_STORAGE_READ:
             log_send_read_done(log, (unsigned)((struct node_send *)events[i].cookie - log->sends),
@@ -63,6 +63,16 @@ static unsigned pass_storage(struct node_worker *worker)
         }
     }
     return (unsigned)count;
+}
+
+/* V1: a range is overwritten only when neither a write nor a packet refers to it any more. */
+static void pass_settle_cut(struct node_log *log)
+{
+    if (log->cut_settled == 0 ||
+        leat_port_lowest_referenced(log->worker->port, log->index) != UINT64_MAX)
+        return;
+    pass_step(log, LEAT_INPUT_CUT_SETTLED, log->cut_settled);
+    log->cut_settled = 0;
 }
 
 /* ---- packets ---- */
@@ -76,10 +86,14 @@ static void pass_take_log(struct node_worker *worker, struct node_log *log, unsi
     if (message->from != from->member || message->to != worker->self ||
         message->from_incarnation != from->incarnation || message->term >= LEAT_TERM_MAX ||
         message->memory_pos < message->durable_pos ||
-        (carries && message->end_pos - message->begin_pos != view->payload_bytes)) {
+        (carries && message->end_pos - message->begin_pos != view->payload_bytes) ||
+        (message->kind == LEAT_MESSAGE_RECONCILE_REPLY &&
+         message->begin_pos % log->shape.segment_bytes != 0)) {
         worker->drops[LEAT_WIRE_DROP_BODY]++;
         return;
     }
+    if (log->core.role == LEAT_LEADER)
+        log_publish(log); /* what was sealed in this burst is the log's, should this end the reign */
     struct leat_core_input input = {
         .kind = LEAT_INPUT_MESSAGE,
         .now_ns = worker->now_ns,
@@ -236,6 +250,19 @@ static void pass_watch_disk(struct node_log *log)
     log_transfer(log, best);
 }
 
+/* What the disk keeps waiting explains itself, at most once a second. */
+static void pass_watch_space(struct node_worker *worker)
+{
+    static struct logger_rate rate;
+    uint64_t waits = leat_storage_counters(worker->storage)->segment_waits;
+    if (waits == worker->segment_waits_seen)
+        return;
+    logger_limited(worker->out, &rate, worker->now_ns, LEAT_LOG_WARNING,
+                   "appends wait for a segment to be prepared: is there space left in %s?",
+                   worker->config->data_dir);
+    worker->segment_waits_seen = waits;
+}
+
 static void pass_expire(struct node_log *log)
 {
     if (!leat_core_may_append(&log->core) || log->tail.count == 0)
@@ -265,6 +292,7 @@ unsigned node_pass(struct node_worker *worker)
         work += pass_receive(worker);
     for (uint32_t i = 0; i < worker->log_count; i++) {
         struct node_log *log = &worker->logs[i];
+        pass_settle_cut(log);
         log->needed_from = log_needed_from(log);
         log->append_limit = leat_core_append_limit(&log->core);
     }
@@ -291,6 +319,7 @@ unsigned node_pass(struct node_worker *worker)
     if (worker->fatal)
         return 1;
     leat_storage_submit(worker->storage, worker->now_ns);
+    pass_watch_space(worker);
     work += commands_run(worker);
     worker->passes++;
     worker->busy_passes += work > 0;

@@ -71,6 +71,7 @@ struct node_peer {
     uint64_t heartbeat_sent_ns;
     uint64_t heartbeat_sequence;
     uint64_t heard_ns;
+    uint64_t pinned_ns;
     /* the logs it leads, as it said */
     bool set_is_held;
     uint64_t set_counter;
@@ -119,6 +120,7 @@ struct node_worker {
     uint64_t passes;
     uint64_t busy_passes;
     uint64_t client_violations;
+    uint64_t segment_waits_seen;
     int fatal; /* a negative enum leat_error: stop now, let nothing leave */
     bool draining; /* SIGTERM: no new appends */
     bool closing;  /* no packets taken any more */

@@ -74,6 +74,15 @@ void leader_begin(struct leat_core *core)
         core->peers[core->config.self].clearing_round = ++core->round;
 }
 
+uint64_t leat_core_begin_round(struct leat_core *core)
+{
+    LEAT_ASSERT(core->role == LEAT_LEADER);
+    core->round++;
+    for (unsigned i = 0; i < core->config.member_count; i++)
+        core->peers[i].notice = true;
+    return core->round;
+}
+
 static void leader_note_amnesia(struct leat_core *core, struct leat_core_peer *peer, bool amnesiac)
 {
     if (!amnesiac) {
@@ -84,9 +93,7 @@ static void leader_note_amnesia(struct leat_core *core, struct leat_core_peer *p
     peer->amnesiac = true;
     if (peer->clearing_round != 0)
         return;
-    peer->clearing_round = ++core->round;
-    for (unsigned i = 0; i < core->config.member_count; i++)
-        core->peers[i].notice = true;
+    peer->clearing_round = leat_core_begin_round(core);
 }
 
 /* Everything that a lost datagram can leave open, in either direction: the reconcile, bytes, the
@@ -235,6 +242,11 @@ static bool leader_round_is_answered(const struct leat_core *core, uint64_t roun
     for (unsigned i = 0; i < core->config.member_count; i++)
         answered += i != core->config.self && core->peers[i].round_acked >= round;
     return answered >= core_majority(core);
+}
+
+bool leat_core_round_is_answered(const struct leat_core *core, uint64_t round)
+{
+    return core->role == LEAT_LEADER && leader_round_is_answered(core, round);
 }
 
 /* W5 (b) and (c): the TERM frame is commitR and a quorum answered a round begun after the

@@ -272,6 +272,11 @@ bool leat_core_admits(const struct leat_core *core, const struct leat_message *a
 /* The term that a frame at `position` must carry by the leader's runs; 0: not known, any. */
 uint32_t leat_core_expected_term(const struct leat_core *core, uint64_t position);
 
+/* A nonce round: proof that this node still led when it was begun. leat_core_begin_round() gives its
+ * number; it is answered once a quorum of this term has echoed it (in a later pass). Leader only. */
+uint64_t leat_core_begin_round(struct leat_core *core);
+bool leat_core_round_is_answered(const struct leat_core *core, uint64_t round);
+
 /* True when this node leads and its TERM frame is in: it may append up to
  * leat_core_append_limit(). During a transfer the limit stands at the end. */
 bool leat_core_may_append(const struct leat_core *core);

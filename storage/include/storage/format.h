@@ -98,6 +98,10 @@ _Static_assert(sizeof(struct leat_journal_entry) == 112, "no padding");
 
 /* ---- vote slots ---- */
 
+/* An incarnation: a count of starts, and random bits that tell two lives with the same count apart (a
+ * disk that was copied or restored). Still rising with the count. */
+#define LEAT_INCARNATION_RANDOM_BITS 16u
+
 #define LEAT_VOTE_SLOT_BYTES (64u << 10)
 #define LEAT_VOTED_NONE      UINT32_MAX
 
