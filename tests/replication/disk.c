@@ -193,7 +193,7 @@ static void recovery_walk(const struct cluster *cluster, const uint32_t *cells, 
     memset(recovery, 0, sizeof(*recovery));
     recovery->end = base;
     const struct frame *first = frame_in(cluster, cells, base);
-    if (first) {
+    if (first && frame_end(first) <= limit) {
         recovery->last_frame = first->before;
         const struct frame *before = &cluster->frames[first->before];
         recovery_run(recovery, before->term, before->run_first_pos);
@@ -241,7 +241,8 @@ static void boot_apply(struct cluster *cluster, struct replica *replica, uint64_
     replica->applied_pos = at;
     replica->applied_frame = before;
     replica->completed_pos = at;
-    replica->installing = base > 0 && !first;
+    replica->installing =
+        base > 0 && replica->published_end == base; /* its BASE frame is to come */
 }
 
 static void boot_core(struct cluster *cluster, struct replica *replica,

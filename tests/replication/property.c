@@ -16,7 +16,7 @@
 #include "base/assert.h"
 #include "clients.h"
 
-#define DEFAULT_SEEDS  15000u
+#define DEFAULT_SEEDS  8000u
 #define REPEATED_SEEDS 20u /* run twice, to compare the hash of their events */
 #define LINES_SHOWN    40u
 #define EVENTS_MAX     400000u
