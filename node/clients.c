@@ -374,9 +374,14 @@ static unsigned client_submit(struct node_worker *worker, uint32_t owner, struct
     }
     if ((!leads && !forwards) || worker->draining)
         return 0;
-    if (forwards && of_log->forwarded_ns != 0 &&
-        worker->now_ns - of_log->forwarded_ns > CLIENT_FORWARD_RETRY_NS)
-        of_log->submit = client->slot_first;
+    /* what ends is progress and begins the wait for the rest anew; without one of the two a record
+     * lost on the way would wait for the client's next one */
+    if (forwards && of_log->submit > client->slot_first) {
+        if (of_log->forwarded_ns == 0)
+            of_log->forwarded_ns = worker->now_ns;
+        else if (worker->now_ns - of_log->forwarded_ns > CLIENT_FORWARD_RETRY_NS)
+            of_log->submit = client->slot_first;
+    }
     unsigned done = 0;
     bool oldest = of_log->submit == client->slot_first;
     while (of_log->submit < client->slot_next && done < NODE_CLIENT_BURST) {
