@@ -11,8 +11,8 @@
 #include "base/assert.h"
 #include "worker.h"
 
-#define NAK_DELAY_NS                 200000u    /* about one round trip on any of our ports */
-#define NAK_BYTES_MAX                (256u << 10)
+#define NAK_DELAY_NS  200000u /* about one round trip on any of our ports */
+#define NAK_BYTES_MAX (256u << 10)
 
 void log_assembler_clear(struct node_log *log)
 {

@@ -332,12 +332,12 @@ static void client_end_recorded(struct node_worker *worker, struct node_client *
 
 /* Seals one slot's record into a log led here. Returns false to stop for this pass. */
 static bool client_seal(struct node_worker *worker, uint32_t owner, struct node_log *log,
-                        struct client_slot *slot)
+                        struct client_slot *slot, bool oldest)
 {
     struct node_client *client = &worker->clients[owner];
     struct leat_session_row row;
     int error = LEAT_OK;
-    switch (session_append(log, &client->rings->client, slot->sequence,
+    switch (session_append(log, &client->rings->client, slot->sequence, oldest,
                            (enum leat_level)slot->level, client_payload(client, slot),
                            slot->payload_bytes, &row, &error)) {
     case APPEND_SEALED:
@@ -383,13 +383,16 @@ static unsigned client_submit(struct node_worker *worker, uint32_t owner, struct
             of_log->submit = client->slot_first;
     }
     unsigned done = 0;
+    uint64_t forwarded_bytes = 0;
     bool oldest = of_log->submit == client->slot_first;
     while (of_log->submit < client->slot_next && done < NODE_CLIENT_BURST) {
         struct client_slot *slot = slot_at(client, of_log->submit);
         if (slot->log == log->index && !slot->ended) {
-            if (forwards && of_log->submit - client->slot_first >= NODE_FORWARD_WINDOW)
+            if (forwards && (of_log->submit - client->slot_first >= NODE_FORWARD_WINDOW ||
+                             forwarded_bytes >= NODE_FORWARD_BYTES))
                 break;
-            bool on = leads ? client_seal(worker, owner, log, slot)
+            forwarded_bytes += slot->payload_bytes;
+            bool on = leads ? client_seal(worker, owner, log, slot, oldest)
                             : forward_record(log, &client->rings->client, slot,
                                              client_payload(client, slot), oldest);
             oldest = false;

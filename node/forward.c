@@ -13,9 +13,9 @@
 
 #define REASSEMBLY_IDLE_NS 1000000000u
 
-/* A verdict that a session is unknown or lost appends is said only by a leader that proves by a quorum
- * round, begun after the doubt arose, that no other has taken over: else a deposed one would tell it
- * of appends that its successor holds. One client at a time; the others wait. */
+/* A verdict that a session is unknown or lost appends is said only by a leader that proves by a
+ * quorum round, begun after the doubt arose, that no other has taken over: else a deposed one would
+ * tell it of appends that its successor holds. One client at a time; the others wait. */
 static bool session_verdict_stands(struct node_log *log, const struct leat_uuid *client)
 {
     bool same = log->doubt_round != 0 && log->doubt_term == log->core.term;
@@ -37,11 +37,12 @@ static bool session_verdict_stands(struct node_log *log, const struct leat_uuid 
 /* ---- at the leader: the one place where a client's record becomes a frame ---- */
 
 static enum append_verdict session_open(struct node_log *log, const struct leat_uuid *client,
-                                        uint64_t sequence, uint32_t *ret_session, int *ret_error)
+                                        uint64_t sequence, bool oldest, uint32_t *ret_session,
+                                        int *ret_error)
 {
     if (sequence != 1) { /* never a silent new session for an old one */
         *ret_error = LEAT_ENOSESSION;
-        return session_verdict_stands(log, client) ? APPEND_REFUSED : APPEND_WAIT;
+        return oldest && session_verdict_stands(log, client) ? APPEND_REFUSED : APPEND_WAIT;
     }
     struct leat_session_payload payload = {.client = *client,
                                            .session = leat_sessions_free(&log->tail)};
@@ -57,13 +58,14 @@ static enum append_verdict session_open(struct node_log *log, const struct leat_
 }
 
 enum append_verdict session_append(struct node_log *log, const struct leat_uuid *client,
-                                   uint64_t sequence, enum leat_level level, const void *payload,
-                                   uint32_t payload_bytes, struct leat_session_row *ret_row,
-                                   int *ret_error)
+                                   uint64_t sequence, bool oldest, enum leat_level level,
+                                   const void *payload, uint32_t payload_bytes,
+                                   struct leat_session_row *ret_row, int *ret_error)
 {
     uint32_t session = leat_sessions_find(&log->tail, client);
     if (session == 0) {
-        enum append_verdict opened = session_open(log, client, sequence, &session, ret_error);
+        enum append_verdict opened =
+            session_open(log, client, sequence, oldest, &session, ret_error);
         if (opened != APPEND_SEALED)
             return opened;
     }
@@ -75,7 +77,7 @@ enum append_verdict session_append(struct node_log *log, const struct leat_uuid 
     case LEAT_SESSION_OLDER:
         return APPEND_RECORDED;
     case LEAT_SESSION_GAP:
-        return session_verdict_stands(log, client) ? APPEND_GAP : APPEND_WAIT;
+        return oldest && session_verdict_stands(log, client) ? APPEND_GAP : APPEND_WAIT;
     case LEAT_SESSION_UNKNOWN:
         LEAT_ASSERT(!"the session was found or opened");
     }
@@ -194,7 +196,8 @@ static void forward_append(struct node_log *log, unsigned peer,
     int error = LEAT_OK;
     enum leat_level level =
         forward->flags & LEAT_FORWARD_REPLICATED ? LEAT_LEVEL_REPLICATED : LEAT_LEVEL_DURABLE;
-    switch (session_append(log, &forward->client, forward->sequence, level, payload,
+    switch (session_append(log, &forward->client, forward->sequence,
+                           (forward->flags & LEAT_FORWARD_OLDEST) != 0, level, payload,
                            forward->total_bytes, &row, &error)) {
     case APPEND_SEALED:
         log->counters.forwards_in++;
@@ -207,19 +210,13 @@ static void forward_append(struct node_log *log, unsigned peer,
                            forward->sequence == committed->last_sequence ? LEAT_OK : LEAT_EUNKNOWN);
         return;
     }
-    case APPEND_GAP:
-        /* one before it was lost on the way, and will come again; unless the follower says that it
-         * has none before it: then they were lost with a majority's memory (W8) */
+    case APPEND_GAP: /* those before it were lost with a majority's memory (W8) */
         log->counters.forward_gaps++;
-        if (forward->flags & LEAT_FORWARD_OLDEST)
-            forward_answer(log, peer, forward, &row, LEAT_ESESSION);
+        forward_answer(log, peer, forward, &row, LEAT_ESESSION);
         return;
     case APPEND_WAIT:
         return;
     case APPEND_REFUSED:
-        /* no session yet: the first append that opens it may have been lost on the way */
-        if (error == LEAT_ENOSESSION && !(forward->flags & LEAT_FORWARD_OLDEST))
-            return;
         forward_answer(log, peer, forward, NULL, error);
         return;
     }

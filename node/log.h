@@ -59,7 +59,7 @@ struct node_send {
     struct leat_message header; /* the newest APPEND for that peer */
     struct node_interval range;
     struct node_interval resend;
-    bool reading; /* a catch-up read from disk is in flight */
+    bool reading;      /* a catch-up read from disk is in flight */
     uint64_t retry_ns; /* not before: the last read failed */
     uint64_t read_begin;
     uint64_t read_end;
@@ -68,7 +68,7 @@ struct node_send {
 };
 
 struct node_log_counters {
-    uint64_t appends;        /* records sealed here as leader */
+    uint64_t appends; /* records sealed here as leader */
     uint64_t append_bytes;
     uint64_t frames_verified;
     uint64_t frames_refused; /* broke the chain: interval cleared and asked for again */
@@ -95,9 +95,9 @@ struct node_log {
     struct leat_core core;
     struct leat_core_effects effects;
 
-    struct leat_chain chain;     /* at the log's end: sealed or verified */
-    struct leat_chain applied;   /* at commitD: sessions, base frames, completions */
-    struct leat_chain completed; /* at commitR: completions of that level */
+    struct leat_chain chain;         /* at the log's end: sealed or verified */
+    struct leat_chain applied;       /* at commitD: sessions, base frames, completions */
+    struct leat_chain completed;     /* at commitR: completions of that level */
     struct leat_base_head base_head; /* what does not change, from the genesis frame */
     struct leat_base_member members[LEAT_MEMBERS_MAX];
     struct leat_sessions committed;
@@ -114,15 +114,16 @@ struct node_log {
     struct node_send sends[LEAT_MEMBERS_MAX];
     struct node_log_counters counters;
     uint64_t told_commit_r; /* the highest commitR that readers were ever shown here (W6) */
-    struct leat_uuid doubt_client; /* whose session seems lost: said only once a round proves that */
-    uint64_t doubt_round;          /* this node still leads; 0 none */
+    struct leat_uuid
+        doubt_client;     /* whose session seems lost: said only once a round proves that */
+    uint64_t doubt_round; /* this node still leads; 0 none */
     uint32_t doubt_term;
-    uint64_t cut_settled; /* cut epoch that storage is done with; 0 none */
+    uint64_t cut_settled;    /* cut epoch that storage is done with; 0 none */
     uint64_t durable_wanted; /* somebody waits for what lies below to be durable */
     uint64_t write_asked;    /* end of the last write asked of storage */
-    uint64_t needed_from;  /* log_needed_from() as of this pass */
-    uint64_t append_limit; /* of the core, as of this pass */
-    uint32_t role_epoch; /* counts changes of leader: clients submit again */
+    uint64_t needed_from;    /* log_needed_from() as of this pass */
+    uint64_t append_limit;   /* of the core, as of this pass */
+    uint32_t role_epoch;     /* counts changes of leader: clients submit again */
     bool transfer_wanted;
     uint64_t damaged_reported_ns;
 };
@@ -133,10 +134,9 @@ static inline uint8_t *log_at(const struct node_log *log, uint64_t position)
 }
 
 /* arena.c */
-int node_arena_open(struct node_arena *arena, const char *directory,
-                    const struct leat_uuid *node, const struct leat_storage_log_info *info,
-                    const struct leat_uuid *boot, bool *ret_valid, char *error,
-                    unsigned error_bytes);
+int node_arena_open(struct node_arena *arena, const char *directory, const struct leat_uuid *node,
+                    const struct leat_storage_log_info *info, const struct leat_uuid *boot,
+                    bool *ret_valid, char *error, unsigned error_bytes);
 /* Begins a new arena in the file: all state dropped, a new id. */
 void node_arena_reset(struct node_arena *arena, const struct leat_storage_log_info *info,
                       const struct leat_uuid *boot);

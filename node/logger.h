@@ -20,8 +20,8 @@ struct node_logger {
 int logger_open(struct node_logger *out, const struct leat_config *config);
 void logger_close(struct node_logger *out);
 
-void logger_line(struct node_logger *out, enum leat_config_severity severity,
-                   const char *format, ...) __attribute__((format(printf, 3, 4)));
+void logger_line(struct node_logger *out, enum leat_config_severity severity, const char *format,
+                 ...) __attribute__((format(printf, 3, 4)));
 
 /* State of one rate-limited place: at most one line a second. */
 struct logger_rate {
@@ -30,7 +30,7 @@ struct logger_rate {
 };
 
 void logger_limited(struct node_logger *out, struct logger_rate *rate, uint64_t now_ns,
-                      enum leat_config_severity severity, const char *format, ...)
+                    enum leat_config_severity severity, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
 
 #endif

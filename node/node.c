@@ -257,7 +257,8 @@ int leat_node_run(const struct leat_config *config)
         leat_idle_init(&node->idle, config->idle, NODE_SLEEP_NS);
         rc = node_serve(node, config);
     }
-    if (worker->fatal) /* said by then. Nothing is taken down: the caller ends the process at once */
+    if (worker
+            ->fatal) /* said by then. Nothing is taken down: the caller ends the process at once */
         return LEAT_EFENCED;
     worker_shut(worker);
     leat_dataplane_stop();

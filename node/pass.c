@@ -93,7 +93,8 @@ static void pass_take_log(struct node_worker *worker, struct node_log *log, unsi
         return;
     }
     if (log->core.role == LEAT_LEADER)
-        log_publish(log); /* what was sealed in this burst is the log's, should this end the reign */
+        log_publish(
+            log); /* what was sealed in this burst is the log's, should this end the reign */
     struct leat_core_input input = {
         .kind = LEAT_INPUT_MESSAGE,
         .now_ns = worker->now_ns,

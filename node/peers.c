@@ -85,8 +85,8 @@ static void peers_refuse(struct node_worker *worker, struct node_peer *peer,
  * runs beside the first, or an old one restored. */
 static bool incarnation_went_back(uint64_t known, uint64_t said)
 {
-    return said != known && said >> LEAT_INCARNATION_RANDOM_BITS <=
-                                known >> LEAT_INCARNATION_RANDOM_BITS;
+    return said != known &&
+           said >> LEAT_INCARNATION_RANDOM_BITS <= known >> LEAT_INCARNATION_RANDOM_BITS;
 }
 
 static bool peers_identity_holds(struct node_worker *worker, struct node_peer *peer,
@@ -284,8 +284,8 @@ static void peers_raise_pins(struct node_worker *worker, struct node_peer *peer)
     for (uint32_t i = 0; i < worker->log_count && i < 2; i++) {
         const struct leat_core *core = &worker->logs[i].core;
         const struct leat_core_peer *of_core = &core->peers[peer->member];
-        uint64_t durable = of_core->durable_pos < core->commit_d ? of_core->durable_pos
-                                                                 : core->commit_d;
+        uint64_t durable =
+            of_core->durable_pos < core->commit_d ? of_core->durable_pos : core->commit_d;
         if (core->role != LEAT_LEADER || !of_core->matched || durable <= pin.durable_high[i])
             continue;
         pin.durable_high[i] = durable;

@@ -21,12 +21,13 @@
 #include "log.h"
 #include "node/config.h"
 
-#define NODE_CLIENTS_MAX     64u
-#define NODE_REASSEMBLY_MAX  4u /* large forwarded records at one time */
-#define NODE_CATCHUP_BYTES   (256u << 10)
-#define NODE_SEND_BURST      256u /* datagrams per peer and pass */
-#define NODE_CLIENT_BURST    256u /* records per client and pass: what one client costs a pass */
-#define NODE_FORWARD_WINDOW  1024u
+#define NODE_CLIENTS_MAX    64u
+#define NODE_REASSEMBLY_MAX 4u /* large forwarded records at one time */
+#define NODE_CATCHUP_BYTES  (256u << 10)
+#define NODE_SEND_BURST     256u /* datagrams per peer and pass */
+#define NODE_CLIENT_BURST   256u /* records per client and pass: what one client costs a pass */
+#define NODE_FORWARD_WINDOW 1024u
+#define NODE_FORWARD_BYTES  (256u << 10) /* per client and pass, but for one record */
 
 /* Per client and log. */
 struct client_log {
@@ -39,8 +40,8 @@ struct client_log {
 
 struct node_client {
     struct node_rings *rings; /* NULL: free */
-    uint64_t taken;     /* ring position up to which records were taken */
-    uint64_t released;  /* ring position given back */
+    uint64_t taken;           /* ring position up to which records were taken */
+    uint64_t released;        /* ring position given back */
     uint64_t completion_tail;
     uint64_t slot_first; /* count of the oldest slot not given back */
     uint64_t slot_next;
@@ -62,9 +63,9 @@ struct node_reassembly {
 
 struct node_peer {
     uint32_t node_id;
-    uint8_t member;       /* index in the sorted list of nodes */
-    bool known;           /* hello accepted: identity checked against the pin */
-    bool refused;         /* identity wrong: said once */
+    uint8_t member; /* index in the sorted list of nodes */
+    bool known;     /* hello accepted: identity checked against the pin */
+    bool refused;   /* identity wrong: said once */
     uint8_t worker_count;
     uint64_t incarnation;
     uint64_t hello_sent_ns;
@@ -121,7 +122,7 @@ struct node_worker {
     uint64_t busy_passes;
     uint64_t client_violations;
     uint64_t segment_waits_seen;
-    int fatal; /* a negative enum leat_error: stop now, let nothing leave */
+    int fatal;     /* a negative enum leat_error: stop now, let nothing leave */
     bool draining; /* SIGTERM: no new appends */
     bool closing;  /* no packets taken any more */
     uint64_t drain_deadline_ns;
@@ -134,8 +135,7 @@ void node_fatal(struct node_worker *worker, int error, const char *format, ...)
 
 /* peers.c */
 void peers_tick(struct node_worker *worker);
-bool peers_take_hello(struct node_worker *worker, unsigned peer,
-                      const struct leat_wire_view *view);
+bool peers_take_hello(struct node_worker *worker, unsigned peer, const struct leat_wire_view *view);
 void peers_take_heartbeat(struct node_worker *worker, unsigned peer,
                           const struct leat_wire_view *view);
 void peers_update_led(struct node_worker *worker);
@@ -171,11 +171,12 @@ enum append_verdict {
     APPEND_GAP,      /* a sequence before it is missing */
     APPEND_REFUSED,  /* ret_error says why */
 };
-/* A client's record at its leader. */
+/* A client's record at its leader. `oldest`: no unended append of this client to this log comes
+ * before it; only then can it be told that its session is unknown or has a gap. */
 enum append_verdict session_append(struct node_log *log, const struct leat_uuid *client,
-                                   uint64_t sequence, enum leat_level level, const void *payload,
-                                   uint32_t payload_bytes, struct leat_session_row *ret_row,
-                                   int *ret_error);
+                                   uint64_t sequence, bool oldest, enum leat_level level,
+                                   const void *payload, uint32_t payload_bytes,
+                                   struct leat_session_row *ret_row, int *ret_error);
 /* `oldest`: no unended append of this client to this log comes before it. */
 bool forward_record(struct node_log *log, const struct leat_uuid *client,
                     const struct client_slot *slot, const uint8_t *payload, bool oldest);
