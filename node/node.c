@@ -51,6 +51,7 @@ static void *node_helper(void *context)
 {
     struct node *node = context;
     while (!atomic_load(&node->helper_stop)) {
+        logger_flush(&node->out);
         if (leat_storage_prepare_step(node->worker->storage))
             continue;
         struct timespec pause = {.tv_nsec = NODE_PREPARE_IDLE_NS};
@@ -209,12 +210,16 @@ static int node_serve(struct node *node, const struct leat_config *config)
         pthread_create(&node->supervisor, NULL, node_supervise, node) != 0)
         return LEAT_ENOMEM;
     node_report_start(node);
+    logger_defer(&node->out, true);
     node_loop(node);
-    if (worker->fatal) /* the process ends here: nothing may leave any more */
+    if (worker->fatal) { /* the process ends here: nothing may leave any more but the reason */
+        logger_defer(&node->out, false);
         return worker->fatal;
+    }
     pthread_join(node->supervisor, NULL);
     atomic_store(&node->helper_stop, true);
     pthread_join(node->helper, NULL);
+    logger_defer(&node->out, false);
     rc = node_is_durable(worker) ? leat_storage_clean_stop(worker->storage) : LEAT_EDEADLINE;
     logger_line(&node->out, LEAT_LOG_INFO, "stopped%s", rc == LEAT_OK ? "" : ", not clean");
     return rc;

@@ -13,6 +13,7 @@
 
 #define PASS_EVENTS_MAX    64u
 #define PASS_EXPIRE_EFFORT 4u
+#define PASS_WAIT_NS       1000000000u
 
 void node_fatal(struct node_worker *worker, int error, const char *format, ...)
 {
@@ -251,17 +252,24 @@ static void pass_watch_disk(struct node_log *log)
     log_transfer(log, best);
 }
 
-/* What the disk keeps waiting explains itself, at most once a second. */
+/* A wait for a segment is normal for a moment; one that lasts explains itself. */
 static void pass_watch_space(struct node_worker *worker)
 {
     static struct logger_rate rate;
     uint64_t waits = leat_storage_counters(worker->storage)->segment_waits;
-    if (waits == worker->segment_waits_seen)
-        return;
-    logger_limited(worker->out, &rate, worker->now_ns, LEAT_LOG_WARNING,
-                   "appends wait for a segment to be prepared: is there space left in %s?",
-                   worker->config->data_dir);
-    worker->segment_waits_seen = waits;
+    if (waits != worker->segment_waits_seen) {
+        worker->segment_waits_seen = waits;
+        worker->segment_waited_ns = worker->now_ns;
+        if (worker->segment_wait_began_ns == 0)
+            worker->segment_wait_began_ns = worker->now_ns;
+    } else if (worker->now_ns - worker->segment_waited_ns > PASS_WAIT_NS) {
+        worker->segment_wait_began_ns = 0;
+    }
+    if (worker->segment_wait_began_ns != 0 &&
+        worker->now_ns - worker->segment_wait_began_ns > PASS_WAIT_NS)
+        logger_limited(worker->out, &rate, worker->now_ns, LEAT_LOG_WARNING,
+                       "appends wait for a segment to be prepared: is there space left in %s?",
+                       worker->config->data_dir);
 }
 
 static void pass_expire(struct node_log *log)

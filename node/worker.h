@@ -121,7 +121,7 @@ struct node_worker {
     uint64_t passes;
     uint64_t busy_passes;
     uint64_t client_violations;
-    uint64_t segment_waits_seen;
+    uint64_t segment_waits_seen, segment_waited_ns, segment_wait_began_ns;
     int fatal;     /* a negative enum leat_error: stop now, let nothing leave */
     bool draining; /* SIGTERM: no new appends */
     bool closing;  /* no packets taken any more */
