@@ -171,6 +171,27 @@ struct boot_log {
     bool amnesiac;
 };
 
+/* What is damaged on disk and whole in memory may be committed: it is applied up to what is durable, and
+ * the rest when the leader says again that it is committed. */
+static int boot_recover(struct node_log *log, const struct leat_storage_arena *arena,
+                        struct boot_log *state, char *error, unsigned error_bytes)
+{
+    uint64_t commit_d = state->info.entry.commit_d;
+    for (unsigned i = 0; i < 2; i++) {
+        state->walk = (struct boot_walk){.log = log, .commit_d = commit_d};
+        int rc = leat_storage_recover(log->worker->storage, log->index, arena, boot_visit,
+                                      &state->walk, &state->recovered, error, error_bytes);
+        if (rc != LEAT_OK)
+            return rc;
+        commit_d = state->recovered.durable_pos;
+        if (log->applied.position <= commit_d)
+            return LEAT_OK;
+    }
+    snprintf(error, error_bytes, "log %u: committed to %lu but durable to %lu only", log->id,
+             (unsigned long)log->applied.position, (unsigned long)commit_d);
+    return LEAT_ECORRUPT;
+}
+
 static int boot_log(struct node_worker *worker, uint32_t index, const struct leat_uuid *boot,
                     struct boot_log *state, char *error, unsigned error_bytes)
 {
@@ -196,18 +217,11 @@ static int boot_log(struct node_worker *worker, uint32_t index, const struct lea
         .valid = valid && !was_amnesiac,
         .published_end = log->arena.header->published_end.value,
     };
-    state->walk = (struct boot_walk){.log = log, .commit_d = info->entry.commit_d};
-    rc = leat_storage_recover(worker->storage, index, &arena, boot_visit, &state->walk,
-                              &state->recovered, error, error_bytes);
+    rc = boot_recover(log, &arena, state, error, error_bytes);
     if (rc != LEAT_OK)
         return rc;
     log->chain = state->recovered.chain;
     log->completed = log->applied;
-    if (log->applied.position > state->recovered.durable_pos) {
-        snprintf(error, error_bytes, "log %u: committed to %lu but durable to %lu only", log->id,
-                 (unsigned long)log->applied.position, (unsigned long)state->recovered.durable_pos);
-        return LEAT_ECORRUPT;
-    }
     bool first_boot = leat_uuid_is_zero(&info->entry.arena);
     bool lost = state->recovered.kind == LEAT_RECOVERED_DISK;
     state->amnesiac = log->accepts_replicated &&

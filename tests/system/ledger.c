@@ -5,10 +5,11 @@
  *
  *   ledger append --socket S --out FILE --run R [--threads T] [--inflight W] [--ack LEVEL]
  *                 [--size MAX] [--timeout-ms M] [--seconds S] [--rate R]    until SIGTERM or S
- *   ledger audit --socket S [--lost-replicated-allowed] FILE...
+ *   ledger audit --socket S [--lost-replicated-allowed] [--trimmed-allowed] FILE...
  *
  * Each thread is a client with a session of its own. LEVEL is durable, replicated or mixed. Audit
- * reads the whole log at the durable level. One JSON object on stdout; exit code 1 when an
+ * reads the whole log at the durable level; what lies below the base of a trimmed log is counted and
+ * not judged. One JSON object on stdout; exit code 1 when an
  * acknowledged append is lost, twice, out of order, elsewhere than acknowledged, or altered, or one
  * that ended as "no" is there.
  */
@@ -62,7 +63,7 @@ struct options {
     unsigned threads, in_flight;
     uint32_t size_max;
     double seconds;
-    bool lost_replicated_allowed;
+    bool lost_replicated_allowed, trimmed_allowed;
 };
 
 struct appender {
@@ -284,13 +285,14 @@ static void seen_add(const struct record_head *head, const struct leat_record *r
 
 struct audit {
     uint64_t records, altered, gaps, acknowledged, lost, lost_replicated, duplicated, reordered,
-        moved, refused_but_there, unknown, unknown_there;
+        moved, refused_but_there, unknown, unknown_there, trimmed;
+    uint64_t first; /* offset of the oldest record that is held */
 };
 
 /* Reads to the end of what is committed. */
-static int audit_read(const char *socket, struct audit *audit)
+static int audit_read(const struct options *settings, struct audit *audit)
 {
-    struct leat_options options = {.socket = socket, .attach_timeout_ns = 20000000000u};
+    struct leat_options options = {.socket = settings->socket, .attach_timeout_ns = 20000000000u};
     struct leat_client *client;
     struct leat_reader *reader;
     struct leat_record record;
@@ -303,6 +305,8 @@ static int audit_read(const char *socket, struct audit *audit)
     if (rc != LEAT_OK)
         return rc;
     while ((rc = leat_reader_wait(reader, 300000000u, &record)) == LEAT_OK) {
+        if (audit->records == 0 && settings->trimmed_allowed)
+            audit->first = next = record.offset;
         audit->gaps += record.offset != next;
         next = record.offset + 1;
         audit->records++;
@@ -344,10 +348,14 @@ static void audit_row(const struct ledger_row *row, struct audit *audit)
     if (found &&
         (found->run != row->run || found->thread != row->thread || found->number != row->number))
         found = NULL;
+    bool judged = found || audit->first == 0 ||
+                  (row->offset != UINT64_MAX && row->offset >= audit->first);
     switch (leat_outcome(row->error)) {
     case LEAT_END_OK:
         audit->acknowledged++;
-        if (!found && row->level == LEAT_ACK_REPLICATED)
+        if (!judged)
+            audit->trimmed++;
+        else if (!found && row->level == LEAT_ACK_REPLICATED)
             audit->lost_replicated++;
         else if (!found)
             audit->lost++;
@@ -368,7 +376,7 @@ static void audit_row(const struct ledger_row *row, struct audit *audit)
 static int run_audit(const struct options *options, char **files, int count)
 {
     struct audit audit = {0};
-    int rc = audit_read(options->socket, &audit);
+    int rc = audit_read(options, &audit);
     if (rc != LEAT_OK) {
         fprintf(stderr, "ledger: reading: %s\n", leat_error_text(rc));
         return 1;
@@ -392,10 +400,10 @@ static int run_audit(const struct options *options, char **files, int count)
            ",\"lost_replicated\":%" PRIu64 ",\"duplicated\":%" PRIu64 ",\"reordered\":%" PRIu64
            ",\"moved\":%" PRIu64 ",\"altered\":%" PRIu64 ",\"gaps\":%" PRIu64
            ",\"refused_but_there\":%" PRIu64 ",\"unknown\":%" PRIu64 ",\"unknown_there\":%" PRIu64
-           "}\n",
+           ",\"trimmed\":%" PRIu64 ",\"first\":%" PRIu64 "}\n",
            audit.records, audit.acknowledged, audit.lost, audit.lost_replicated, audit.duplicated,
            audit.reordered, audit.moved, audit.altered, audit.gaps, audit.refused_but_there,
-           audit.unknown, audit.unknown_there);
+           audit.unknown, audit.unknown_there, audit.trimmed, audit.first);
     return bad;
 }
 
@@ -413,6 +421,7 @@ int main(int argc, char **argv)
         {"seconds", required_argument, NULL, 'd'},
         {"rate", required_argument, NULL, 'R'},
         {"lost-replicated-allowed", no_argument, NULL, 'l'},
+        {"trimmed-allowed", no_argument, NULL, 'T'},
         {NULL, 0, NULL, 0}};
     struct options options = {.ack = "durable",
                               .run = 1,
@@ -456,6 +465,9 @@ int main(int argc, char **argv)
             break;
         case 'l':
             options.lost_replicated_allowed = true;
+            break;
+        case 'T':
+            options.trimmed_allowed = true;
             break;
         default:
             return 2;
