@@ -279,9 +279,6 @@ static int boot_logs(struct node_worker *worker, struct boot_log *states, char *
         boot_core(log, &states[i].walk, &states[i].info, &states[i].recovered, states[i].amnesiac);
         boot_publish(log, &states[i].recovered);
         boot_report(log, &states[i].recovered, states[i].amnesiac);
-        /* what it had: a damaged disk is repaired, not refused as one that went back */
-        worker->boot_durable[i] = states[i].recovered.damaged ? states[i].recovered.claim_end
-                                                              : states[i].recovered.durable_pos;
     }
     return LEAT_OK;
 }

@@ -62,7 +62,10 @@ static void peers_send_hello(struct node_worker *worker, unsigned peer, bool ask
         .incarnation = worker->incarnation,
         .flags = ask ? HELLO_FLAG_ANSWER : 0,
     };
-    memcpy(hello.durable_high, worker->boot_durable, sizeof(hello.durable_high));
+    for (uint32_t i = 0; i < worker->log_count && i < 2; i++) {
+        const struct leat_core *core = &worker->logs[i].core;
+        hello.durable_high[i] = core->damaged ? core->claim_end : core->durable_pos;
+    }
     memcpy(hello.genesis_crc, worker->genesis_crc, sizeof(hello.genesis_crc));
     peers_header(worker, peer, LEAT_WIRE_HELLO, &header);
     peers_send(worker, peer, &header, &hello, sizeof(hello), NULL, 0);
@@ -135,7 +138,11 @@ bool peers_take_hello(struct node_worker *worker, unsigned index, const struct l
     if (!peer->known || peer->incarnation != hello->incarnation) {
         struct leat_peer_pin pin = {
             .node = hello->node, .incarnation = hello->incarnation, .node_id = peer->node_id};
-        memcpy(pin.durable_high, hello->durable_high, sizeof(pin.durable_high));
+        /* what it says it has may not be committed and be cut yet: only what it acknowledged below a
+         * commit is held against it (peers_raise_pins) */
+        const struct leat_peer_pin *known = leat_storage_peer_pin(worker->storage, peer->node_id);
+        if (known)
+            memcpy(pin.durable_high, known->durable_high, sizeof(pin.durable_high));
         leat_storage_pin_peer(worker->storage, &pin);
         logger_line(worker->out, LEAT_LOG_INFO, "node %u is here, incarnation %lu", peer->node_id,
                     (unsigned long)hello->incarnation);

@@ -103,7 +103,6 @@ struct node_worker {
     uint32_t log_count;
     struct node_log logs[NODE_LOGS_MAX];
     uint32_t genesis_crc[2];
-    uint64_t boot_durable[2];
     uint32_t peer_count;
     struct node_peer peers[LEAT_MEMBERS_MAX]; /* as in the port's configuration */
     uint8_t peer_of_member[LEAT_MEMBERS_MAX];

@@ -61,7 +61,7 @@ _Static_assert(offsetof(struct leat_wire_header, from_incarnation) == 40, "layou
 struct leat_wire_hello {
     struct leat_uuid node;    /* pinned by the receiver */
     uint64_t incarnation;
-    uint64_t durable_high[2]; /* the sender's highest D of logs 0 and 1 (rolled-back disks show) */
+    uint64_t durable_high[2]; /* the sender's D of logs 0 and 1, or what it had before damage */
     uint32_t genesis_crc[2];  /* of the genesis frames of logs 0 and 1 */
     uint32_t flags;           /* 1: please answer */
     uint32_t reserved;

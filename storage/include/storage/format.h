@@ -123,7 +123,7 @@ _Static_assert(sizeof(struct leat_vote_slot) == 56, "no padding");
 struct leat_peer_pin {
     struct leat_uuid node;
     uint64_t incarnation;
-    uint64_t durable_high[2]; /* of logs 0 and 1 */
+    uint64_t durable_high[2]; /* of logs 0 and 1: acknowledged as durable and committed */
     uint32_t node_id;
     uint32_t reserved;
 };
