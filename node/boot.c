@@ -171,8 +171,8 @@ struct boot_log {
     bool amnesiac;
 };
 
-/* What is damaged on disk and whole in memory may be committed: it is applied up to what is durable, and
- * the rest when the leader says again that it is committed. */
+/* What is damaged on disk and whole in memory may be committed: it is applied up to what is
+ * durable, and the rest when the leader says again that it is committed. */
 static int boot_recover(struct node_log *log, const struct leat_storage_arena *arena,
                         struct boot_log *state, char *error, unsigned error_bytes)
 {

@@ -124,8 +124,6 @@ struct node_log {
     uint64_t needed_from;    /* log_needed_from() as of this pass */
     uint64_t append_limit;   /* of the core, as of this pass */
     uint32_t role_epoch;     /* counts changes of leader: clients submit again */
-    bool transfer_wanted;
-    uint64_t damaged_reported_ns;
 };
 
 static inline uint8_t *log_at(const struct node_log *log, uint64_t position)

@@ -138,8 +138,8 @@ bool peers_take_hello(struct node_worker *worker, unsigned index, const struct l
     if (!peer->known || peer->incarnation != hello->incarnation) {
         struct leat_peer_pin pin = {
             .node = hello->node, .incarnation = hello->incarnation, .node_id = peer->node_id};
-        /* what it says it has may not be committed and be cut yet: only what it acknowledged below a
-         * commit is held against it (peers_raise_pins) */
+        /* what it says it has may not be committed and be cut yet: only what it acknowledged below
+         * a commit is held against it (peers_raise_pins) */
         const struct leat_peer_pin *known = leat_storage_peer_pin(worker->storage, peer->node_id);
         if (known)
             memcpy(pin.durable_high, known->durable_high, sizeof(pin.durable_high));

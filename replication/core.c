@@ -113,8 +113,8 @@ void leat_core_init(struct leat_core *core, const struct leat_core_config *confi
 static void core_campaign_now(struct leat_core *core, const struct leat_message *message)
 {
     if (core->role != LEAT_FOLLOWER || message->term != core->term ||
-        message->from != core->leader || core->damaged || runs_full(core) ||
-        core->cut_settling || core->term >= UINT32_MAX - 1) {
+        message->from != core->leader || core->damaged || runs_full(core) || core->cut_settling ||
+        core->term >= UINT32_MAX - 1) {
         core->counters.stale_messages++;
         return;
     }
@@ -197,8 +197,7 @@ void leat_core_step(struct leat_core *core, const struct leat_core_input *input)
         break;
     case LEAT_INPUT_RUN:
         LEAT_ASSERT(input->position >= core->memory_pos);
-        core->run_announced =
-            (struct leat_run){.first_pos = input->position, .term = input->term};
+        core->run_announced = (struct leat_run){.first_pos = input->position, .term = input->term};
         break;
     case LEAT_INPUT_APPENDED:
         LEAT_ASSERT(core->role == LEAT_LEADER);

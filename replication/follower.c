@@ -223,8 +223,7 @@ void follower_emit(struct leat_core *core, struct leat_core_effects *effects)
     if (!core->ack_due || !core->reconciled)
         return;
     core->ack_due = false;
-    struct leat_message *ack =
-        core_message(core, effects, LEAT_MESSAGE_APPEND_ACK, core->leader);
+    struct leat_message *ack = core_message(core, effects, LEAT_MESSAGE_APPEND_ACK, core->leader);
     ack->round = core->round_seen;
     ack->flags = (uint8_t)((core->amnesiac ? LEAT_MESSAGE_AMNESIAC : 0) |
                            (core->damaged ? LEAT_MESSAGE_DAMAGED : 0));

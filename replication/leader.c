@@ -42,8 +42,8 @@ bool core_note_incarnation(struct leat_core *core, uint8_t index, uint64_t incar
 bool core_accept_incarnations(struct leat_core *core, const struct leat_message *message)
 {
     struct leat_core_peer *peer = &core->peers[message->from];
-    bool echoes = message->kind != LEAT_MESSAGE_VOTE_REQUEST &&
-                  message->kind != LEAT_MESSAGE_APPEND;
+    bool echoes =
+        message->kind != LEAT_MESSAGE_VOTE_REQUEST && message->kind != LEAT_MESSAGE_APPEND;
 
     if (!core_note_incarnation(core, message->from, message->from_incarnation)) {
         core->counters.stale_messages++;
@@ -294,8 +294,7 @@ static void leader_emit_append(struct leat_core *core, struct leat_core_effects 
     peer->told_commit_d = core->commit_d;
 }
 
-static void leader_emit_sends(struct leat_core *core, struct leat_core_effects *effects,
-                              uint8_t to)
+static void leader_emit_sends(struct leat_core *core, struct leat_core_effects *effects, uint8_t to)
 {
     struct leat_core_peer *peer = &core->peers[to];
     uint64_t limit = min_u64(core->memory_pos, peer->memory_pos + core->config.window_bytes);
@@ -317,8 +316,8 @@ static void leader_emit_sends(struct leat_core *core, struct leat_core_effects *
             peer->next_pos = limit;
         }
     }
-    bool untold = peer->matched && (peer->told_commit_r != core->commit_r ||
-                                    peer->told_commit_d != core->commit_d);
+    bool untold = peer->matched &&
+                  (peer->told_commit_r != core->commit_r || peer->told_commit_d != core->commit_d);
     if (peer->notice || untold)
         leader_emit_append(core, effects, to, 0, 0);
 }

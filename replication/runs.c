@@ -68,10 +68,11 @@ static bool runs_hold(const struct leat_core *core, const struct leat_run *run)
 }
 
 /* Begins above the own durable commit, or where the own list begins: what lies before that was
- * known to be committed when it was dropped, though a restart may have forgotten so. When the leader's list begins later still, there are two
- * cases. Its first run is in this log too: then all below agrees (F1). It is not: then all
- * before that run was committed again, by a quorum without this replica, so what lies above the
- * own commit is nobody's last copy and the own commit is a safe place to go on from (ADR 0004). */
+ * known to be committed when it was dropped, though a restart may have forgotten so. When the
+ * leader's list begins later still, there are two cases. Its first run is in this log too: then all
+ * below agrees (F1). It is not: then all before that run was committed again, by a quorum without
+ * this replica, so what lies above the own commit is nobody's last copy and the own commit is a
+ * safe place to go on from (ADR 0004). */
 uint64_t runs_agreement(const struct leat_core *core, const struct leat_run *leader_runs,
                         uint32_t leader_count, uint64_t leader_end)
 {

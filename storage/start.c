@@ -136,10 +136,9 @@ int leat_storage_commit_begin(struct leat_storage *storage, uint64_t *ret_incarn
     struct leat_rng random;
     if (leat_rng_seed_from_system(&random) != LEAT_OK)
         return LEAT_ESYSTEM;
-    storage->incarnation =
-        ((storage->incarnation >> LEAT_INCARNATION_RANDOM_BITS) + 1)
-            << LEAT_INCARNATION_RANDOM_BITS |
-        leat_rng_below(&random, 1u << LEAT_INCARNATION_RANDOM_BITS);
+    storage->incarnation = ((storage->incarnation >> LEAT_INCARNATION_RANDOM_BITS) + 1)
+                               << LEAT_INCARNATION_RANDOM_BITS |
+                           leat_rng_below(&random, 1u << LEAT_INCARNATION_RANDOM_BITS);
     register_buffers(storage);
     for (uint32_t i = 0; i < storage->log_count; i++) {
         if (storage->logs[i].begun)

@@ -47,22 +47,22 @@ struct leat_client;
 struct leat_reader;
 
 struct leat_options {
-    const char *socket;        /* NULL: $LEAT_SOCKET, else LEAT_DEFAULT_SOCKET */
-    size_t ring_bytes;         /* power of two; 0: 8 MiB */
-    uint32_t in_flight_max;    /* appends not ended at one time; 0: 4096 */
+    const char *socket;         /* NULL: $LEAT_SOCKET, else LEAT_DEFAULT_SOCKET */
+    size_t ring_bytes;          /* power of two; 0: 8 MiB */
+    uint32_t in_flight_max;     /* appends not ended at one time; 0: 4096 */
     uint64_t attach_timeout_ns; /* 0: 5 s; the node may still be starting */
 };
 
 struct leat_result {
     uint64_t sequence; /* as given by leat_append_start; begins anew after a session's end */
     uint64_t position;
-    uint64_t offset;   /* UINT64_MAX when only known to be recorded */
-    uint64_t user;     /* as given to leat_append_start: tells appends apart */
+    uint64_t offset; /* UINT64_MAX when only known to be recorded */
+    uint64_t user;   /* as given to leat_append_start: tells appends apart */
     uint32_t log;
     int32_t error;
-    enum leat_ack ack; /* the level reached */
+    enum leat_ack ack;      /* the level reached */
     uint64_t last_sequence; /* ESESSION: the last known to be recorded; see below */
-    uint64_t latency_ns; /* from leat_append_start to the node's completion being seen */
+    uint64_t latency_ns;    /* from leat_append_start to the node's completion being seen */
 };
 
 /* Connects to the node. Errors: ESYSTEM (no such socket: is leatd running?), EPERM, EVERSION,
@@ -77,13 +77,12 @@ LEAT_API void leat_detach(struct leat_client *client);
  * leat_poll, then try again; do not wait for a result when nothing is in flight), ETOOBIG, ENOLOG,
  * EINVAL. */
 LEAT_API int leat_append_start(struct leat_client *client, uint32_t log, const void *data,
-                               size_t length, enum leat_ack ack, uint64_t timeout_ns,
-                               uint64_t user, uint64_t *ret_sequence);
+                               size_t length, enum leat_ack ack, uint64_t timeout_ns, uint64_t user,
+                               uint64_t *ret_sequence);
 
 /* As above without the copy: claim room in the client's own ring, fill it, publish it. One claim
  * at a time; leat_claim_abort gives it back. */
-LEAT_API int leat_claim(struct leat_client *client, uint32_t log, size_t length,
-                        void **ret_bytes);
+LEAT_API int leat_claim(struct leat_client *client, uint32_t log, size_t length, void **ret_bytes);
 LEAT_API int leat_publish(struct leat_client *client, enum leat_ack ack, uint64_t timeout_ns,
                           uint64_t user, uint64_t *ret_sequence);
 LEAT_API void leat_claim_abort(struct leat_client *client);
@@ -109,9 +108,8 @@ LEAT_API int leat_wait(struct leat_client *client, struct leat_result *results, 
 
 /* One append from start to end. Not to be mixed with unended asynchronous ones. Returns
  * result->error; the result is always written. */
-LEAT_API int leat_append(struct leat_client *client, uint32_t log, const void *data,
-                         size_t length, enum leat_ack ack, uint64_t timeout_ns,
-                         struct leat_result *result);
+LEAT_API int leat_append(struct leat_client *client, uint32_t log, const void *data, size_t length,
+                         enum leat_ack ack, uint64_t timeout_ns, struct leat_result *result);
 
 /* How many appends have not ended. */
 LEAT_API unsigned leat_in_flight(const struct leat_client *client);
@@ -136,8 +134,7 @@ struct leat_record {
 
 /* Follows a log at `level`: sees what is committed there, in order, without gaps. */
 LEAT_API int leat_reader_open(struct leat_client *client, uint32_t log, enum leat_from from,
-                              uint64_t value, enum leat_ack level,
-                              struct leat_reader **ret_reader);
+                              uint64_t value, enum leat_ack level, struct leat_reader **ret_reader);
 LEAT_API void leat_reader_close(struct leat_reader *reader);
 
 /* The next record. Errors: EAGAIN (at the tail: nothing new), ETRIMMED (what comes next was
@@ -163,8 +160,8 @@ LEAT_API int leat_transfer(const char *socket, uint32_t log, uint32_t to_node, c
                            size_t explanation_bytes);
 LEAT_API int leat_amnesia_accept(const char *socket, uint32_t log, char *explanation,
                                  size_t explanation_bytes);
-LEAT_API int leat_trim(const char *socket, uint32_t log, uint64_t position,
-                       char *explanation, size_t explanation_bytes);
+LEAT_API int leat_trim(const char *socket, uint32_t log, uint64_t position, char *explanation,
+                       size_t explanation_bytes);
 
 #ifdef __cplusplus
 }

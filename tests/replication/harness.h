@@ -34,7 +34,7 @@
 #define PACKETS_MAX     4096u
 #define DATAGRAM_CELLS  64u
 #define FRAME_CELLS_MAX 64u
-#define DISK_QUEUE (2 * LEAT_CORE_WRITES_MAX) /* outstanding, and cut while outstanding */
+#define DISK_QUEUE      (2 * LEAT_CORE_WRITES_MAX) /* outstanding, and cut while outstanding */
 #define TERMS_MAX       4096u
 #define LINES_KEPT      48u
 #define LINE_BYTES      200u

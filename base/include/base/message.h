@@ -31,8 +31,8 @@ enum leat_message_kind {
     LEAT_MESSAGE_NAK = 5,               /* [begin_pos, end_pos) is missing here; empty: only the
                                            term is told, to a leader of the past */
     LEAT_MESSAGE_RECONCILE_REQUEST = 6, /* asks the leader for its runs */
-    LEAT_MESSAGE_RECONCILE_REPLY = 7,   /* runs follow; begin_pos: leader's base, end_pos: its end */
-    LEAT_MESSAGE_TIMEOUT_NOW = 8,       /* leadership transfer: campaign at once */
+    LEAT_MESSAGE_RECONCILE_REPLY = 7, /* runs follow; begin_pos: leader's base, end_pos: its end */
+    LEAT_MESSAGE_TIMEOUT_NOW = 8,     /* leadership transfer: campaign at once */
     LEAT_MESSAGE_KIND_LAST = LEAT_MESSAGE_TIMEOUT_NOW,
 };
 
