@@ -162,6 +162,9 @@ static void node_report_start(struct node *node)
 {
     const struct leat_config *config = node->worker->config;
     static const char *const idles[] = {"spin", "yield", "sleep"};
+    logger_line(&node->out, LEAT_LOG_INFO, "mode: %s, %u of %u nodes make a majority, %u worker",
+                config->node_count == 1 ? "one node" : "replicated", config->node_count / 2 + 1,
+                config->node_count, config->worker_count);
     logger_line(&node->out, LEAT_LOG_INFO, "port: %s", leat_port_describe(node->worker->port));
     logger_line(&node->out, LEAT_LOG_INFO, "disk: %s, buffers %s", config->data_dir,
                 leat_storage_buffers_registered(node->worker->storage)
