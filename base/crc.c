@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* ISA-L takes an int length and neither inverts at the start nor at the end. */
-#define CRC_CALL_BYTES_MAX (1u << 30)
+#define CRC_CALL_BYTES_MAX   (1u << 30)
 #define CRC_COPY_PIECE_BYTES 4096u
 
 uint32_t leat_crc32c(uint32_t crc, const void *bytes, size_t length_bytes)

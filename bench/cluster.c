@@ -21,10 +21,10 @@
 #include "dataplane/clock.h"
 #include "leat/leat.h"
 
-#define TMPFS_MAGIC_NUMBER  0x01021994
-#define CLUSTER_READY_NS    20000000000u
-#define CLUSTER_STOP_NS     15000000000u
-#define BENCH_LOG           1u
+#define TMPFS_MAGIC_NUMBER 0x01021994
+#define CLUSTER_READY_NS   20000000000u
+#define CLUSTER_STOP_NS    15000000000u
+#define BENCH_LOG          1u
 
 static void pause_ms(unsigned ms)
 {
@@ -78,8 +78,7 @@ static int write_config(const struct bench_options *options, const struct bench_
             "storage: {data_dir: data%u}\n"
             "memory: {arena_dir: /dev/shm/%s}\n"
             "default_log: {replicated: true}\n",
-            cluster->sockets[index], options->net, index + 1,
-            strrchr(cluster->directory, '/') + 1);
+            cluster->sockets[index], options->net, index + 1, strrchr(cluster->directory, '/') + 1);
     return fclose(file) != 0;
 }
 
@@ -160,8 +159,9 @@ static int refuse_tmpfs(const struct bench_options *options)
         return 1;
     }
     if (!options->replicated && (long)status.f_type == TMPFS_MAGIC_NUMBER) {
-        fprintf(stderr, "logbench: %s is a tmpfs, where nothing is durable: choose a disk with "
-                        "--directory\n",
+        fprintf(stderr,
+                "logbench: %s is a tmpfs, where nothing is durable: choose a disk with "
+                "--directory\n",
                 options->directory);
         return 1;
     }

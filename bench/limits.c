@@ -252,8 +252,8 @@ static int disk_child(struct shared *shared, unsigned index, const void *context
     return rc != LEAT_OK;
 }
 
-static int limit_disk(struct shared *shared, const char *directory, unsigned writers,
-                      uint64_t *p50, uint64_t *p99)
+static int limit_disk(struct shared *shared, const char *directory, unsigned writers, uint64_t *p50,
+                      uint64_t *p99)
 {
     struct disk_context disk = {.directory = directory};
     struct leat_histogram *all = calloc(1, sizeof(*all));

@@ -60,8 +60,8 @@ static int load_start(struct load_client *load, struct leat_client *client, cons
                 break;
             intended = *due_ns;
         }
-        int rc = leat_append_start(client, LEAT_DEFAULT_LOG, bytes, load->options->size_bytes,
-                                   ack, LOAD_TIMEOUT_NS, intended, &sequence);
+        int rc = leat_append_start(client, LEAT_DEFAULT_LOG, bytes, load->options->size_bytes, ack,
+                                   LOAD_TIMEOUT_NS, intended, &sequence);
         if (rc == LEAT_EAGAIN)
             break;
         if (rc != LEAT_OK)
@@ -104,8 +104,9 @@ static void *load_thread(void *context)
     size_t ring_bytes = 1u << 20;
     while (ring_bytes < 4 * record * window && ring_bytes < (64u << 20))
         ring_bytes *= 2;
-    struct leat_options options = {
-        .socket = load->socket, .ring_bytes = ring_bytes, .in_flight_max = window < 64 ? 64 : window};
+    struct leat_options options = {.socket = load->socket,
+                                   .ring_bytes = ring_bytes,
+                                   .in_flight_max = window < 64 ? 64 : window};
     uint8_t *bytes = malloc(load->options->size_bytes + 1);
     int rc = bytes ? leat_attach(&options, &client) : LEAT_ENOMEM;
     if (rc == LEAT_OK) {
@@ -134,8 +135,8 @@ static double node_cpu_seconds(pid_t pid)
     fclose(file);
     text[got] = '\0';
     const char *at = strrchr(text, ')');
-    if (!at || sscanf(at + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user,
-                      &system) != 2)
+    if (!at ||
+        sscanf(at + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2)
         return 0;
     return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
 }

@@ -27,7 +27,8 @@ static const char usage[] =
     "  --rate R          appends a second in all, open loop [0: as fast as the window lets]\n"
     "  --seconds S       measured time [3]\n"
     "  --warm S          time before it [0.5]\n"
-    "  --directory DIR   on a real disk; everything in it that is logbench's is removed [/var/tmp]\n"
+    "  --directory DIR   on a real disk; everything in it that is logbench's is removed "
+    "[/var/tmp]\n"
     "  --no-limits       leaves the machine's limits out\n"
     "  --json            one JSON object on stdout\n"
     "  --quiet           no progress line\n"
@@ -37,9 +38,21 @@ static const char usage[] =
     "exit codes: 0 measured, 1 failed, 2 usage\n";
 
 enum option_code {
-    OPTION_LOCAL = 256, OPTION_ATTACH, OPTION_NET, OPTION_ACK, OPTION_SIZE, OPTION_IN_FLIGHT,
-    OPTION_CLIENTS, OPTION_RATE, OPTION_SECONDS, OPTION_WARM, OPTION_DIRECTORY, OPTION_NO_LIMITS,
-    OPTION_JSON, OPTION_QUIET, OPTION_HELP,
+    OPTION_LOCAL = 256,
+    OPTION_ATTACH,
+    OPTION_NET,
+    OPTION_ACK,
+    OPTION_SIZE,
+    OPTION_IN_FLIGHT,
+    OPTION_CLIENTS,
+    OPTION_RATE,
+    OPTION_SECONDS,
+    OPTION_WARM,
+    OPTION_DIRECTORY,
+    OPTION_NO_LIMITS,
+    OPTION_JSON,
+    OPTION_QUIET,
+    OPTION_HELP,
 };
 
 static const struct option long_options[] = {

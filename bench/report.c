@@ -143,7 +143,8 @@ void report_limits(const struct bench_options *options, const struct bench_limit
     print_json(object);
 }
 
-/* p50 over what the level cannot go below: the shared durable write, or the wire and the hand-over. */
+/* p50 over what the level cannot go below: the shared durable write, or the wire and the hand-over.
+ */
 static double ratio_to_limit(const struct bench_options *options, const struct bench_limits *limits,
                              uint64_t p50_ns)
 {
@@ -158,9 +159,8 @@ static void print_append(const struct bench_options *options, const struct bench
     const struct leat_histogram *latency = &result->latency;
     printf("append  %u node%s over %s, %s, %u B, %u in flight, %u client%s, %.1f s\n",
            options->nodes, options->nodes == 1 ? "" : "s", options->net,
-           options->replicated ? "replicated" : "durable", options->size_bytes,
-           options->in_flight, options->clients, options->clients == 1 ? "" : "s",
-           result->seconds);
+           options->replicated ? "replicated" : "durable", options->size_bytes, options->in_flight,
+           options->clients, options->clients == 1 ? "" : "s", result->seconds);
     printf("    p50 us    p90 us    p99 us  p99.9 us    max us   appends/s  errors\n");
     printf("%10.1f%10.1f%10.1f%10.1f%10.1f%12.0f%8lu\n", us(leat_histogram_at(latency, 0.5)),
            us(leat_histogram_at(latency, 0.9)), us(leat_histogram_at(latency, 0.99)),

@@ -52,19 +52,6 @@ static int ring_reserve(struct leat_client *client, uint64_t extent, uint64_t *r
     return LEAT_OK;
 }
 
-/* After ESESSION: sequences go on behind the last recorded one, when nothing of before is left. */
-static bool log_may_append(struct client_log *log)
-{
-    if (!log->session_ended)
-        return true;
-    if (log->held > 0)
-        return false;
-    log->session_ended = false;
-    log->next_sequence = log->last_sequence + 1;
-    log->deliver = log->next_sequence;
-    return true;
-}
-
 static int append_room(struct leat_client *client, uint32_t log_id, size_t length,
                        uint32_t *ret_place, uint64_t *ret_position)
 {
@@ -76,7 +63,7 @@ static int append_room(struct leat_client *client, uint32_t log_id, size_t lengt
     if (length > log->entry_bytes_max || leat_ring_extent((uint32_t)length) > client->ring_bytes)
         return LEAT_ETOOBIG;
     if (client->in_flight >= client->in_flight_max ||
-        client->next - client->first >= client->table_count || !log_may_append(log))
+        client->next - client->first >= client->table_count || client->identity != CLIENT_ID_GOOD)
         return LEAT_EAGAIN;
     rc = ring_reserve(client, leat_ring_extent((uint32_t)length), ret_position);
     if (rc == LEAT_OK)
@@ -194,7 +181,7 @@ int leat_publish(struct leat_client *client, enum leat_ack ack, uint64_t timeout
         return client->error;
     struct client_log *log = &client->logs[client->claim_log];
     int rc = check_level(log, ack);
-    if (rc == LEAT_OK && !log_may_append(log)) /* the session ended since the claim */
+    if (rc == LEAT_OK && client->identity != CLIENT_ID_GOOD) /* a session ended since the claim */
         rc = LEAT_EAGAIN;
     if (rc == LEAT_OK)
         rc = claim_move(client);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The connection to the node: attach, notice its end, attach again under the same identity (states:
- * client_private.h). Nothing here blocks but leat_attach, which drives the same machine.
+ * The connection to the node: attach, notice its end, attach again under the same identity, or
+ * under a new one after a session's end (states: client_private.h). Nothing here blocks but
+ * leat_attach, which drives the same machine.
  *
  * The end is noticed by the socket (looked at every CLIENT_LOOK_NS, no oftener: a system call) or
  * by the `closed` word. Appends that the old ring's node had not answered are put into the new ring
@@ -98,16 +99,21 @@ static bool is_final(int error)
            error == LEAT_EINVAL;
 }
 
-void client_hang_up(struct leat_client *client, int error, uint64_t now_ns)
+static void let_go(struct leat_client *client)
 {
-    if (client->state == CLIENT_FAILED)
-        return;
     if (client->socket >= 0)
         close(client->socket);
     client->socket = -1;
     client_rings_unmap(client, &client->fresh);
-    client->error = error;
     client->state = CLIENT_DOWN;
+}
+
+void client_hang_up(struct leat_client *client, int error, uint64_t now_ns)
+{
+    if (client->state == CLIENT_FAILED)
+        return;
+    let_go(client);
+    client->error = error;
     client->backoff_ns = client->backoff_ns == 0 ? CLIENT_BACKOFF_FIRST_NS : 2 * client->backoff_ns;
     if (client->backoff_ns > CLIENT_BACKOFF_LAST_NS)
         client->backoff_ns = CLIENT_BACKOFF_LAST_NS;
@@ -195,6 +201,8 @@ static void drive_mapped(struct leat_client *client, uint64_t now_ns)
     else
         client_rings_unmap(client, &before);
     client->state = CLIENT_UP;
+    if (client->identity == CLIENT_ID_FRESH)
+        client->identity = CLIENT_ID_GOOD;
     client->attach_count++;
     client->backoff_ns = 0;
     client->looked_ns = now_ns;
@@ -215,8 +223,22 @@ static void drive_up(struct leat_client *client, uint64_t now_ns)
         client_hang_up(client, LEAT_ECLOSED, now_ns);
 }
 
+/* What the node has not answered is forgotten with the old identity, never resent. */
+static void identity_renew(struct leat_client *client)
+{
+    if (leat_uuid_random(&client->id) != LEAT_OK)
+        return; /* again at the next look */
+    let_go(client);
+    client->first = client->next;
+    client_logs_begin(client);
+    client->identity = CLIENT_ID_FRESH;
+}
+
 void client_drive(struct leat_client *client, uint64_t now_ns)
 {
+    if (client->identity == CLIENT_ID_SPENT && client->state != CLIENT_FAILED &&
+        client_all_taken(client))
+        identity_renew(client);
     switch (client->state) {
     case CLIENT_DOWN:
         drive_down(client, now_ns);
@@ -259,14 +281,13 @@ static int client_make(const struct leat_options *options, struct leat_client **
         return LEAT_ENOMEM;
     client->socket = -1;
     snprintf(client->path, sizeof(client->path), "%s", path);
-    memcpy(client->id.bytes, options->client_id, sizeof(client->id.bytes));
     client->ring_bytes = ring_bytes;
     client->in_flight_max = in_flight;
     client->table_count = table_count_for(in_flight);
     client->deadline_next_ns = UINT64_MAX;
     client->appends = calloc(client->table_count, sizeof(*client->appends));
     int rc = client->appends ? LEAT_OK : LEAT_ENOMEM;
-    if (rc == LEAT_OK && leat_uuid_is_zero(&client->id))
+    if (rc == LEAT_OK)
         rc = leat_uuid_random(&client->id);
     if (rc != LEAT_OK) {
         leat_detach(client);

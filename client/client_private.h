@@ -45,6 +45,18 @@
  */
 enum client_state { CLIENT_DOWN, CLIENT_ASKED, CLIENT_MAPPED, CLIENT_UP, CLIENT_FAILED };
 
+/*
+ * A sequence never names two payloads: copies of an append may reach the leader long after its
+ * session ended. So an identity in use by a session that ended takes no append any more.
+ *
+ *   GOOD -> SPENT   a log's session ended
+ *   SPENT -> FRESH  all appends ended and were taken: forgotten; hung up, a new random identity
+ *   FRESH -> GOOD   UP with it, in new rings: the old ones' node still reads for the old identity
+ *
+ * Appends are accepted in GOOD only.
+ */
+enum client_identity { CLIENT_ID_GOOD, CLIENT_ID_SPENT, CLIENT_ID_FRESH };
+
 struct client_rings {
     struct leat_ring_client *shared;
     uint8_t *records;
@@ -76,12 +88,11 @@ struct client_log {
     uint64_t attach_count; /* of the client when the limits were read; 0: never */
     uint32_t entry_bytes_max;
     bool accepts_replicated;
-    bool session_ended; /* takes no append until all of the log's are answered and taken */
+    bool session_ended; /* with this identity */
     uint64_t next_sequence;
-    uint64_t last_sequence; /* session_ended: the highest known to be recorded */
-    uint64_t deliver;       /* the sequence whose result comes next */
-    uint32_t held;          /* appends of this log in the table */
-    uint64_t *places;       /* sequence modulo the table's size -> count of the append */
+    uint64_t deliver; /* the sequence whose result comes next */
+    uint32_t held;    /* appends of this log in the table */
+    uint64_t *places; /* sequence modulo the table's size -> count of the append */
 };
 
 struct leat_client {
@@ -90,6 +101,7 @@ struct leat_client {
     int socket; /* -1: none */
     char path[108];
     struct leat_uuid id;
+    enum client_identity identity;
     uint64_t ring_bytes;
     uint32_t in_flight_max;
     uint64_t table_count; /* power of two; also the completion count */
@@ -182,6 +194,9 @@ int client_map_arena(struct leat_client *client, uint32_t log_id, size_t bytes,
 /* The log's entry, its limits read in this attach. Errors: ENOLOG, EAGAIN, ENOMEM, ... */
 int client_log(struct leat_client *client, uint32_t log_id, uint32_t *ret_place);
 
+/* Sequences of all logs begin at 1. */
+void client_logs_begin(struct leat_client *client);
+
 /* ---- append.c ---- */
 
 /* Copies what the node has not answered from the former ring into the present, empty one. It fits:
@@ -192,6 +207,8 @@ void client_resubmit(struct leat_client *client, const struct client_rings *from
 
 /* Ends everything unended; the client is FAILED. */
 void client_end_all(struct leat_client *client, int error, uint64_t now_ns);
+/* All appends ended and their results were taken. */
+bool client_all_taken(const struct leat_client *client);
 void client_take_completions(struct leat_client *client, uint64_t now_ns);
 
 #endif

@@ -80,6 +80,17 @@ static int log_add(struct leat_client *client, uint32_t log_id, uint32_t *ret_pl
     return LEAT_OK;
 }
 
+void client_logs_begin(struct leat_client *client)
+{
+    for (uint32_t i = 0; i < client->log_count; i++) {
+        struct client_log *log = &client->logs[i];
+        log->session_ended = false;
+        log->next_sequence = 1;
+        log->deliver = 1;
+        log->held = 0;
+    }
+}
+
 static int log_read_limits(struct leat_client *client, uint32_t place)
 {
     const struct leat_arena_header *header;

@@ -77,13 +77,14 @@ static struct client_append *append_find(struct leat_client *client, const struc
     return append;
 }
 
-/* W8: what is unended in this log is lost or unknown; see leat.h for how it goes on. */
+/* W8: what is unended in this log is lost or unknown, and the identity is spent; see leat.h for how
+ * it goes on. */
 static void log_end_session(struct leat_client *client, struct client_log *log,
                             const struct leat_completion *completion, uint64_t now_ns)
 {
-    if (!log->session_ended || completion->last_sequence > log->last_sequence)
-        log->last_sequence = completion->last_sequence;
     log->session_ended = true;
+    if (client->identity == CLIENT_ID_GOOD)
+        client->identity = CLIENT_ID_SPENT;
     if (completion->error == LEAT_ESESSIONS)
         return; /* certainly not recorded, but for the others that is for their answers to say */
     for (uint64_t i = client->first; i < client->next; i++) {
@@ -108,8 +109,6 @@ static void completion_take(struct leat_client *client, const struct leat_comple
         return; /* ended with a former ring */
     append->answered = true;
     int error = completion->error == LEAT_EUNKNOWN ? LEAT_OK : completion->error;
-    if (error == LEAT_OK && log->session_ended && append->sequence > log->last_sequence)
-        log->last_sequence = append->sequence; /* taken after the loss was seen */
     if (error == LEAT_ESESSION || error == LEAT_ENOSESSION || error == LEAT_ESESSIONS)
         log_end_session(client, log, completion, now_ns);
     if (append->ended)
@@ -173,6 +172,15 @@ static unsigned results_take(struct leat_client *client, struct client_log *log,
         log->deliver++;
     }
     return count;
+}
+
+bool client_all_taken(const struct leat_client *client)
+{
+    for (uint64_t i = client->first; i < client->next; i++) {
+        if (!client_at(client, i)->taken)
+            return false;
+    }
+    return true;
 }
 
 static void table_retire(struct leat_client *client)

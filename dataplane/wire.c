@@ -90,7 +90,8 @@ static bool wire_heartbeat_is_valid(const struct leat_wire_heartbeat *heartbeat,
 
 static bool wire_forward_is_valid(const struct leat_wire_forward *forward, uint32_t payload_bytes)
 {
-    if ((forward->flags & ~(uint32_t)LEAT_FORWARD_OLDEST) != 0 || forward->reserved != 0)
+    if ((forward->flags & ~(uint32_t)(LEAT_FORWARD_OLDEST | LEAT_FORWARD_REPLICATED)) != 0 ||
+        forward->reserved != 0)
         return false;
     if (payload_bytes == 0) /* only a record without bytes has a piece without bytes */
         return forward->total_bytes == 0 && forward->begin_byte == 0;

@@ -35,15 +35,13 @@ static int arena_directory(const char *directory, const struct leat_uuid *node, 
 
 /* W4: same boot, log, generation and arena as the journal says, of the same shape. */
 static bool arena_is_valid(const struct leat_arena_header *header,
-                           const struct leat_storage_log_info *info,
-                           const struct leat_uuid *boot)
+                           const struct leat_storage_log_info *info, const struct leat_uuid *boot)
 {
     return header->magic == LEAT_ARENA_MAGIC && header->version == LEAT_ARENA_VERSION &&
            header->log_id == info->log_id && header->generation == info->generation &&
            header->arena_bytes == info->arena_bytes &&
            header->segment_bytes == info->shape.segment_bytes &&
-           leat_uuid_equal(&header->boot, boot) &&
-           leat_uuid_equal(&info->entry.boot, boot) &&
+           leat_uuid_equal(&header->boot, boot) && leat_uuid_equal(&info->entry.boot, boot) &&
            leat_uuid_equal(&header->log, &info->log) &&
            leat_uuid_equal(&header->arena, &info->entry.arena);
 }
@@ -68,10 +66,9 @@ void node_arena_reset(struct node_arena *arena, const struct leat_storage_log_in
     header->magic = LEAT_ARENA_MAGIC;
 }
 
-int node_arena_open(struct node_arena *arena, const char *directory,
-                    const struct leat_uuid *node, const struct leat_storage_log_info *info,
-                    const struct leat_uuid *boot, bool *ret_valid, char *error,
-                    unsigned error_bytes)
+int node_arena_open(struct node_arena *arena, const char *directory, const struct leat_uuid *node,
+                    const struct leat_storage_log_info *info, const struct leat_uuid *boot,
+                    bool *ret_valid, char *error, unsigned error_bytes)
 {
     char path[256];
     if (arena_directory(directory, node, path, sizeof(path)) != LEAT_OK) {
@@ -124,8 +121,8 @@ void node_arena_horizon(struct node_arena *arena, uint64_t end_pos)
 {
     if (end_pos <= arena->arena_bytes)
         return;
-    uint64_t horizon = (end_pos - arena->arena_bytes + LEAT_FRAME_ALIGN - 1) &
-                       ~(uint64_t)(LEAT_FRAME_ALIGN - 1);
+    uint64_t horizon =
+        (end_pos - arena->arena_bytes + LEAT_FRAME_ALIGN - 1) & ~(uint64_t)(LEAT_FRAME_ALIGN - 1);
     if (horizon <= arena->header->horizon.value)
         return;
     __atomic_store_n(&arena->header->horizon.value, horizon, __ATOMIC_RELAXED);

@@ -11,9 +11,8 @@
 #include "base/assert.h"
 #include "worker.h"
 
-#define ASSEMBLE_ARENA_RESERVE_BYTES (1u << 19) /* as in log.c: a later leader's TERM frame */
-#define NAK_DELAY_NS                 200000u    /* about one round trip on any of our ports */
-#define NAK_BYTES_MAX                (256u << 10)
+#define NAK_DELAY_NS  200000u /* about one round trip on any of our ports */
+#define NAK_BYTES_MAX (256u << 10)
 
 void log_assembler_clear(struct node_log *log)
 {
@@ -69,8 +68,7 @@ void log_receive(struct node_log *log, const struct leat_message *message, const
     uint64_t begin = message->begin_pos;
     uint64_t end = begin + payload_bytes;
     uint64_t verified = log->chain.position;
-    uint64_t limit =
-        log->needed_from + log->arena.arena_bytes - ASSEMBLE_ARENA_RESERVE_BYTES;
+    uint64_t limit = log_arena_limit(log);
 
     if (end <= verified) {
         log->counters.datagrams_duplicate++;
@@ -86,6 +84,8 @@ void log_receive(struct node_log *log, const struct leat_message *message, const
         log->counters.datagrams_window++;
         return;
     }
+    if (!(message->flags & LEAT_MESSAGE_LAZY) && end > log->durable_wanted)
+        log->durable_wanted = end;
     node_arena_horizon(&log->arena, end);
     memcpy(log_at(log, begin), payload, end - begin);
 }
@@ -98,19 +98,23 @@ static void step_follower(struct node_log *log, enum leat_input_kind kind, uint6
     leat_core_step(&log->core, &input);
 }
 
-/* A PAD's body is zeros by rule and never sent: laid down here. */
+/* A PAD's body is zeros by rule and never sent: laid down here, once its header has proved itself
+ * (of a PAD the CRC covers nothing else) and the arena has room for it. */
 static void assembler_fill_pad(struct node_log *log, uint64_t available)
 {
-    const struct leat_frame *frame =
-        (const struct leat_frame *)(const void *)log_at(log, log->chain.position);
-    if (available < sizeof(*frame) || leat_frame_type(frame) != LEAT_FRAME_PAD ||
-        frame->length_bytes < sizeof(*frame) ||
-        frame->length_bytes > leat_segment_room(&log->shape, log->chain.position))
+    struct leat_frame frame;
+    uint64_t position = log->chain.position;
+    if (available < sizeof(frame))
         return;
-    uint64_t begin = log->chain.position + sizeof(*frame);
-    uint64_t end = log->chain.position +
-                   leat_frame_extent(&log->shape, log->chain.position, frame->length_bytes);
-    if (end <= begin || !assembler_add(&log->assembler, begin, end))
+    memcpy(&frame, log_at(log, position), sizeof(frame));
+    if (leat_frame_type(&frame) != LEAT_FRAME_PAD || frame.length_bytes < sizeof(frame) ||
+        frame.length_bytes > leat_segment_room(&log->shape, position) ||
+        frame.previous_crc != log->chain.crc ||
+        leat_frame_crc(&log->shape, position, &frame, NULL) != frame.crc)
+        return;
+    uint64_t begin = position + sizeof(frame);
+    uint64_t end = position + leat_frame_extent(&log->shape, position, frame.length_bytes);
+    if (end > log_arena_limit(log) || !assembler_add(&log->assembler, begin, end))
         return;
     node_arena_horizon(&log->arena, end);
     memset(log_at(log, begin), 0, end - begin);

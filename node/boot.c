@@ -104,9 +104,8 @@ static void boot_core(struct node_log *log, const struct boot_walk *walk,
                             : log->arena.arena_bytes / 4,
         .seed = ((uint64_t)config->node_id << 32 | log->id) * 0x9e3779b97f4a7c15ULL,
     };
-    int voted = info->voted_for == LEAT_VOTED_NONE
-                    ? -1
-                    : leat_config_node_index(config, info->voted_for);
+    int voted =
+        info->voted_for == LEAT_VOTED_NONE ? -1 : leat_config_node_index(config, info->voted_for);
     struct leat_core_boot boot = {
         .now_ns = leat_clock_monotonic_ns(),
         .incarnation = worker->incarnation,
@@ -139,8 +138,7 @@ static void boot_publish(struct node_log *log, const struct leat_recovered *reco
     __atomic_store_n(&header->instance.value, header->instance.value + 1, __ATOMIC_RELEASE);
 }
 
-static void boot_report(struct node_log *log, const struct leat_recovered *recovered,
-                        bool amnesiac)
+static void boot_report(struct node_log *log, const struct leat_recovered *recovered, bool amnesiac)
 {
     struct node_logger *out = log->worker->out;
     logger_line(out, LEAT_LOG_INFO,
@@ -162,7 +160,8 @@ static void boot_report(struct node_log *log, const struct leat_recovered *recov
                     (unsigned long)recovered->claim_end, recovered->claim_term);
     if (amnesiac)
         logger_line(out, LEAT_LOG_WARNING,
-                    "log %u: memory was lost: votes are marked until the leader clears it", log->id);
+                    "log %u: memory was lost: votes are marked until the leader clears it",
+                    log->id);
 }
 
 struct boot_log {
@@ -172,8 +171,8 @@ struct boot_log {
     bool amnesiac;
 };
 
-/* What is damaged on disk and whole in memory may be committed: it is applied up to what is durable, and
- * the rest when the leader says again that it is committed. */
+/* What is damaged on disk and whole in memory may be committed: it is applied up to what is
+ * durable, and the rest when the leader says again that it is committed. */
 static int boot_recover(struct node_log *log, const struct leat_storage_arena *arena,
                         struct boot_log *state, char *error, unsigned error_bytes)
 {
@@ -208,8 +207,6 @@ static int boot_log(struct node_worker *worker, uint32_t index, const struct lea
     log->uuid = info->log;
     log->shape = info->shape;
     log->accepts_replicated = info->accepts_replicated;
-    for (uint32_t i = 0; i < LEAT_SESSIONS_MAX; i++)
-        log->owners[i] = NODE_NO_CLIENT;
     int rc = node_arena_open(&log->arena, worker->config->arena_dir, &worker->node, info, boot,
                              &valid, error, error_bytes);
     if (rc != LEAT_OK)
@@ -231,8 +228,8 @@ static int boot_log(struct node_worker *worker, uint32_t index, const struct lea
                       (was_amnesiac || (lost && !first_boot && !state->recovered.clean));
     if (lost)
         node_arena_reset(&log->arena, info, boot);
-    return leat_storage_begin(worker->storage, index, &state->recovered,
-                              &log->arena.header->arena, boot, state->amnesiac);
+    return leat_storage_begin(worker->storage, index, &state->recovered, &log->arena.header->arena,
+                              boot, state->amnesiac);
 }
 
 static void boot_genesis(struct node_worker *worker, const struct boot_log *states)
@@ -279,11 +276,9 @@ static int boot_logs(struct node_worker *worker, struct boot_log *states, char *
     boot_genesis(worker, states);
     for (uint32_t i = 0; i < worker->log_count; i++) {
         struct node_log *log = &worker->logs[i];
-        boot_core(log, &states[i].walk, &states[i].info, &states[i].recovered,
-                  states[i].amnesiac);
+        boot_core(log, &states[i].walk, &states[i].info, &states[i].recovered, states[i].amnesiac);
         boot_publish(log, &states[i].recovered);
         boot_report(log, &states[i].recovered, states[i].amnesiac);
-        worker->boot_durable[i] = log->applied.position;
     }
     return LEAT_OK;
 }
@@ -293,11 +288,6 @@ static int boot_memory(struct node_worker *worker)
     worker->base_scratch = aligned_alloc(64, (LEAT_BASE_PAYLOAD_BYTES_MAX + 63) & ~63ul);
     if (!worker->base_scratch)
         return LEAT_ENOMEM;
-    for (unsigned i = 0; i < NODE_REASSEMBLY_MAX; i++) {
-        worker->reassembly[i].bytes = malloc(worker->config->entry_bytes_max);
-        if (!worker->reassembly[i].bytes)
-            return LEAT_ENOMEM;
-    }
     for (uint32_t l = 0; l < NODE_LOGS_MAX; l++) {
         for (unsigned i = 0; i < worker->config->node_count; i++) {
             uint8_t *buffer = aligned_alloc(LEAT_BLOCK_BYTES, NODE_CATCHUP_BYTES);
@@ -305,6 +295,22 @@ static int boot_memory(struct node_worker *worker)
             if (!buffer)
                 return LEAT_ENOMEM;
         }
+    }
+    return LEAT_OK;
+}
+
+/* By what the logs were formatted with, not by what the configuration says today. */
+static int boot_reassembly(struct node_worker *worker)
+{
+    uint32_t largest = 0;
+    for (uint32_t i = 0; i < worker->log_count; i++) {
+        if (worker->logs[i].shape.entry_bytes_max > largest)
+            largest = worker->logs[i].shape.entry_bytes_max;
+    }
+    for (unsigned i = 0; i < NODE_REASSEMBLY_MAX; i++) {
+        worker->reassembly[i].bytes = malloc(largest);
+        if (!worker->reassembly[i].bytes)
+            return LEAT_ENOMEM;
     }
     return LEAT_OK;
 }
@@ -389,6 +395,8 @@ int worker_boot(struct node_worker *worker)
         rc = boot_storage(worker, error, sizeof(error));
     if (rc == LEAT_OK)
         rc = boot_logs(worker, states, error, sizeof(error));
+    if (rc == LEAT_OK)
+        rc = boot_reassembly(worker);
     if (rc == LEAT_OK)
         rc = boot_port(worker, error, sizeof(error));
     free(states);

@@ -35,19 +35,16 @@ uint32_t clients_find(const struct node_worker *worker, const struct leat_uuid *
     return NODE_NO_CLIENT;
 }
 
-static void client_adopt_sessions(struct node_worker *worker, uint32_t slot, bool present)
+void clients_adopt(struct node_worker *worker, struct node_log *log)
 {
-    for (uint32_t i = 0; i < worker->log_count; i++) {
-        struct node_log *log = &worker->logs[i];
-        for (uint32_t s = 0; s < LEAT_SESSIONS_MAX && !present; s++) {
-            if (log->owners[s] == slot)
-                log->owners[s] = NODE_NO_CLIENT;
-        }
-        uint32_t session =
-            present ? leat_sessions_find(&log->committed, &worker->clients[slot].rings->client)
-                    : 0;
+    for (uint32_t i = 0; i < LEAT_SESSIONS_MAX; i++)
+        log->owners[i] = NODE_NO_CLIENT;
+    for (uint32_t i = 0; i < worker->clients_high; i++) {
+        if (!worker->clients[i].rings)
+            continue;
+        uint32_t session = leat_sessions_find(&log->committed, &worker->clients[i].rings->client);
         if (session != 0)
-            log->owners[session - 1] = slot;
+            log->owners[session - 1] = i;
     }
 }
 
@@ -67,7 +64,12 @@ int clients_attach(struct node_worker *worker, struct node_rings *rings)
         rings->slot = i;
         if (i >= worker->clients_high)
             worker->clients_high = i + 1;
-        client_adopt_sessions(worker, i, true);
+        for (uint32_t l = 0; l < worker->log_count; l++) {
+            struct node_log *log = &worker->logs[l];
+            uint32_t session = leat_sessions_find(&log->committed, &rings->client);
+            if (session != 0)
+                log->owners[session - 1] = i;
+        }
         return LEAT_OK;
     }
     return LEAT_EAGAIN;
@@ -78,7 +80,12 @@ void clients_detach(struct node_worker *worker, struct node_rings *rings)
     struct node_client *client = &worker->clients[rings->slot];
     if (client->rings != rings)
         return; /* let go before */
-    client_adopt_sessions(worker, rings->slot, false);
+    for (uint32_t l = 0; l < worker->log_count; l++) {
+        for (uint32_t s = 0; s < LEAT_SESSIONS_MAX; s++) {
+            if (worker->logs[l].owners[s] == rings->slot)
+                worker->logs[l].owners[s] = NODE_NO_CLIENT;
+        }
+    }
     memset(client, 0, sizeof(*client));
 }
 
@@ -121,13 +128,13 @@ static void client_release(struct node_client *client)
     __atomic_store_n(&client->rings->answers->head.value, released, __ATOMIC_RELEASE);
 }
 
-static void client_end_slot(struct node_client *client, struct client_slot *slot,
-                            const struct leat_completion *completion)
+static void client_end_slot(const struct node_worker *worker, struct node_client *client,
+                            struct client_slot *slot, const struct leat_completion *completion)
 {
     LEAT_ASSERT(!slot->ended);
     slot->ended = true;
     client_push(client, completion);
-    client->logs[slot->log].forwarded_ns = 0;
+    client->logs[slot->log].forwarded_ns = worker->now_ns; /* progress: the timer begins anew */
 }
 
 /* The slot of (log, sequence): where it is when all slots are of one log, else looked for. */
@@ -136,7 +143,8 @@ static struct client_slot *client_find_slot(struct node_client *client, uint32_t
 {
     if (client->slot_first == client->slot_next)
         return NULL;
-    uint64_t guess = client->slot_first + (sequence - slot_at(client, client->slot_first)->sequence);
+    uint64_t guess =
+        client->slot_first + (sequence - slot_at(client, client->slot_first)->sequence);
     if (guess >= client->slot_first && guess < client->slot_next &&
         slot_at(client, guess)->log == log_index && slot_at(client, guess)->sequence == sequence)
         return slot_at(client, guess);
@@ -155,7 +163,7 @@ void clients_end(struct node_worker *worker, uint32_t owner, uint32_t log_index,
     struct client_slot *slot = client_find_slot(client, log_index, completion->sequence);
     if (!slot || slot->ended)
         return;
-    client_end_slot(client, slot, completion);
+    client_end_slot(worker, client, slot, completion);
     client_release(client);
 }
 
@@ -173,7 +181,7 @@ void clients_complete(struct node_worker *worker, uint32_t owner, struct node_lo
         .offset = frame->offset,
         .level = (uint8_t)level,
     };
-    client_end_slot(client, slot, &completion);
+    client_end_slot(worker, client, slot, &completion);
     client_release(client);
 }
 
@@ -192,7 +200,7 @@ void clients_end_session(struct node_worker *worker, uint32_t owner, struct node
             .last_sequence = last_sequence,
             .offset = UINT64_MAX,
         };
-        client_end_slot(client, slot, &completion);
+        client_end_slot(worker, client, slot, &completion);
     }
     client->logs[log->index].next_sequence = 0;
     client_release(client);
@@ -290,8 +298,7 @@ static int client_take_all(struct node_worker *worker, struct node_client *clien
            client->slot_next - client->slot_first + unread + (uint64_t)taken <
                rings->completion_count) {
         struct leat_ring_record record; /* the one copy of the header that is looked at */
-        memcpy(&record, rings->records + (client->taken & (rings->ring_bytes - 1)),
-               sizeof(record));
+        memcpy(&record, rings->records + (client->taken & (rings->ring_bytes - 1)), sizeof(record));
         uint64_t extent = leat_ring_extent(record.payload_bytes);
         if (!record_keeps_protocol(client, &record, extent, tail - client->taken) ||
             !client_take(worker, client, &record, extent))
@@ -304,8 +311,9 @@ static int client_take_all(struct node_worker *worker, struct node_client *clien
 
 /* ---- submitting ---- */
 
-static void client_end_recorded(struct node_client *client, struct node_log *log,
-                                struct client_slot *slot, const struct leat_session_row *row)
+static void client_end_recorded(struct node_worker *worker, struct node_client *client,
+                                struct node_log *log, struct client_slot *slot,
+                                const struct leat_session_row *row)
 {
     struct leat_completion completion = {
         .log_id = log->id,
@@ -319,25 +327,26 @@ static void client_end_recorded(struct node_client *client, struct node_log *log
         completion.position = row->last_position;
         completion.offset = row->last_offset;
     }
-    client_end_slot(client, slot, &completion);
+    client_end_slot(worker, client, slot, &completion);
 }
 
 /* Seals one slot's record into a log led here. Returns false to stop for this pass. */
 static bool client_seal(struct node_worker *worker, uint32_t owner, struct node_log *log,
-                        struct client_slot *slot)
+                        struct client_slot *slot, bool oldest)
 {
     struct node_client *client = &worker->clients[owner];
     struct leat_session_row row;
     int error = LEAT_OK;
-    switch (session_append(log, &client->rings->client, slot->sequence,
-                           client_payload(client, slot), slot->payload_bytes, &row, &error)) {
+    switch (session_append(log, &client->rings->client, slot->sequence, oldest,
+                           (enum leat_level)slot->level, client_payload(client, slot),
+                           slot->payload_bytes, &row, &error)) {
     case APPEND_SEALED:
         return true;
     case APPEND_RECORDED: { /* completes with its commit, unless that has passed */
         uint32_t session = leat_sessions_find(&log->committed, &client->rings->client);
         const struct leat_session_row *committed = leat_sessions_row(&log->committed, session);
         if (committed && slot->sequence <= committed->last_sequence)
-            client_end_recorded(client, log, slot, committed);
+            client_end_recorded(worker, client, log, slot, committed);
         return true;
     }
     case APPEND_WAIT:
@@ -374,19 +383,23 @@ static unsigned client_submit(struct node_worker *worker, uint32_t owner, struct
             of_log->submit = client->slot_first;
     }
     unsigned done = 0;
+    uint64_t forwarded_bytes = 0;
     bool oldest = of_log->submit == client->slot_first;
     while (of_log->submit < client->slot_next && done < NODE_CLIENT_BURST) {
         struct client_slot *slot = slot_at(client, of_log->submit);
         if (slot->log == log->index && !slot->ended) {
-            if (forwards && of_log->submit - client->slot_first >= NODE_FORWARD_WINDOW)
+            if (forwards && (of_log->submit - client->slot_first >= NODE_FORWARD_WINDOW ||
+                             forwarded_bytes >= NODE_FORWARD_BYTES))
                 break;
-            bool on = leads ? client_seal(worker, owner, log, slot)
+            forwarded_bytes += slot->payload_bytes;
+            bool on = leads ? client_seal(worker, owner, log, slot, oldest)
                             : forward_record(log, &client->rings->client, slot,
                                              client_payload(client, slot), oldest);
             oldest = false;
             if (!on)
                 break;
-            of_log->forwarded_ns = worker->now_ns;
+            if (of_log->submit == client->slot_first)
+                of_log->forwarded_ns = worker->now_ns;
             done++;
         }
         of_log->submit++;

@@ -48,18 +48,13 @@ static int command_transfer(struct node_worker *worker, struct node_command *com
                  log->id);
         return LEAT_ENOTLEADER;
     }
-    for (uint8_t i = 0; i < core->config.member_count && command->node_id == 0; i++) {
-        if (i != core->config.self && core->peers[i].matched &&
-            (to < 0 || core->peers[i].memory_pos > core->peers[to].memory_pos))
-            to = i;
-    }
+    if (command->node_id == 0)
+        to = log_best_follower(log);
     if (to < 0 || to == core->config.self || !core->peers[to].matched) {
         snprintf(command->text, command->text_bytes, "no such follower that is caught up");
         return LEAT_EINVAL;
     }
-    struct leat_core_input input = {
-        .kind = LEAT_INPUT_TRANSFER, .peer = (uint8_t)to, .now_ns = worker->now_ns};
-    leat_core_step(core, &input);
+    log_transfer(log, to);
     return LEAT_OK;
 }
 
@@ -110,8 +105,8 @@ static void command_finish_status(struct node_command *command)
     if (status)
         memcpy(status, command->text, sizeof(*status));
     memset(command->text, 0, command->text_bytes);
-    command->error = status ? node_status_json(status, command->text, command->text_bytes)
-                            : LEAT_ENOMEM;
+    command->error =
+        status ? node_status_json(status, command->text, command->text_bytes) : LEAT_ENOMEM;
     free(status);
 }
 

@@ -62,13 +62,13 @@ struct node_command {
     struct node_rings *rings;
     char *text; /* STATUS: the object; others: one line that explains `error`, may stay empty */
     uint32_t text_bytes;
-    int32_t error; /* enum leat_error */
+    int32_t error;  /* enum leat_error */
     int descriptor; /* -1: none */
     uint64_t ret_position;
     void (*finish)(struct node_command *command); /* set by the worker when something is left to
                                                      do that is not for its thread: to be called
                                                      by the control thread after `done` */
-    atomic_bool done; /* release by the worker */
+    atomic_bool done;                             /* release by the worker */
 };
 
 /* Single producer (control thread), single consumer (worker). */

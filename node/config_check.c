@@ -80,10 +80,11 @@ static int check_log_geometry(struct config_reader *reader)
                            "largest_entry is %" PRIu32
                            " bytes, expected at most a quarter of the segment (%" PRIu64 ")",
                            config->entry_bytes_max, config->segment_bytes / 4);
-    if (config->entry_bytes_max >= config->window_bytes)
+    /* the largest entry, the PAD that it may need before it, and a full BASE frame in between */
+    if (2 * (uint64_t)config->entry_bytes_max + LEAT_SEGMENT_BYTES_MIN / 4 > config->window_bytes)
         return config_fail(reader, config_line(reader, "raft", "window", entry_line),
                            "largest_entry is %" PRIu32 " bytes and window %" PRIu64
-                           ", expected the window to be larger",
+                           ", expected a window of twice the largest entry and 256KiB, or more",
                            config->entry_bytes_max, config->window_bytes);
     return LEAT_OK;
 }

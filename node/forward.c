@@ -13,14 +13,36 @@
 
 #define REASSEMBLY_IDLE_NS 1000000000u
 
+/* A verdict that a session is unknown or lost appends is said only by a leader that proves by a
+ * quorum round, begun after the doubt arose, that no other has taken over: else a deposed one would
+ * tell it of appends that its successor holds. One client at a time; the others wait. */
+static bool session_verdict_stands(struct node_log *log, const struct leat_uuid *client)
+{
+    bool same = log->doubt_round != 0 && log->doubt_term == log->core.term;
+    if (same && leat_core_round_is_answered(&log->core, log->doubt_round)) {
+        bool stands = leat_uuid_equal(&log->doubt_client, client);
+        log->doubt_round = 0;
+        if (stands)
+            return true;
+        same = false;
+    }
+    if (!same) {
+        log->doubt_client = *client;
+        log->doubt_term = log->core.term;
+        log->doubt_round = leat_core_begin_round(&log->core);
+    }
+    return false;
+}
+
 /* ---- at the leader: the one place where a client's record becomes a frame ---- */
 
 static enum append_verdict session_open(struct node_log *log, const struct leat_uuid *client,
-                                        uint64_t sequence, uint32_t *ret_session, int *ret_error)
+                                        uint64_t sequence, bool oldest, uint32_t *ret_session,
+                                        int *ret_error)
 {
     if (sequence != 1) { /* never a silent new session for an old one */
         *ret_error = LEAT_ENOSESSION;
-        return APPEND_REFUSED;
+        return oldest && session_verdict_stands(log, client) ? APPEND_REFUSED : APPEND_WAIT;
     }
     struct leat_session_payload payload = {.client = *client,
                                            .session = leat_sessions_free(&log->tail)};
@@ -28,20 +50,22 @@ static enum append_verdict session_open(struct node_log *log, const struct leat_
         *ret_error = LEAT_ESESSIONS;
         return APPEND_REFUSED;
     }
-    if (log_append(log, LEAT_FRAME_SESSION_OPEN, payload.session, 0, &payload,
-                   sizeof(payload)) != LEAT_OK)
+    if (log_append(log, LEAT_FRAME_SESSION_OPEN, payload.session, 0, &payload, sizeof(payload)) !=
+        LEAT_OK)
         return APPEND_WAIT;
     *ret_session = payload.session;
     return APPEND_SEALED;
 }
 
 enum append_verdict session_append(struct node_log *log, const struct leat_uuid *client,
-                                   uint64_t sequence, const void *payload, uint32_t payload_bytes,
+                                   uint64_t sequence, bool oldest, enum leat_level level,
+                                   const void *payload, uint32_t payload_bytes,
                                    struct leat_session_row *ret_row, int *ret_error)
 {
     uint32_t session = leat_sessions_find(&log->tail, client);
     if (session == 0) {
-        enum append_verdict opened = session_open(log, client, sequence, &session, ret_error);
+        enum append_verdict opened =
+            session_open(log, client, sequence, oldest, &session, ret_error);
         if (opened != APPEND_SEALED)
             return opened;
     }
@@ -53,12 +77,14 @@ enum append_verdict session_append(struct node_log *log, const struct leat_uuid 
     case LEAT_SESSION_OLDER:
         return APPEND_RECORDED;
     case LEAT_SESSION_GAP:
-        return APPEND_GAP;
+        return oldest && session_verdict_stands(log, client) ? APPEND_GAP : APPEND_WAIT;
     case LEAT_SESSION_UNKNOWN:
-        *ret_error = LEAT_ENOSESSION;
-        return APPEND_REFUSED;
+        LEAT_ASSERT(!"the session was found or opened");
     }
+    uint64_t wanted = log->durable_wanted;
     int rc = log_append(log, LEAT_FRAME_RECORD, session, sequence, payload, payload_bytes);
+    if (level == LEAT_LEVEL_REPLICATED)
+        log->durable_wanted = wanted; /* nobody waits for the disk */
     if (rc == LEAT_OK)
         return APPEND_SEALED;
     *ret_error = rc;
@@ -78,8 +104,8 @@ bool forward_record(struct node_log *log, const struct leat_uuid *client,
 {
     struct node_worker *worker = log->worker;
     unsigned peer = worker->peer_of_member[log->core.leader];
-    uint32_t room = leat_port_datagram_bytes_max(worker->port) -
-                    (uint32_t)sizeof(struct forward_datagram);
+    uint32_t room =
+        leat_port_datagram_bytes_max(worker->port) - (uint32_t)sizeof(struct forward_datagram);
     uint32_t begin = 0;
     do {
         struct forward_datagram datagram;
@@ -94,7 +120,8 @@ bool forward_record(struct node_log *log, const struct leat_uuid *client,
             .sequence = slot->sequence,
             .total_bytes = slot->payload_bytes,
             .begin_byte = begin,
-            .flags = oldest ? LEAT_FORWARD_OLDEST : 0,
+            .flags = (oldest ? LEAT_FORWARD_OLDEST : 0u) |
+                     (slot->level == LEAT_LEVEL_REPLICATED ? LEAT_FORWARD_REPLICATED : 0u),
         };
         /* the client may change its bytes meanwhile: the CRC is over what is copied out last,
          * so a torn piece is refused at the leader and the client's own loss */
@@ -111,6 +138,10 @@ void forward_take_reply(struct node_worker *worker, struct node_log *log,
                         const struct leat_wire_view *view)
 {
     const struct leat_wire_forwarded *reply = view->body;
+    const struct leat_core *core = &log->core;
+    if (core->role != LEAT_FOLLOWER || core->leader == LEAT_CORE_NOBODY ||
+        worker->config->nodes[core->leader].id != view->header->from_node)
+        return; /* only the present leader's word counts */
     uint32_t owner = clients_find(worker, &reply->client);
     if (owner == NODE_NO_CLIENT)
         return;
@@ -154,8 +185,8 @@ static void forward_answer(struct node_log *log, unsigned peer,
         .error = error,
     };
     leat_wire_seal(&datagram.header, &datagram.body, NULL);
-    leat_port_send(worker->port, peer, 0, &datagram, sizeof(datagram), NULL, 0,
-                   LEAT_PORT_NO_ARENA, 0);
+    leat_port_send(worker->port, peer, 0, &datagram, sizeof(datagram), NULL, 0, LEAT_PORT_NO_ARENA,
+                   0);
 }
 
 static void forward_append(struct node_log *log, unsigned peer,
@@ -163,7 +194,10 @@ static void forward_append(struct node_log *log, unsigned peer,
 {
     struct leat_session_row row;
     int error = LEAT_OK;
-    switch (session_append(log, &forward->client, forward->sequence, payload,
+    enum leat_level level =
+        forward->flags & LEAT_FORWARD_REPLICATED ? LEAT_LEVEL_REPLICATED : LEAT_LEVEL_DURABLE;
+    switch (session_append(log, &forward->client, forward->sequence,
+                           (forward->flags & LEAT_FORWARD_OLDEST) != 0, level, payload,
                            forward->total_bytes, &row, &error)) {
     case APPEND_SEALED:
         log->counters.forwards_in++;
@@ -173,16 +207,12 @@ static void forward_append(struct node_log *log, unsigned peer,
         const struct leat_session_row *committed = leat_sessions_row(&log->committed, session);
         if (committed && forward->sequence <= committed->last_sequence)
             forward_answer(log, peer, forward, committed,
-                           forward->sequence == committed->last_sequence ? LEAT_OK
-                                                                         : LEAT_EUNKNOWN);
+                           forward->sequence == committed->last_sequence ? LEAT_OK : LEAT_EUNKNOWN);
         return;
     }
-    case APPEND_GAP:
-        /* one before it was lost on the way, and will come again; unless the follower says that it
-         * has none before it: then they were lost with a majority's memory (W8) */
+    case APPEND_GAP: /* those before it were lost with a majority's memory (W8) */
         log->counters.forward_gaps++;
-        if (forward->flags & LEAT_FORWARD_OLDEST)
-            forward_answer(log, peer, forward, &row, LEAT_ESESSION);
+        forward_answer(log, peer, forward, &row, LEAT_ESESSION);
         return;
     case APPEND_WAIT:
         return;
@@ -202,8 +232,7 @@ static struct node_reassembly *reassembly_find(struct node_worker *worker, struc
         if (buffer->total_bytes != 0 && buffer->peer == peer && buffer->log == log->index &&
             leat_uuid_equal(&buffer->client, &forward->client))
             return buffer;
-        if (buffer->total_bytes == 0 ||
-            worker->now_ns - buffer->touched_ns > REASSEMBLY_IDLE_NS)
+        if (buffer->total_bytes == 0 || worker->now_ns - buffer->touched_ns > REASSEMBLY_IDLE_NS)
             free_one = buffer;
     }
     if (free_one) {
@@ -229,8 +258,7 @@ static void forward_reassemble(struct node_worker *worker, struct node_log *log,
         buffer->filled_bytes = 0;
     }
     if (buffer->total_bytes == 0 || buffer->sequence != forward->sequence ||
-        buffer->total_bytes != forward->total_bytes ||
-        buffer->filled_bytes != forward->begin_byte)
+        buffer->total_bytes != forward->total_bytes || buffer->filled_bytes != forward->begin_byte)
         return;
     memcpy(buffer->bytes + forward->begin_byte, view->payload, view->payload_bytes);
     buffer->filled_bytes += view->payload_bytes;

@@ -11,9 +11,6 @@
 #include "base/assert.h"
 #include "worker.h"
 
-/* Kept free for the TERM frame (and BASE) of a new leader, whatever else waits. */
-#define LOG_ARENA_RESERVE_BYTES (1u << 19)
-
 static void store_release(struct leat_arena_word *word, uint64_t value)
 {
     __atomic_store_n(&word->value, value, __ATOMIC_RELEASE); /* pairs with readers' acquire */
@@ -63,6 +60,7 @@ void log_load_base(struct node_log *log, const struct leat_chain *chain, const v
     const struct leat_base_member *members = (const void *)(head + 1);
     const struct leat_session_row *rows = (const void *)(members + head->member_count);
     leat_sessions_load(&log->committed, rows, head->session_count);
+    clients_adopt(log->worker, log);
     log->trim_committed = head->trim_pos;
     log->chain = *chain;
     log->applied = *chain;
@@ -100,7 +98,7 @@ static void log_seal(struct node_log *log, uint32_t type, uint32_t session, uint
 void log_note_pad(struct node_log *log, uint64_t position, const struct leat_frame *frame)
 {
     if (leat_frame_type(frame) == LEAT_FRAME_PAD)
-        log->pads[position / log->shape.segment_bytes % 8] = position;
+        log->pads[position / log->shape.segment_bytes % NODE_PADS] = position;
 }
 
 static void log_seal_base(struct node_log *log)
@@ -115,8 +113,7 @@ static uint64_t log_append_span(const struct node_log *log, uint64_t frame_bytes
     uint64_t position = log->chain.position;
     uint64_t base_bytes = LEAT_FRAME_HEADER_BYTES + sizeof(struct leat_base_head) +
                           log->base_head.member_count * sizeof(struct leat_base_member) +
-                          log->tail.count * sizeof(struct leat_session_row) +
-                          LEAT_TERM_FRAME_BYTES;
+                          log->tail.count * sizeof(struct leat_session_row) + LEAT_TERM_FRAME_BYTES;
     uint64_t room = leat_segment_room(&log->shape, position);
     if (at_segment_base(log, position))
         return base_bytes + frame_bytes;
@@ -133,11 +130,9 @@ int log_append(struct node_log *log, uint32_t type, uint32_t session, uint64_t s
     uint64_t frame_bytes = LEAT_FRAME_HEADER_BYTES + (uint64_t)payload_bytes + LEAT_FRAME_ALIGN +
                            LEAT_TERM_FRAME_BYTES;
     uint64_t end = log->chain.position + log_append_span(log, frame_bytes);
-    uint64_t arena_end = log->needed_from + log->arena.arena_bytes;
-    if (type != LEAT_FRAME_TERM &&
-        (end > log->append_limit || end + LOG_ARENA_RESERVE_BYTES > arena_end))
+    if (type != LEAT_FRAME_TERM && (end > log->append_limit || end > log_arena_limit(log)))
         return LEAT_EAGAIN;
-    LEAT_ASSERT(end <= arena_end);
+    LEAT_ASSERT(end <= log_arena_limit(log) + NODE_ARENA_RESERVE_BYTES);
     uint64_t exact = (LEAT_FRAME_HEADER_BYTES + (uint64_t)payload_bytes + LEAT_FRAME_ALIGN - 1) &
                      ~(uint64_t)(LEAT_FRAME_ALIGN - 1);
     uint64_t room = leat_segment_room(&log->shape, log->chain.position);
@@ -146,6 +141,7 @@ int log_append(struct node_log *log, uint32_t type, uint32_t session, uint64_t s
     if (at_segment_base(log, log->chain.position))
         log_seal_base(log);
     log_seal(log, type, session, sequence, payload, payload_bytes);
+    log->durable_wanted = log->chain.position;
     if (type == LEAT_FRAME_RECORD) {
         log->counters.appends++;
         log->counters.append_bytes += payload_bytes;
@@ -282,8 +278,8 @@ int log_apply_commits(struct node_log *log)
 {
     uint64_t commit_r = log->core.commit_r;
     uint64_t commit_d = log->core.commit_d;
-    if (log->installing || (log->completed.position == commit_r &&
-                            log->applied.position == commit_d))
+    if (log->installing ||
+        (log->completed.position == commit_r && log->applied.position == commit_d))
         return LEAT_OK;
     while (log->applied.position < commit_d) {
         const struct leat_frame *frame = log_frame(log, log->applied.position);
@@ -329,11 +325,20 @@ void log_cut(struct node_log *log)
     log_assembler_clear(log);
     log_send_clear(log);
     log->tail_is_valid = false;
+    log->durable_wanted = position;
+    log->write_asked = position;
+    for (unsigned i = 0; i < NODE_PADS; i++) { /* what lay there is not the log's any more */
+        if (log->pads[i] >= position || log->effects.reset)
+            log->pads[i] = 0;
+    }
     if (log->effects.reset) {
         log_cut_published(log, position);
         store_release(&log->arena.header->horizon, position);
         log->installing = true;
         log->chain = (struct leat_chain){.position = position};
+        log->applied = log->chain; /* nothing of what was is needed any more */
+        log->completed = log->chain;
+        log->needed_from = position;
         leat_storage_reset(log->worker->storage, log->index, position, log->effects.cut_epoch);
         return;
     }
@@ -346,4 +351,27 @@ void log_cut(struct node_log *log)
         log->completed = log->applied;
     log_cut_published(log, position);
     leat_storage_cut(log->worker->storage, log->index, position, log->effects.cut_epoch);
+}
+
+/* ---- handing over ---- */
+
+int log_best_follower(const struct node_log *log)
+{
+    const struct leat_core *core = &log->core;
+    int best = -1;
+    for (int i = 0; i < core->config.member_count; i++) {
+        if (i != core->config.self && core->peers[i].matched &&
+            core->now_ns - core->peers[i].heard_ns < core->config.election_min_ns &&
+            (best < 0 || core->peers[i].memory_pos > core->peers[best].memory_pos))
+            best = i;
+    }
+    return best;
+}
+
+void log_transfer(struct node_log *log, int member)
+{
+    LEAT_ASSERT(member >= 0 && member < log->core.config.member_count);
+    struct leat_core_input input = {
+        .kind = LEAT_INPUT_TRANSFER, .peer = (uint8_t)member, .now_ns = log->worker->now_ns};
+    leat_core_step(&log->core, &input);
 }

@@ -26,6 +26,9 @@
 #define NODE_LOGS_MAX      2u /* log 0 (catalogue) and log 1 (default), until the next issue */
 #define NODE_INTERVALS_MAX 64u
 #define NODE_NO_CLIENT     UINT32_MAX
+#define NODE_PADS          8u
+/* Of the arena, kept free for the BASE and TERM frames of a later leader, whatever else waits. */
+#define NODE_ARENA_RESERVE_BYTES (1u << 19)
 
 struct node_worker;
 
@@ -56,7 +59,8 @@ struct node_send {
     struct leat_message header; /* the newest APPEND for that peer */
     struct node_interval range;
     struct node_interval resend;
-    bool reading; /* a catch-up read from disk is in flight */
+    bool reading;      /* a catch-up read from disk is in flight */
+    uint64_t retry_ns; /* not before: the last read failed */
     uint64_t read_begin;
     uint64_t read_end;
     uint32_t read_bytes;
@@ -64,7 +68,7 @@ struct node_send {
 };
 
 struct node_log_counters {
-    uint64_t appends;        /* records sealed here as leader */
+    uint64_t appends; /* records sealed here as leader */
     uint64_t append_bytes;
     uint64_t frames_verified;
     uint64_t frames_refused; /* broke the chain: interval cleared and asked for again */
@@ -72,6 +76,7 @@ struct node_log_counters {
     uint64_t datagrams_window;
     uint64_t naks_sent;
     uint64_t catchup_reads;
+    uint64_t catchup_errors;
     uint64_t rollbacks;
     uint64_t forwards_in;
     uint64_t forward_gaps;
@@ -90,9 +95,9 @@ struct node_log {
     struct leat_core core;
     struct leat_core_effects effects;
 
-    struct leat_chain chain;     /* at the log's end: sealed or verified */
-    struct leat_chain applied;   /* at commitD: sessions, base frames, completions */
-    struct leat_chain completed; /* at commitR: completions of that level */
+    struct leat_chain chain;         /* at the log's end: sealed or verified */
+    struct leat_chain applied;       /* at commitD: sessions, base frames, completions */
+    struct leat_chain completed;     /* at commitR: completions of that level */
     struct leat_base_head base_head; /* what does not change, from the genesis frame */
     struct leat_base_member members[LEAT_MEMBERS_MAX];
     struct leat_sessions committed;
@@ -102,18 +107,23 @@ struct node_log {
     bool tail_is_valid;
     bool installing; /* reset to a base whose frame has not come yet: the chains are not known */
     uint32_t expire_cursor;
-    uint64_t pads[8]; /* by segment modulo: where its closing PAD frame lies, 0 none */
+    uint64_t pads[NODE_PADS]; /* by segment modulo: where its closing PAD frame lies, 0 none */
     uint32_t owners[LEAT_SESSIONS_MAX]; /* by session - 1: attached client slot, or none */
 
     struct node_assembler assembler;
     struct node_send sends[LEAT_MEMBERS_MAX];
     struct node_log_counters counters;
     uint64_t told_commit_r; /* the highest commitR that readers were ever shown here (W6) */
-    uint64_t needed_from;  /* log_needed_from() as of this pass */
-    uint64_t append_limit; /* of the core, as of this pass */
-    uint32_t role_epoch; /* counts changes of leader: clients submit again */
-    bool transfer_wanted;
-    uint64_t damaged_reported_ns;
+    struct leat_uuid
+        doubt_client;     /* whose session seems lost: said only once a round proves that */
+    uint64_t doubt_round; /* this node still leads; 0 none */
+    uint32_t doubt_term;
+    uint64_t cut_settled;    /* cut epoch that storage is done with; 0 none */
+    uint64_t durable_wanted; /* somebody waits for what lies below to be durable */
+    uint64_t write_asked;    /* end of the last write asked of storage */
+    uint64_t needed_from;    /* log_needed_from() as of this pass */
+    uint64_t append_limit;   /* of the core, as of this pass */
+    uint32_t role_epoch;     /* counts changes of leader: clients submit again */
 };
 
 static inline uint8_t *log_at(const struct node_log *log, uint64_t position)
@@ -122,10 +132,9 @@ static inline uint8_t *log_at(const struct node_log *log, uint64_t position)
 }
 
 /* arena.c */
-int node_arena_open(struct node_arena *arena, const char *directory,
-                    const struct leat_uuid *node, const struct leat_storage_log_info *info,
-                    const struct leat_uuid *boot, bool *ret_valid, char *error,
-                    unsigned error_bytes);
+int node_arena_open(struct node_arena *arena, const char *directory, const struct leat_uuid *node,
+                    const struct leat_storage_log_info *info, const struct leat_uuid *boot,
+                    bool *ret_valid, char *error, unsigned error_bytes);
 /* Begins a new arena in the file: all state dropped, a new id. */
 void node_arena_reset(struct node_arena *arena, const struct leat_storage_log_info *info,
                       const struct leat_uuid *boot);
@@ -151,8 +160,17 @@ void log_cut(struct node_log *log);
 /* Takes over what a BASE frame says: sessions, trim, the chains at its position. */
 void log_load_base(struct node_log *log, const struct leat_chain *chain, const void *payload);
 void log_rebuild_tail(struct node_log *log);
+/* The follower that is furthest, by member index; -1: none has reconciled. */
+int log_best_follower(const struct node_log *log);
+/* Asks the core to hand leadership to a member. */
+void log_transfer(struct node_log *log, int member);
 /* The lowest position whose arena bytes are still needed by disk, port or cursors. */
 uint64_t log_needed_from(struct node_log *log);
+/* Bytes of frames may be laid below this: beyond, the arena still holds what is needed. */
+static inline uint64_t log_arena_limit(const struct node_log *log)
+{
+    return log->needed_from + log->arena.arena_bytes - NODE_ARENA_RESERVE_BYTES;
+}
 void log_note_pad(struct node_log *log, uint64_t position, const struct leat_frame *frame);
 
 /* assemble.c */

@@ -23,10 +23,10 @@
 #include "control.h"
 #include "worker.h"
 
-#define NODE_DRAIN_NS      5000000000u
-#define NODE_TRANSFER_NS   50000000u
-#define NODE_SLEEP_NS      50000u
-#define NODE_PREPARE_IDLE_NS 5000000
+#define NODE_DRAIN_NS          5000000000u
+#define NODE_TRANSFER_NS       50000000u
+#define NODE_SLEEP_NS          50000u
+#define NODE_PREPARE_IDLE_NS   5000000
 #define NODE_PACKET_MEMORY_MIB 32u
 
 enum node_phase { NODE_SERVING, NODE_DRAINING, NODE_CLOSING, NODE_STOPPED };
@@ -51,6 +51,7 @@ static void *node_helper(void *context)
 {
     struct node *node = context;
     while (!atomic_load(&node->helper_stop)) {
+        logger_flush(&node->out);
         if (leat_storage_prepare_step(node->worker->storage))
             continue;
         struct timespec pause = {.tv_nsec = NODE_PREPARE_IDLE_NS};
@@ -112,18 +113,10 @@ static void node_hand_over(struct node *node)
         return;
     node->transfer_asked_ns = worker->now_ns;
     for (uint32_t l = 0; l < worker->log_count; l++) {
-        struct leat_core *core = &worker->logs[l].core;
-        int best = -1;
-        for (uint8_t i = 0; i < core->config.member_count; i++) {
-            if (i != core->config.self && core->peers[i].matched &&
-                (best < 0 || core->peers[i].memory_pos > core->peers[best].memory_pos))
-                best = i;
-        }
-        if (core->role != LEAT_LEADER || best < 0)
-            continue;
-        struct leat_core_input input = {
-            .kind = LEAT_INPUT_TRANSFER, .peer = (uint8_t)best, .now_ns = worker->now_ns};
-        leat_core_step(core, &input);
+        struct node_log *log = &worker->logs[l];
+        int best = log_best_follower(log);
+        if (log->core.role == LEAT_LEADER && best >= 0)
+            log_transfer(log, best);
     }
 }
 
@@ -196,8 +189,7 @@ static int node_pin(struct node *node, int lcore)
     CPU_SET((unsigned)lcore, &set);
     if (sched_setaffinity(0, sizeof(set), &set) == 0)
         return LEAT_OK;
-    logger_line(&node->out, LEAT_LOG_ERROR, "lcore %d cannot be used: %s", lcore,
-                strerror(errno));
+    logger_line(&node->out, LEAT_LOG_ERROR, "lcore %d cannot be used: %s", lcore, strerror(errno));
     return LEAT_ESYSTEM;
 }
 
@@ -209,7 +201,7 @@ static int node_serve(struct node *node, const struct leat_config *config)
     if (rc != LEAT_OK)
         return rc;
     rc = node_control_start(config, &worker->instance, &node->commands, &node->control, error,
-                                sizeof(error));
+                            sizeof(error));
     if (rc != LEAT_OK) {
         logger_line(&node->out, LEAT_LOG_ERROR, "%s", error);
         return rc;
@@ -218,14 +210,17 @@ static int node_serve(struct node *node, const struct leat_config *config)
         pthread_create(&node->supervisor, NULL, node_supervise, node) != 0)
         return LEAT_ENOMEM;
     node_report_start(node);
+    logger_defer(&node->out, true);
     node_loop(node);
-    if (worker->fatal) /* the process ends here: nothing may leave any more */
+    if (worker->fatal) { /* the process ends here: nothing may leave any more but the reason */
+        logger_defer(&node->out, false);
         return worker->fatal;
+    }
     pthread_join(node->supervisor, NULL);
     atomic_store(&node->helper_stop, true);
     pthread_join(node->helper, NULL);
-    if (node_is_durable(worker))
-        rc = leat_storage_clean_stop(worker->storage);
+    logger_defer(&node->out, false);
+    rc = node_is_durable(worker) ? leat_storage_clean_stop(worker->storage) : LEAT_EDEADLINE;
     logger_line(&node->out, LEAT_LOG_INFO, "stopped%s", rc == LEAT_OK ? "" : ", not clean");
     return rc;
 }
@@ -249,6 +244,7 @@ int leat_node_run(const struct leat_config *config)
         return rc;
     }
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a write past a limit shall fail, and fence */
     node_signals(&set);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     struct leat_dataplane_config dataplane = {.huge_pages = config->huge_pages,
@@ -266,10 +262,9 @@ int leat_node_run(const struct leat_config *config)
         leat_idle_init(&node->idle, config->idle, NODE_SLEEP_NS);
         rc = node_serve(node, config);
     }
-    if (worker->fatal) { /* said by then; a refusal to start is not one */
-        leat_dataplane_stop();
+    if (worker
+            ->fatal) /* said by then. Nothing is taken down: the caller ends the process at once */
         return LEAT_EFENCED;
-    }
     worker_shut(worker);
     leat_dataplane_stop();
     logger_close(&node->out);

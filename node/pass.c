@@ -11,8 +11,9 @@
 #include "base/assert.h"
 #include "worker.h"
 
-#define PASS_EVENTS_MAX     64u
-#define PASS_EXPIRE_EFFORT  4u
+#define PASS_EVENTS_MAX    64u
+#define PASS_EXPIRE_EFFORT 4u
+#define PASS_WAIT_NS       1000000000u
 
 void node_fatal(struct node_worker *worker, int error, const char *format, ...)
 {
@@ -54,7 +55,7 @@ static unsigned pass_storage(struct node_worker *worker)
             pass_step(log, LEAT_INPUT_VOTE_PERSISTED, events[i].sequence);
             break;
         case LEAT_STORAGE_CUT_DONE:
-            pass_step(log, LEAT_INPUT_CUT_SETTLED, events[i].sequence);
+            log->cut_settled = events[i].sequence;
             break;
         case LEAT_STORAGE_READ:
             log_send_read_done(log, (unsigned)((struct node_send *)events[i].cookie - log->sends),
@@ -63,6 +64,16 @@ static unsigned pass_storage(struct node_worker *worker)
         }
     }
     return (unsigned)count;
+}
+
+/* V1: a range is overwritten only when neither a write nor a packet refers to it any more. */
+static void pass_settle_cut(struct node_log *log)
+{
+    if (log->cut_settled == 0 ||
+        leat_port_lowest_referenced(log->worker->port, log->index) != UINT64_MAX)
+        return;
+    pass_step(log, LEAT_INPUT_CUT_SETTLED, log->cut_settled);
+    log->cut_settled = 0;
 }
 
 /* ---- packets ---- */
@@ -76,10 +87,15 @@ static void pass_take_log(struct node_worker *worker, struct node_log *log, unsi
     if (message->from != from->member || message->to != worker->self ||
         message->from_incarnation != from->incarnation || message->term >= LEAT_TERM_MAX ||
         message->memory_pos < message->durable_pos ||
-        (carries && message->end_pos - message->begin_pos != view->payload_bytes)) {
+        (carries && message->end_pos - message->begin_pos != view->payload_bytes) ||
+        (message->kind == LEAT_MESSAGE_RECONCILE_REPLY &&
+         message->begin_pos % log->shape.segment_bytes != 0)) {
         worker->drops[LEAT_WIRE_DROP_BODY]++;
         return;
     }
+    if (log->core.role == LEAT_LEADER)
+        log_publish(
+            log); /* what was sealed in this burst is the log's, should this end the reign */
     struct leat_core_input input = {
         .kind = LEAT_INPUT_MESSAGE,
         .now_ns = worker->now_ns,
@@ -135,8 +151,7 @@ static void pass_take_packet(struct node_worker *worker, const struct leat_packe
 static unsigned pass_receive(struct node_worker *worker)
 {
     struct leat_packet packets[LEAT_PORT_BURST_MAX];
-    unsigned count =
-        leat_port_receive(worker->port, worker->now_ns, packets, LEAT_PORT_BURST_MAX);
+    unsigned count = leat_port_receive(worker->port, worker->now_ns, packets, LEAT_PORT_BURST_MAX);
     if (count == 0)
         return 0;
     for (unsigned i = 0; i < count; i++)
@@ -167,14 +182,27 @@ static void pass_role_changed(struct node_log *log)
         log_send_clear(log);
     }
     peers_update_led(worker);
-    uint32_t leader = core->leader == LEAT_CORE_NOBODY
-                          ? 0
-                          : worker->config->nodes[core->leader].id;
+    uint32_t leader = core->leader == LEAT_CORE_NOBODY ? 0 : worker->config->nodes[core->leader].id;
     logger_line(worker->out, LEAT_LOG_INFO,
                 "log %u: %s in term %u, leader %u, end %lu, durable %lu, commit %lu%s%s", log->id,
                 role_names[core->role], core->term, leader, (unsigned long)core->memory_pos,
                 (unsigned long)core->durable_pos, (unsigned long)core->commit_d,
                 core->amnesiac ? ", amnesiac" : "", core->damaged ? ", damaged" : "");
+}
+
+/* Only what somebody waits for goes to disk at once. */
+static void pass_write(struct node_log *log)
+{
+    struct leat_storage *storage = log->worker->storage;
+    const struct leat_core_effects *effects = &log->effects;
+    bool wanted = log->durable_wanted > log->write_asked;
+    if (effects->write) {
+        (wanted ? leat_storage_write : leat_storage_write_lazily)(
+            storage, log->index, effects->write_seq, effects->write_end, effects->write_last_term);
+        log->write_asked = effects->write_end;
+    } else if (wanted) {
+        leat_storage_hurry(storage);
+    }
 }
 
 static void pass_effects(struct node_log *log)
@@ -201,27 +229,60 @@ static void pass_effects(struct node_log *log)
                               ? LEAT_VOTED_NONE
                               : worker->config->nodes[effects->voted_for].id,
                           effects->vote_seq);
-    if (effects->write)
-        leat_storage_write(worker->storage, log->index, effects->write_seq, effects->write_end,
-                           effects->write_last_term);
+    pass_write(log);
     for (uint32_t i = 0; i < effects->message_count; i++)
         log_send_message(log, &effects->messages[i]);
     if (effects->append_term)
         log_append_term(log);
 }
 
+/* A leader whose own disk makes no progress for half an arena hands leadership over (CM9). */
+static void pass_watch_disk(struct node_log *log)
+{
+    static struct logger_rate rate;
+    const struct leat_core *core = &log->core;
+    int best;
+    if (core->role != LEAT_LEADER ||
+        core->memory_pos - core->durable_pos <= log->arena.arena_bytes / 2 ||
+        (best = log_best_follower(log)) < 0)
+        return;
+    logger_limited(log->worker->out, &rate, log->worker->now_ns, LEAT_LOG_WARNING,
+                   "log %u: this node's disk is %lu KiB behind: hands leadership over", log->id,
+                   (unsigned long)((core->memory_pos - core->durable_pos) >> 10));
+    log_transfer(log, best);
+}
+
+/* A wait for a segment is normal for a moment; one that lasts explains itself. */
+static void pass_watch_space(struct node_worker *worker)
+{
+    static struct logger_rate rate;
+    uint64_t waits = leat_storage_counters(worker->storage)->segment_waits;
+    if (waits != worker->segment_waits_seen) {
+        worker->segment_waits_seen = waits;
+        worker->segment_waited_ns = worker->now_ns;
+        if (worker->segment_wait_began_ns == 0)
+            worker->segment_wait_began_ns = worker->now_ns;
+    } else if (worker->now_ns - worker->segment_waited_ns > PASS_WAIT_NS) {
+        worker->segment_wait_began_ns = 0;
+    }
+    if (worker->segment_wait_began_ns != 0 &&
+        worker->now_ns - worker->segment_wait_began_ns > PASS_WAIT_NS)
+        logger_limited(worker->out, &rate, worker->now_ns, LEAT_LOG_WARNING,
+                       "appends wait for a segment to be prepared: is there space left in %s?",
+                       worker->config->data_dir);
+}
+
 static void pass_expire(struct node_log *log)
 {
     if (!leat_core_may_append(&log->core) || log->tail.count == 0)
         return;
-    uint32_t session =
-        leat_sessions_expired(&log->tail, log->worker->realtime_ns,
-                              log->worker->config->session_ttl_ns, PASS_EXPIRE_EFFORT,
-                              &log->expire_cursor);
+    uint32_t session = leat_sessions_expired(&log->tail, log->worker->realtime_ns,
+                                             log->worker->config->session_ttl_ns,
+                                             PASS_EXPIRE_EFFORT, &log->expire_cursor);
     if (session == 0)
         return;
-    struct leat_session_payload payload = {
-        .client = leat_sessions_row(&log->tail, session)->client, .session = session};
+    struct leat_session_payload payload = {.client = leat_sessions_row(&log->tail, session)->client,
+                                           .session = session};
     log_append(log, LEAT_FRAME_SESSION_CLOSE, session, 0, &payload, sizeof(payload));
 }
 
@@ -240,6 +301,7 @@ unsigned node_pass(struct node_worker *worker)
         work += pass_receive(worker);
     for (uint32_t i = 0; i < worker->log_count; i++) {
         struct node_log *log = &worker->logs[i];
+        pass_settle_cut(log);
         log->needed_from = log_needed_from(log);
         log->append_limit = leat_core_append_limit(&log->core);
     }
@@ -248,6 +310,7 @@ unsigned node_pass(struct node_worker *worker)
     for (uint32_t i = 0; i < worker->log_count; i++) {
         struct node_log *log = &worker->logs[i];
         pass_expire(log);
+        pass_watch_disk(log);
         if (log->core.role == LEAT_LEADER)
             log_publish(log);
         log_nak(log, worker->now_ns);
@@ -265,6 +328,7 @@ unsigned node_pass(struct node_worker *worker)
     if (worker->fatal)
         return 1;
     leat_storage_submit(worker->storage, worker->now_ns);
+    pass_watch_space(worker);
     work += commands_run(worker);
     worker->passes++;
     worker->busy_passes += work > 0;

@@ -12,9 +12,10 @@
 #include "base/crc.h"
 #include "worker.h"
 
-#define HELLO_INTERVAL_NS  100000000u
-#define HELLO_FLAG_ANSWER  1u
-#define PEER_SILENT_NS     1000000000u
+#define HELLO_INTERVAL_NS 100000000u
+#define HELLO_FLAG_ANSWER 1u
+#define PEER_SILENT_NS    1000000000u
+#define PIN_INTERVAL_NS   5000000000u
 
 struct node_log *worker_log(struct node_worker *worker, uint32_t log_id)
 {
@@ -62,7 +63,10 @@ static void peers_send_hello(struct node_worker *worker, unsigned peer, bool ask
         .incarnation = worker->incarnation,
         .flags = ask ? HELLO_FLAG_ANSWER : 0,
     };
-    memcpy(hello.durable_high, worker->boot_durable, sizeof(hello.durable_high));
+    for (uint32_t i = 0; i < worker->log_count && i < 2; i++) {
+        const struct leat_core *core = &worker->logs[i].core;
+        hello.durable_high[i] = core->damaged ? core->claim_end : core->durable_pos;
+    }
     memcpy(hello.genesis_crc, worker->genesis_crc, sizeof(hello.genesis_crc));
     peers_header(worker, peer, LEAT_WIRE_HELLO, &header);
     peers_send(worker, peer, &header, &hello, sizeof(hello), NULL, 0);
@@ -75,12 +79,20 @@ static void peers_refuse(struct node_worker *worker, struct node_peer *peer,
     worker->drops[drop]++;
     if (!peer->refused)
         logger_line(worker->out, LEAT_LOG_ERROR,
-                    "node %u is refused: %s; replace it as docs/operations.md says",
-                    peer->node_id, why);
+                    "node %u is refused: %s; replace it as docs/operations.md says", peer->node_id,
+                    why);
     peer->refused = true;
     /* one who is here is not sent away by a datagram that somebody else may have sent */
     if (worker->now_ns - peer->heard_ns > PEER_SILENT_NS)
         peer->known = false;
+}
+
+/* The same count of starts with other random bits is another life of the same disk: a copy that
+ * runs beside the first, or an old one restored. */
+static bool incarnation_went_back(uint64_t known, uint64_t said)
+{
+    return said != known &&
+           said >> LEAT_INCARNATION_RANDOM_BITS <= known >> LEAT_INCARNATION_RANDOM_BITS;
 }
 
 static bool peers_identity_holds(struct node_worker *worker, struct node_peer *peer,
@@ -99,7 +111,7 @@ static bool peers_identity_holds(struct node_worker *worker, struct node_peer *p
                      "its data directory is not the one this node knows (formatted anew?)");
         return false;
     }
-    if (hello->incarnation < pin->incarnation ||
+    if (incarnation_went_back(pin->incarnation, hello->incarnation) ||
         hello->durable_high[0] < pin->durable_high[0] ||
         hello->durable_high[1] < pin->durable_high[1]) {
         peers_refuse(worker, peer, LEAT_WIRE_DROP_ROLLED_BACK,
@@ -109,8 +121,7 @@ static bool peers_identity_holds(struct node_worker *worker, struct node_peer *p
     return true;
 }
 
-bool peers_take_hello(struct node_worker *worker, unsigned index,
-                      const struct leat_wire_view *view)
+bool peers_take_hello(struct node_worker *worker, unsigned index, const struct leat_wire_view *view)
 {
     const struct leat_wire_hello *hello = view->body;
     struct node_peer *peer = &worker->peers[index];
@@ -118,8 +129,11 @@ bool peers_take_hello(struct node_worker *worker, unsigned index,
         worker->drops[LEAT_WIRE_DROP_BODY]++;
         return false;
     }
-    if (peer->known && hello->incarnation < peer->incarnation) {
-        worker->drops[LEAT_WIRE_DROP_INCARNATION]++;
+    if (peer->known && incarnation_went_back(peer->incarnation, hello->incarnation)) {
+        static struct logger_rate rate; /* a late copy of an old hello, or a second life */
+        worker->drops[LEAT_WIRE_DROP_ROLLED_BACK]++;
+        logger_limited(worker->out, &rate, worker->now_ns, LEAT_LOG_WARNING,
+                       "node %u: a hello of another life of its disk is ignored", peer->node_id);
         return false;
     }
     if (!peers_identity_holds(worker, peer, hello))
@@ -127,7 +141,11 @@ bool peers_take_hello(struct node_worker *worker, unsigned index,
     if (!peer->known || peer->incarnation != hello->incarnation) {
         struct leat_peer_pin pin = {
             .node = hello->node, .incarnation = hello->incarnation, .node_id = peer->node_id};
-        memcpy(pin.durable_high, hello->durable_high, sizeof(pin.durable_high));
+        /* what it says it has may not be committed and be cut yet: only what it acknowledged below
+         * a commit is held against it (peers_raise_pins) */
+        const struct leat_peer_pin *known = leat_storage_peer_pin(worker->storage, peer->node_id);
+        if (known)
+            memcpy(pin.durable_high, known->durable_high, sizeof(pin.durable_high));
         leat_storage_pin_peer(worker->storage, &pin);
         logger_line(worker->out, LEAT_LOG_INFO, "node %u is here, incarnation %lu", peer->node_id,
                     (unsigned long)hello->incarnation);
@@ -188,8 +206,10 @@ static void peers_spread_heartbeat(struct node_worker *worker, const struct node
 {
     for (uint32_t i = 0; i < peer->set_count; i++) {
         struct node_log *log = worker_log(worker, peer->set[i].log_id);
-        if (!log)
+        if (!log || peer->set[i].term >= LEAT_TERM_MAX)
             continue;
+        if (log->core.role == LEAT_LEADER)
+            log_publish(log); /* as before every message that may end the reign */
         struct leat_core_input input = {
             .kind = LEAT_INPUT_HEARTBEAT,
             .peer = peer->member,
@@ -257,9 +277,32 @@ void peers_take_heartbeat(struct node_worker *worker, unsigned index,
     bool held = peers_take_set(worker, peer, view);
     if (held)
         peers_spread_heartbeat(worker, peer);
-    peers_send_heartbeat(worker, index,
-                         LEAT_HEARTBEAT_REPLY | (held ? 0 : LEAT_HEARTBEAT_ASK),
+    peers_send_heartbeat(worker, index, LEAT_HEARTBEAT_REPLY | (held ? 0 : LEAT_HEARTBEAT_ASK),
                          heartbeat->sequence);
+}
+
+/* What a peer acknowledged as durable below the commit it must still have when it comes back: kept
+ * with its pin, now and then on disk. */
+static void peers_raise_pins(struct node_worker *worker, struct node_peer *peer)
+{
+    const struct leat_peer_pin *known = leat_storage_peer_pin(worker->storage, peer->node_id);
+    if (!known || worker->now_ns - peer->pinned_ns < PIN_INTERVAL_NS)
+        return;
+    struct leat_peer_pin pin = *known;
+    bool raised = false;
+    peer->pinned_ns = worker->now_ns;
+    for (uint32_t i = 0; i < worker->log_count && i < 2; i++) {
+        const struct leat_core *core = &worker->logs[i].core;
+        const struct leat_core_peer *of_core = &core->peers[peer->member];
+        uint64_t durable =
+            of_core->durable_pos < core->commit_d ? of_core->durable_pos : core->commit_d;
+        if (core->role != LEAT_LEADER || !of_core->matched || durable <= pin.durable_high[i])
+            continue;
+        pin.durable_high[i] = durable;
+        raised = true;
+    }
+    if (raised)
+        leat_storage_pin_peer(worker->storage, &pin);
 }
 
 void peers_tick(struct node_worker *worker)
@@ -271,6 +314,7 @@ void peers_tick(struct node_worker *worker)
                 peers_send_hello(worker, i, true);
             continue;
         }
+        peers_raise_pins(worker, peer);
         bool changed = worker->led_count > 0 && peer->told_counter != worker->led_counter &&
                        worker->now_ns - peer->heartbeat_sent_ns >= worker->config->heartbeat_ns / 8;
         if (!changed && worker->now_ns - peer->heartbeat_sent_ns < worker->config->heartbeat_ns)

@@ -11,12 +11,14 @@
 #include "base/assert.h"
 #include "worker.h"
 
+#define SEND_READ_RETRY_NS 500000000u
+
 struct datagram {
     struct leat_wire_header header;
     struct leat_message message;
 };
-_Static_assert(sizeof(struct datagram) == sizeof(struct leat_wire_header) +
-                                              sizeof(struct leat_message),
+_Static_assert(sizeof(struct datagram) ==
+                   sizeof(struct leat_wire_header) + sizeof(struct leat_message),
                "header and body lie together");
 
 static void send_datagram(struct node_log *log, const struct leat_message *message,
@@ -57,7 +59,14 @@ void log_send_message(struct node_log *log, const struct leat_message *message)
 void log_send_append(struct node_log *log, const struct leat_message *message)
 {
     struct node_send *send = &log->sends[message->to];
+    if (message->flags & LEAT_MESSAGE_CLEARS) {
+        /* said at once and to this incarnation only (W5 a): never from a queue */
+        struct leat_message clears = *message;
+        clears.begin_pos = clears.end_pos = 0;
+        log_send_message(log, &clears);
+    }
     send->header = *message;
+    send->header.flags &= (uint8_t)~LEAT_MESSAGE_CLEARS;
     if (send->range.begin < send->range.end && message->begin_pos == send->range.end)
         send->range.end = message->end_pos;
     else if (send->range.begin >= send->range.end || message->begin_pos < send->range.begin)
@@ -79,15 +88,15 @@ void log_send_clear(struct node_log *log)
 static uint64_t send_piece_end(const struct node_log *log, uint64_t begin, uint64_t end,
                                uint64_t *ret_next)
 {
-    uint32_t room = leat_port_datagram_bytes_max(log->worker->port) -
-                    (uint32_t)sizeof(struct datagram);
+    uint32_t room =
+        leat_port_datagram_bytes_max(log->worker->port) - (uint32_t)sizeof(struct datagram);
     room &= ~(LEAT_FRAME_ALIGN - 1);
     uint64_t segment_end = leat_segment_base(&log->shape, begin) + log->shape.segment_bytes;
     uint64_t piece_end = begin + room < end ? begin + room : end;
     if (piece_end > segment_end)
         piece_end = segment_end;
     *ret_next = piece_end;
-    uint64_t pad = log->pads[begin / log->shape.segment_bytes % 8];
+    uint64_t pad = log->pads[begin / log->shape.segment_bytes % NODE_PADS];
     if (pad == 0 || pad >= segment_end || pad < segment_end - log->shape.segment_bytes)
         return piece_end;
     uint64_t body = pad + LEAT_FRAME_HEADER_BYTES;
@@ -120,6 +129,16 @@ void log_send_read_done(struct node_log *log, unsigned member, int64_t result)
     struct node_send *send = &log->sends[member];
     LEAT_ASSERT(send->reading);
     send->reading = false;
+    send->retry_ns = 0;
+    if (result < 0) { /* a peer that lacks these bytes waits for a leader that can read them */
+        static struct logger_rate rate;
+        logger_limited(log->worker->out, &rate, log->worker->now_ns, LEAT_LOG_ERROR,
+                       "log %u: cannot read %lu for node %u's catch-up: %s", log->id,
+                       (unsigned long)send->read_begin, log->worker->config->nodes[member].id,
+                       leat_error_text((int)result));
+        send->retry_ns = log->worker->now_ns + SEND_READ_RETRY_NS;
+        log->counters.catchup_errors++;
+    }
     if (result > 0)
         send->read_end = send->read_begin + (uint64_t)result;
     /* bytes that are not durable yet read as zeros: they are in the arena still */
@@ -147,7 +166,7 @@ static unsigned send_range(struct node_log *log, unsigned member, struct node_in
         uint64_t next;
         if (range->begin < node_arena_low(&log->arena)) {
             if (!send_from_buffer(send, range->begin)) {
-                if (!send->reading)
+                if (!send->reading && log->worker->now_ns >= send->retry_ns)
                     send_read_issue(log, member, range->begin);
                 break;
             }
@@ -158,6 +177,8 @@ static unsigned send_range(struct node_log *log, unsigned member, struct node_in
         uint64_t piece_end = send_piece_end(log, range->begin, end, &next);
         message.begin_pos = range->begin;
         message.end_pos = piece_end;
+        if (range->begin >= log->durable_wanted)
+            message.flags |= LEAT_MESSAGE_LAZY;
         if (piece_end > range->begin)
             send_datagram(log, &message, bytes, (uint32_t)(piece_end - range->begin), arena,
                           range->begin);
@@ -174,20 +195,20 @@ unsigned log_send_burst(struct node_log *log)
         struct node_send *send = &log->sends[member];
         if (send->range.begin >= send->range.end && send->resend.begin >= send->resend.end)
             continue;
-        if (log->core.role != LEAT_LEADER || send->header.term != log->core.term) {
+        const struct leat_core_peer *peer = &log->core.peers[member];
+        if (log->core.role != LEAT_LEADER || send->header.term != log->core.term ||
+            send->header.to_incarnation != peer->incarnation) {
             send->range.begin = send->range.end;
             send->resend.begin = send->resend.end;
             continue;
         }
         /* what the peer acknowledged meanwhile needs no sending; commits ride on the newest */
-        const struct leat_core_peer *peer = &log->core.peers[member];
         if (send->range.begin < peer->memory_pos)
             send->range.begin = peer->memory_pos;
         if (send->resend.begin < peer->memory_pos)
             send->resend.begin = peer->memory_pos;
         send->header.commit_r = log->core.commit_r;
         send->header.commit_d = log->core.commit_d;
-        send->header.to_incarnation = peer->incarnation;
         work += send_range(log, member, &send->resend, NODE_SEND_BURST);
         work += send_range(log, member, &send->range, NODE_SEND_BURST);
     }

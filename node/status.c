@@ -125,6 +125,7 @@ static cJSON *status_log_json(const struct node_status_log *log)
     add(counters, "datagrams_window", log->log.datagrams_window);
     add(counters, "naks_sent", log->log.naks_sent);
     add(counters, "catchup_reads", log->log.catchup_reads);
+    add(counters, "catchup_errors", log->log.catchup_errors);
     add(counters, "rollbacks", log->log.rollbacks);
     add(counters, "forwards_in", log->log.forwards_in);
     add(counters, "forward_gaps", log->log.forward_gaps);

@@ -21,12 +21,13 @@
 #include "log.h"
 #include "node/config.h"
 
-#define NODE_CLIENTS_MAX     64u
-#define NODE_REASSEMBLY_MAX  4u /* large forwarded records at one time */
-#define NODE_CATCHUP_BYTES   (256u << 10)
-#define NODE_SEND_BURST      256u /* datagrams per peer and pass */
-#define NODE_CLIENT_BURST    256u /* records per client and pass: what one client costs a pass */
-#define NODE_FORWARD_WINDOW  1024u
+#define NODE_CLIENTS_MAX    64u
+#define NODE_REASSEMBLY_MAX 4u /* large forwarded records at one time */
+#define NODE_CATCHUP_BYTES  (256u << 10)
+#define NODE_SEND_BURST     256u /* datagrams per peer and pass */
+#define NODE_CLIENT_BURST   256u /* records per client and pass: what one client costs a pass */
+#define NODE_FORWARD_WINDOW 1024u
+#define NODE_FORWARD_BYTES  (256u << 10) /* per client and pass, but for one record */
 
 /* Per client and log. */
 struct client_log {
@@ -39,8 +40,8 @@ struct client_log {
 
 struct node_client {
     struct node_rings *rings; /* NULL: free */
-    uint64_t taken;     /* ring position up to which records were taken */
-    uint64_t released;  /* ring position given back */
+    uint64_t taken;           /* ring position up to which records were taken */
+    uint64_t released;        /* ring position given back */
     uint64_t completion_tail;
     uint64_t slot_first; /* count of the oldest slot not given back */
     uint64_t slot_next;
@@ -62,15 +63,16 @@ struct node_reassembly {
 
 struct node_peer {
     uint32_t node_id;
-    uint8_t member;       /* index in the sorted list of nodes */
-    bool known;           /* hello accepted: identity checked against the pin */
-    bool refused;         /* identity wrong: said once */
+    uint8_t member; /* index in the sorted list of nodes */
+    bool known;     /* hello accepted: identity checked against the pin */
+    bool refused;   /* identity wrong: said once */
     uint8_t worker_count;
     uint64_t incarnation;
     uint64_t hello_sent_ns;
     uint64_t heartbeat_sent_ns;
     uint64_t heartbeat_sequence;
     uint64_t heard_ns;
+    uint64_t pinned_ns;
     /* the logs it leads, as it said */
     bool set_is_held;
     uint64_t set_counter;
@@ -101,7 +103,6 @@ struct node_worker {
     uint32_t log_count;
     struct node_log logs[NODE_LOGS_MAX];
     uint32_t genesis_crc[2];
-    uint64_t boot_durable[2];
     uint32_t peer_count;
     struct node_peer peers[LEAT_MEMBERS_MAX]; /* as in the port's configuration */
     uint8_t peer_of_member[LEAT_MEMBERS_MAX];
@@ -119,7 +120,8 @@ struct node_worker {
     uint64_t passes;
     uint64_t busy_passes;
     uint64_t client_violations;
-    int fatal; /* a negative enum leat_error: stop now, let nothing leave */
+    uint64_t segment_waits_seen, segment_waited_ns, segment_wait_began_ns;
+    int fatal;     /* a negative enum leat_error: stop now, let nothing leave */
     bool draining; /* SIGTERM: no new appends */
     bool closing;  /* no packets taken any more */
     uint64_t drain_deadline_ns;
@@ -132,8 +134,7 @@ void node_fatal(struct node_worker *worker, int error, const char *format, ...)
 
 /* peers.c */
 void peers_tick(struct node_worker *worker);
-bool peers_take_hello(struct node_worker *worker, unsigned peer,
-                      const struct leat_wire_view *view);
+bool peers_take_hello(struct node_worker *worker, unsigned peer, const struct leat_wire_view *view);
 void peers_take_heartbeat(struct node_worker *worker, unsigned peer,
                           const struct leat_wire_view *view);
 void peers_update_led(struct node_worker *worker);
@@ -144,6 +145,8 @@ struct node_log *worker_log(struct node_worker *worker, uint32_t log_id);
 
 /* clients.c */
 uint32_t clients_find(const struct node_worker *worker, const struct leat_uuid *client);
+/* Who of the attached clients owns which session of a log, anew from its committed table. */
+void clients_adopt(struct node_worker *worker, struct node_log *log);
 int clients_attach(struct node_worker *worker, struct node_rings *rings);
 void clients_detach(struct node_worker *worker, struct node_rings *rings);
 unsigned clients_poll(struct node_worker *worker);
@@ -167,9 +170,11 @@ enum append_verdict {
     APPEND_GAP,      /* a sequence before it is missing */
     APPEND_REFUSED,  /* ret_error says why */
 };
-/* A client's record at its leader. */
+/* A client's record at its leader. `oldest`: no unended append of this client to this log comes
+ * before it; only then can it be told that its session is unknown or has a gap. */
 enum append_verdict session_append(struct node_log *log, const struct leat_uuid *client,
-                                   uint64_t sequence, const void *payload, uint32_t payload_bytes,
+                                   uint64_t sequence, bool oldest, enum leat_level level,
+                                   const void *payload, uint32_t payload_bytes,
                                    struct leat_session_row *ret_row, int *ret_error);
 /* `oldest`: no unended append of this client to this log comes before it. */
 bool forward_record(struct node_log *log, const struct leat_uuid *client,

@@ -38,6 +38,7 @@ void core_follow(struct leat_core *core, uint32_t term, uint8_t leader, uint64_t
     core->reconcile_wanted = leader != LEAT_CORE_NOBODY;
     core->reconcile_sent_ns = 0;
     core->ack_due = false;
+    core->behind_base = false;
     core->leader_commit_r = 0;
     core->leader_commit_d = 0;
     core->leader_run_count = 0;
@@ -112,8 +113,8 @@ void leat_core_init(struct leat_core *core, const struct leat_core_config *confi
 static void core_campaign_now(struct leat_core *core, const struct leat_message *message)
 {
     if (core->role != LEAT_FOLLOWER || message->term != core->term ||
-        message->from != core->leader || core->damaged || runs_full(core) ||
-        core->cut_settling || core->term >= UINT32_MAX - 1) {
+        message->from != core->leader || core->damaged || runs_full(core) || core->cut_settling ||
+        core->term >= UINT32_MAX - 1) {
         core->counters.stale_messages++;
         return;
     }
@@ -165,6 +166,8 @@ static void core_extend(struct leat_core *core, uint64_t position)
     LEAT_ASSERT(position >= core->memory_pos);
     struct leat_run run = core->run_announced;
     if (run.term != 0 && run.first_pos < position) {
+        if (runs_full(core))
+            follower_advance(core); /* more than LEAT_RUNS_MAX terms may come in one burst */
         runs_add(core, run.term, run.first_pos);
         core->run_announced.term = 0;
         if (core->role == LEAT_LEADER && run.term == core->term)
@@ -194,15 +197,17 @@ void leat_core_step(struct leat_core *core, const struct leat_core_input *input)
         break;
     case LEAT_INPUT_RUN:
         LEAT_ASSERT(input->position >= core->memory_pos);
-        core->run_announced =
-            (struct leat_run){.first_pos = input->position, .term = input->term};
+        core->run_announced = (struct leat_run){.first_pos = input->position, .term = input->term};
         break;
     case LEAT_INPUT_APPENDED:
         LEAT_ASSERT(core->role == LEAT_LEADER);
         core_extend(core, input->position);
         break;
     case LEAT_INPUT_VERIFIED:
-        LEAT_ASSERT(core->role == LEAT_FOLLOWER && core->reconciled && !core->cut_settling);
+        /* also when a later packet of the same burst ended the reconciled state: the frames were
+         * admitted before, prove themselves by the chain, and are acknowledged by no one until
+         * the next reconcile */
+        LEAT_ASSERT(core->role != LEAT_LEADER && !core->cut_settling);
         core_extend(core, input->position);
         break;
     case LEAT_INPUT_PERSISTED:
@@ -255,6 +260,7 @@ void leat_core_poll(struct leat_core *core, uint64_t now_ns, struct leat_core_ef
     election_tick(core);
     leader_tick(core);
     follower_advance(core);
+    follower_begin_again(core);
     leader_advance(core);
     core_emit_disk(core, effects);
     effects->append_term = core->append_term_due;
@@ -275,6 +281,8 @@ uint64_t leat_core_deadline_ns(const struct leat_core *core)
 {
     if (core->role == LEAT_FOLLOWER && (core->reconciled || core->leader == LEAT_CORE_NOBODY))
         return core->election_deadline_ns;
+    if (core->role == LEAT_LEADER)
+        return core->now_ns + core->config.retransmit_ns;
     return min_u64(core->election_deadline_ns, core->now_ns + core->config.retransmit_ns);
 }
 

@@ -14,14 +14,13 @@ static uint64_t core_random(struct leat_core *core)
 void election_reset_timer(struct leat_core *core)
 {
     uint64_t spread = core->config.election_max_ns - core->config.election_min_ns;
-    core->election_deadline_ns = core->now_ns + core->config.election_min_ns +
-                                 (spread ? core_random(core) % spread : 0);
+    core->election_deadline_ns =
+        core->now_ns + core->config.election_min_ns + (spread ? core_random(core) % spread : 0);
 }
 
 static bool election_may_campaign(const struct leat_core *core)
 {
-    return !core->damaged && !runs_full(core) && core->term < UINT32_MAX - 1 &&
-           !core->cut_settling;
+    return !core->damaged && !runs_full(core) && core->term < UINT32_MAX - 1 && !core->cut_settling;
 }
 
 static bool counts_as_amnesiac(const struct leat_core *core, bool amnesiac)
@@ -166,17 +165,17 @@ static bool election_log_is_up_to_date(const struct leat_core *core,
                                                 core->claim_term, core->claim_end));
 }
 
-static void election_reply(struct leat_core *core, const struct leat_message *request,
-                           bool granted, uint64_t after_vote)
+static void election_reply(struct leat_core *core, const struct leat_message *request, bool granted,
+                           uint64_t after_vote)
 {
     struct leat_core_peer *peer = &core->peers[request->from];
     peer->owes_vote_reply = true;
     peer->vote_reply_request = request->request;
     peer->vote_reply_after = after_vote;
     peer->vote_reply_term = granted ? request->term : core->term;
-    peer->vote_reply_flags = (uint8_t)((request->flags & LEAT_MESSAGE_PRE) |
-                                       (granted ? LEAT_MESSAGE_GRANTED : 0) |
-                                       (core->amnesiac ? LEAT_MESSAGE_AMNESIAC : 0));
+    peer->vote_reply_flags =
+        (uint8_t)((request->flags & LEAT_MESSAGE_PRE) | (granted ? LEAT_MESSAGE_GRANTED : 0) |
+                  (core->amnesiac ? LEAT_MESSAGE_AMNESIAC : 0));
 }
 
 static void election_pre_vote_request(struct leat_core *core, const struct leat_message *request)

@@ -47,8 +47,10 @@ void follower_append(struct leat_core *core, const struct leat_message *message)
         core->ack_due = true;
     }
     if (message->flags & LEAT_MESSAGE_CLEARS)
-        core->clear_at = message->commit_r;
-    if (message->begin_pos < message->end_pos)
+        core->clear_at = min_u64(core->clear_at, message->commit_r); /* each is enough */
+    if (message->begin_pos == message->end_pos && message->begin_pos > core->memory_pos)
+        core->behind_base = true;
+    if (message->begin_pos < message->end_pos || message->request != 0)
         core->ack_due = true;
 }
 
@@ -149,7 +151,7 @@ static void follower_heal(struct leat_core *core)
         core->ack_due = true;
         core->counters.amnesia_cleared++;
     }
-    if (core->damaged) {
+    if (core->damaged && core->durable_pos > 0) {
         uint32_t term = runs_term_at(core->runs, core->run_count, core->durable_pos - 1);
         if (term > core->claim_term ||
             (term == core->claim_term && core->durable_pos >= core->claim_end)) {
@@ -157,6 +159,21 @@ static void follower_heal(struct leat_core *core)
             core->ack_due = true;
         }
     }
+}
+
+/* The leader trimmed what this replica needs next: from the reconcile on, once more. At the poll,
+ * so that the caller has dealt with the frames of its burst; role_changed tells it. */
+void follower_begin_again(struct leat_core *core)
+{
+    if (!core->behind_base)
+        return;
+    core->behind_base = false;
+    if (core->role != LEAT_FOLLOWER || !core->reconciled)
+        return;
+    core->reconciled = false;
+    core->reconcile_wanted = true;
+    core->reconcile_sent_ns = 0;
+    core->role_changed = true;
 }
 
 void follower_advance(struct leat_core *core)
@@ -175,21 +192,30 @@ static void follower_emit_reconcile(struct leat_core *core, struct leat_core_eff
     if (core->reconcile_sent_ns != 0 &&
         core->now_ns - core->reconcile_sent_ns < core->config.retransmit_ns)
         return;
+    if (core->reconcile_sent_ns == 0) /* one number for all of this leader's: any answer will do */
+        core->reconcile_request = ++core->request;
     core->reconcile_sent_ns = core->now_ns;
-    core->reconcile_request = ++core->request;
     struct leat_message *message =
         core_message(core, effects, LEAT_MESSAGE_RECONCILE_REQUEST, core->leader);
     message->request = core->reconcile_request;
 }
 
-void follower_emit(struct leat_core *core, struct leat_core_effects *effects)
+/* Tells a leader of the past the present term. Not as an acknowledgement: by the time it arrives
+ * the other may lead that term, and this M is not reconciled with it (G1). An empty NAK asks for
+ * nothing. */
+static void follower_emit_terms(struct leat_core *core, struct leat_core_effects *effects)
 {
     for (uint8_t i = 0; i < core->config.member_count; i++) {
         if (!core->peers[i].owes_term)
             continue;
         core->peers[i].owes_term = false;
-        core_message(core, effects, LEAT_MESSAGE_APPEND_ACK, i);
+        core_message(core, effects, LEAT_MESSAGE_NAK, i);
     }
+}
+
+void follower_emit(struct leat_core *core, struct leat_core_effects *effects)
+{
+    follower_emit_terms(core, effects);
     if (core->role != LEAT_FOLLOWER || core->leader == LEAT_CORE_NOBODY || core->cut_settling)
         return;
     if (core->reconcile_wanted && !core->reconciled)
@@ -197,8 +223,7 @@ void follower_emit(struct leat_core *core, struct leat_core_effects *effects)
     if (!core->ack_due || !core->reconciled)
         return;
     core->ack_due = false;
-    struct leat_message *ack =
-        core_message(core, effects, LEAT_MESSAGE_APPEND_ACK, core->leader);
+    struct leat_message *ack = core_message(core, effects, LEAT_MESSAGE_APPEND_ACK, core->leader);
     ack->round = core->round_seen;
     ack->flags = (uint8_t)((core->amnesiac ? LEAT_MESSAGE_AMNESIAC : 0) |
                            (core->damaged ? LEAT_MESSAGE_DAMAGED : 0));

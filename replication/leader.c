@@ -18,6 +18,9 @@ static void peer_forget_match(struct leat_core_peer *peer)
     peer->memory_pos = 0;
     peer->durable_pos = 0;
     peer->next_pos = 0;
+    peer->known_commit_r = 0;
+    peer->known_commit_d = 0;
+    peer->progress_ns = 0;
     peer->resend_begin = 0;
     peer->resend_end = 0;
     peer->round_acked = 0;
@@ -39,8 +42,8 @@ bool core_note_incarnation(struct leat_core *core, uint8_t index, uint64_t incar
 bool core_accept_incarnations(struct leat_core *core, const struct leat_message *message)
 {
     struct leat_core_peer *peer = &core->peers[message->from];
-    bool echoes = message->kind != LEAT_MESSAGE_VOTE_REQUEST &&
-                  message->kind != LEAT_MESSAGE_APPEND;
+    bool echoes =
+        message->kind != LEAT_MESSAGE_VOTE_REQUEST && message->kind != LEAT_MESSAGE_APPEND;
 
     if (!core_note_incarnation(core, message->from, message->from_incarnation)) {
         core->counters.stale_messages++;
@@ -71,6 +74,15 @@ void leader_begin(struct leat_core *core)
         core->peers[core->config.self].clearing_round = ++core->round;
 }
 
+uint64_t leat_core_begin_round(struct leat_core *core)
+{
+    LEAT_ASSERT(core->role == LEAT_LEADER);
+    core->round++;
+    for (unsigned i = 0; i < core->config.member_count; i++)
+        core->peers[i].notice = true;
+    return core->round;
+}
+
 static void leader_note_amnesia(struct leat_core *core, struct leat_core_peer *peer, bool amnesiac)
 {
     if (!amnesiac) {
@@ -81,9 +93,18 @@ static void leader_note_amnesia(struct leat_core *core, struct leat_core_peer *p
     peer->amnesiac = true;
     if (peer->clearing_round != 0)
         return;
-    peer->clearing_round = ++core->round;
-    for (unsigned i = 0; i < core->config.member_count; i++)
-        core->peers[i].notice = true;
+    peer->clearing_round = leat_core_begin_round(core);
+}
+
+/* Everything that a lost datagram can leave open, in either direction: the reconcile, bytes, the
+ * word that they are durable, a nonce round, a commit that was told. Nothing else repeats them in
+ * a log without traffic. */
+static bool leader_awaits(const struct leat_core *core, const struct leat_core_peer *peer)
+{
+    return !peer->matched || peer->next_pos > peer->memory_pos ||
+           peer->durable_pos < peer->memory_pos || peer->amnesiac ||
+           peer->round_acked < core->round || peer->known_commit_r < core->commit_r ||
+           peer->known_commit_d < core->commit_d;
 }
 
 /* An acknowledgement is the peer's own word that it reconciled in this term (G1). */
@@ -101,16 +122,20 @@ void leader_ack(struct leat_core *core, const struct leat_message *ack)
         peer->next_pos = ack->memory_pos;
         peer->progress_ns = core->now_ns;
     }
-    if (ack->memory_pos > peer->memory_pos) {
-        peer->memory_pos = ack->memory_pos;
+    if (ack->memory_pos > peer->memory_pos || ack->durable_pos > peer->durable_pos) {
         peer->progress_ns = core->now_ns;
         peer->backoff = 0;
     }
+    peer->memory_pos = max_u64(peer->memory_pos, ack->memory_pos);
     peer->durable_pos = max_u64(peer->durable_pos, ack->durable_pos);
+    peer->known_commit_r = max_u64(peer->known_commit_r, ack->commit_r);
+    peer->known_commit_d = max_u64(peer->known_commit_d, ack->commit_d);
     peer->next_pos = max_u64(peer->next_pos, peer->memory_pos);
     if (ack->round <= core->round)
         peer->round_acked = max_u64(peer->round_acked, ack->round);
     leader_note_amnesia(core, peer, (ack->flags & LEAT_MESSAGE_AMNESIAC) != 0);
+    if (!leader_awaits(core, peer))
+        peer->backoff = 0;
 }
 
 void leader_nak(struct leat_core *core, const struct leat_message *nak)
@@ -158,16 +183,15 @@ static bool leader_hears(const struct leat_core *core, const struct leat_core_pe
 
 static void leader_retransmit(struct leat_core *core, struct leat_core_peer *peer)
 {
-    if (!peer->matched || core->now_ns - peer->progress_ns <
-                              core->config.retransmit_ns << peer->backoff)
-        return;
-    if (peer->next_pos <= peer->memory_pos && !peer->amnesiac)
+    if (core->now_ns - peer->progress_ns < core->config.retransmit_ns << peer->backoff ||
+        !leader_awaits(core, peer))
         return;
     if (peer->next_pos > peer->memory_pos)
         core->counters.retransmits++;
     peer->progress_ns = core->now_ns;
     peer->next_pos = peer->memory_pos;
     peer->notice = true;
+    peer->asked = true;
     if (peer->backoff < LEADER_BACKOFF_MAX)
         peer->backoff++;
 }
@@ -220,6 +244,11 @@ static bool leader_round_is_answered(const struct leat_core *core, uint64_t roun
     return answered >= core_majority(core);
 }
 
+bool leat_core_round_is_answered(const struct leat_core *core, uint64_t round)
+{
+    return core->role == LEAT_LEADER && leader_round_is_answered(core, round);
+}
+
 /* W5 (b) and (c): the TERM frame is commitR and a quorum answered a round begun after the
  * amnesiac incarnation became known. */
 static bool leader_clears(const struct leat_core *core, const struct leat_core_peer *peer)
@@ -257,17 +286,24 @@ static void leader_emit_append(struct leat_core *core, struct leat_core_effects 
     message->end_pos = end;
     message->round = core->round;
     message->flags = leader_clears(core, peer) ? LEAT_MESSAGE_CLEARS : 0;
+    if (peer->asked)
+        message->request = ++core->request;
     peer->notice = false;
+    peer->asked = false;
     peer->told_commit_r = core->commit_r;
     peer->told_commit_d = core->commit_d;
 }
 
-static void leader_emit_sends(struct leat_core *core, struct leat_core_effects *effects,
-                              uint8_t to)
+static void leader_emit_sends(struct leat_core *core, struct leat_core_effects *effects, uint8_t to)
 {
     struct leat_core_peer *peer = &core->peers[to];
     uint64_t limit = min_u64(core->memory_pos, peer->memory_pos + core->config.window_bytes);
 
+    if (peer->matched && peer->memory_pos < core->base_pos) {
+        if (peer->notice) /* what it needs was trimmed: it shall reconcile again, and install */
+            leader_emit_append(core, effects, to, core->base_pos, core->base_pos);
+        return;
+    }
     if (peer->matched && leader_hears(core, peer)) {
         if (peer->resend_begin < peer->resend_end && peer->resend_end > peer->memory_pos)
             leader_emit_append(core, effects, to, max_u64(peer->resend_begin, peer->memory_pos),
@@ -280,8 +316,8 @@ static void leader_emit_sends(struct leat_core *core, struct leat_core_effects *
             peer->next_pos = limit;
         }
     }
-    bool untold = peer->matched && (peer->told_commit_r != core->commit_r ||
-                                    peer->told_commit_d != core->commit_d);
+    bool untold = peer->matched &&
+                  (peer->told_commit_r != core->commit_r || peer->told_commit_d != core->commit_d);
     if (peer->notice || untold)
         leader_emit_append(core, effects, to, 0, 0);
 }

@@ -67,14 +67,16 @@ static bool runs_hold(const struct leat_core *core, const struct leat_run *run)
            core->runs[index].first_pos == run->first_pos && core->runs[index].term == run->term;
 }
 
-/* Begins above the own durable commit. When the leader's list begins later still, there are two
- * cases. Its first run is in this log too: then all below agrees (F1). It is not: then all
- * before that run was committed again, by a quorum without this replica, so what lies above the
- * own commit is nobody's last copy and the own commit is a safe place to go on from (ADR 0004). */
+/* Begins above the own durable commit, or where the own list begins: what lies before that was
+ * known to be committed when it was dropped, though a restart may have forgotten so. When the
+ * leader's list begins later still, there are two cases. Its first run is in this log too: then all
+ * below agrees (F1). It is not: then all before that run was committed again, by a quorum without
+ * this replica, so what lies above the own commit is nobody's last copy and the own commit is a
+ * safe place to go on from (ADR 0004). */
 uint64_t runs_agreement(const struct leat_core *core, const struct leat_run *leader_runs,
                         uint32_t leader_count, uint64_t leader_end)
 {
-    uint64_t position = core->commit_d;
+    uint64_t position = max_u64(core->commit_d, core->runs[0].first_pos);
     uint64_t end = min_u64(core->memory_pos, leader_end);
 
     LEAT_ASSERT(leader_count >= 1);

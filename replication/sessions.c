@@ -151,8 +151,7 @@ enum leat_session_verdict leat_sessions_judge(const struct leat_sessions *sessio
         return LEAT_SESSION_NEXT;
     if (sequence > row->last_sequence)
         return LEAT_SESSION_GAP;
-    return sequence == row->last_sequence && sequence != 0 ? LEAT_SESSION_LAST
-                                                           : LEAT_SESSION_OLDER;
+    return sequence == row->last_sequence && sequence != 0 ? LEAT_SESSION_LAST : LEAT_SESSION_OLDER;
 }
 
 uint32_t leat_sessions_expired(const struct leat_sessions *sessions, uint64_t log_time_ns,

@@ -7,6 +7,12 @@
 
 void log_queue(struct leat_storage *storage, uint32_t index)
 {
+    storage->urgent = true;
+    log_queue_lazily(storage, index);
+}
+
+void log_queue_lazily(struct leat_storage *storage, uint32_t index)
+{
     struct log *log = &storage->logs[index];
     if (log->queued)
         return;

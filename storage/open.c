@@ -70,10 +70,11 @@ static int open_check_identity(const struct leat_storage *storage, struct refusa
         (config->member_count != identity->member_count ||
          memcmp(config->member_ids, identity->member_ids,
                 config->member_count * sizeof(config->member_ids[0])) != 0))
-        return leat_refuse(refusal.error, refusal.bytes, LEAT_ECONFIG,
-                           "%s was formatted for other members than the configuration's nodes: check the "
-                           "configuration",
-                           config->directory);
+        return leat_refuse(
+            refusal.error, refusal.bytes, LEAT_ECONFIG,
+            "%s was formatted for other members than the configuration's nodes: check the "
+            "configuration",
+            config->directory);
     if (config->worker_count != identity->worker_count || config->worker >= identity->worker_count)
         return leat_refuse(refusal.error, refusal.bytes, LEAT_EWORKERS,
                            "%s was formatted for %u workers, not %u: set workers to %u",

@@ -144,8 +144,8 @@ void pass_reap_and_drop(struct leat_storage *storage)
 
 /* ---- what is asked for ---- */
 
-void leat_storage_write(struct leat_storage *storage, uint32_t index, uint64_t write_seq,
-                        uint64_t end_pos, uint32_t last_term)
+static void write_want(struct leat_storage *storage, uint32_t index, uint64_t write_seq,
+                       uint64_t end_pos, uint32_t last_term, bool lazy)
 {
     LEAT_ASSERT(index < storage->log_count);
     struct log *log = &storage->logs[index];
@@ -154,12 +154,30 @@ void leat_storage_write(struct leat_storage *storage, uint32_t index, uint64_t w
     LEAT_ASSERT(log->begun && end_pos >= log->want_end && end_pos % LEAT_FRAME_ALIGN == 0);
     LEAT_ASSERT((!log->cut_wanted && log->cuts_flying == 0) || end_pos <= log->cut_pos); /* V1 */
     LEAT_ASSERT(end_pos - log->durable_pos <= log->arena_bytes);
+    storage->lazy_bytes += lazy ? end_pos - log->want_end : 0;
     log->want_end = end_pos;
     log->want_seq = write_seq;
     log->want_report = true;
     log->last_term = last_term;
     segment_want(storage, log, end_pos);
-    log_queue(storage, index);
+    if (lazy)
+        log_queue_lazily(storage, index);
+    else
+        log_queue(storage, index);
+    if (lazy && storage->lazy_since_ns == 0)
+        storage->lazy_since_ns = storage->seen_ns;
+}
+
+void leat_storage_write(struct leat_storage *storage, uint32_t index, uint64_t write_seq,
+                        uint64_t end_pos, uint32_t last_term)
+{
+    write_want(storage, index, write_seq, end_pos, last_term, false);
+}
+
+void leat_storage_write_lazily(struct leat_storage *storage, uint32_t index, uint64_t write_seq,
+                               uint64_t end_pos, uint32_t last_term)
+{
+    write_want(storage, index, write_seq, end_pos, last_term, true);
 }
 
 void leat_storage_commit(struct leat_storage *storage, uint32_t index, uint64_t commit_d)
@@ -285,6 +303,25 @@ static bool floors_are_due(const struct leat_storage *storage, uint64_t now_ns)
            storage->queue_head == NO_LOG && now_ns - storage->active_ns >= IDLE_FLOOR_NS;
 }
 
+void leat_storage_hurry(struct leat_storage *storage)
+{
+    storage->urgent = storage->urgent || storage->queue_head != NO_LOG;
+}
+
+static bool queue_is_due(const struct leat_storage *storage, uint64_t now_ns)
+{
+    return storage->queue_head != NO_LOG &&
+           (storage->urgent || storage->lazy_bytes >= LEAT_STORAGE_LAZY_BYTES ||
+            now_ns - storage->lazy_since_ns >= LEAT_STORAGE_LAZY_NS);
+}
+
+static void queue_was_built(struct leat_storage *storage)
+{
+    storage->urgent = storage->queue_head != NO_LOG; /* what did not fit waits no longer */
+    storage->lazy_since_ns = 0;
+    storage->lazy_bytes = 0;
+}
+
 void leat_storage_submit(struct leat_storage *storage, uint64_t now_ns)
 {
     bool floors = floors_are_due(storage, now_ns);
@@ -293,9 +330,10 @@ void leat_storage_submit(struct leat_storage *storage, uint64_t now_ns)
         return;
     if (storage->votes_wanted > 0 || storage->pins_changed)
         votes_issue(storage, now_ns);
-    if ((floors || storage->queue_head != NO_LOG) && storage->batch_count < storage->batch_max &&
+    if ((floors || queue_is_due(storage, now_ns)) && storage->batch_count < storage->batch_max &&
         !storage->exclusive) {
         bool built = batch_build(storage, now_ns, floors);
+        queue_was_built(storage);
         storage->counters.floor_records += built && floors;
     }
     if (storage->batch_count > 0)
@@ -398,6 +436,7 @@ static bool pass_is_idle(const struct leat_storage *storage)
 int pass_drain(struct leat_storage *storage)
 {
     struct leat_storage_event events[16];
+    leat_storage_hurry(storage);
     for (;;) {
         bool was_idle = pass_is_idle(storage);
         leat_storage_submit(storage, storage->seen_ns);

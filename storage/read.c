@@ -45,7 +45,8 @@ int leat_storage_read(struct leat_storage *storage, uint32_t index, uint64_t pos
         return LEAT_EAGAIN;
     while (read->busy)
         read++;
-    *read = (struct read_request){cookie, buffer, length_bytes, 0, index, length_bytes, true, true, -1};
+    *read =
+        (struct read_request){cookie, buffer, length_bytes, 0, index, length_bytes, true, true, -1};
     uint64_t placed_pos = min_u64(end_pos, max_u64(position, read_placed_pos(log)));
     uint32_t from_disk = (uint32_t)(placed_pos - position);
     memset(read->buffer + from_disk, 0, length_bytes - from_disk);

@@ -4,6 +4,8 @@
  */
 #include "state.h"
 
+#include "base/rng.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -131,7 +133,12 @@ static int commit_votes(struct leat_storage *storage)
 int leat_storage_commit_begin(struct leat_storage *storage, uint64_t *ret_incarnation)
 {
     LEAT_ASSERT(!storage->serving);
-    storage->incarnation++;
+    struct leat_rng random;
+    if (leat_rng_seed_from_system(&random) != LEAT_OK)
+        return LEAT_ESYSTEM;
+    storage->incarnation = ((storage->incarnation >> LEAT_INCARNATION_RANDOM_BITS) + 1)
+                               << LEAT_INCARNATION_RANDOM_BITS |
+                           leat_rng_below(&random, 1u << LEAT_INCARNATION_RANDOM_BITS);
     register_buffers(storage);
     for (uint32_t i = 0; i < storage->log_count; i++) {
         if (storage->logs[i].begun)

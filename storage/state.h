@@ -281,6 +281,9 @@ struct leat_storage {
     unsigned batch_max;
     bool exclusive; /* a place_first batch is in flight */
     uint32_t queue_head, queue_tail;
+    bool urgent;            /* something in the queue does not wait */
+    uint64_t lazy_since_ns; /* when the oldest of what may wait was queued; 0: nothing */
+    uint64_t lazy_bytes;
     uint32_t floor_head, floor_tail;
     uint32_t oldest, youngest;
     uint64_t active_ns; /* when a batch was last issued or completed */
@@ -323,6 +326,8 @@ int storage_open(const struct leat_storage_config *config, bool read_only,
 
 /* log.c: queues and the list by age of the newest record */
 void log_queue(struct leat_storage *storage, uint32_t index);
+/* As above, but the queue as a whole may wait (leat_storage_write_lazily). */
+void log_queue_lazily(struct leat_storage *storage, uint32_t index);
 uint32_t log_unqueue(struct leat_storage *storage);
 void log_floor_queue(struct leat_storage *storage, uint32_t index);
 uint32_t log_floor_unqueue(struct leat_storage *storage);

@@ -40,10 +40,9 @@ static const struct {
     const char *name;
     int (*run)(int count, char **arguments);
 } commands[] = {
-    {"append", cli_append},     {"tail", cli_tail},     {"status", cli_status},
-    {"transfer", cli_transfer}, {"trim", cli_trim},     {"amnesia", cli_amnesia},
-    {"format", cli_format},
-    {"inspect", cli_inspect},   {"verify", cli_verify},
+    {"append", cli_append},     {"tail", cli_tail},       {"status", cli_status},
+    {"transfer", cli_transfer}, {"trim", cli_trim},       {"amnesia", cli_amnesia},
+    {"format", cli_format},     {"inspect", cli_inspect}, {"verify", cli_verify},
 };
 
 int cli_fail(int exit_code, const char *format, ...)

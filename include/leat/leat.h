@@ -11,8 +11,9 @@
  *   ok       error 0: it has a position and an offset, at the level asked for or better;
  *   no       it is certainly not in the log, and never will be;
  *   unknown  LEAT_EDEADLINE, LEAT_ECLOSED, LEAT_ESESSION: it may be in the log.
- * leat_outcome() tells which. Exactly once: a record is in the log at most once, whatever fails,
- * as long as its client keeps its identity.
+ * leat_outcome() tells which. Exactly once: an append's record is in the log at most once, whatever
+ * fails, as long as this client is attached; the library keeps its identity over restarts of the
+ * node. Every attach has a random identity of its own: nothing is kept over the application's end.
  */
 #ifndef LEAT_LEAT_H
 #define LEAT_LEAT_H
@@ -46,23 +47,22 @@ struct leat_client;
 struct leat_reader;
 
 struct leat_options {
-    const char *socket;        /* NULL: $LEAT_SOCKET, else LEAT_DEFAULT_SOCKET */
-    uint8_t client_id[16];     /* zero: a random one */
-    size_t ring_bytes;         /* power of two; 0: 8 MiB */
-    uint32_t in_flight_max;    /* appends not ended at one time; 0: 4096 */
+    const char *socket;         /* NULL: $LEAT_SOCKET, else LEAT_DEFAULT_SOCKET */
+    size_t ring_bytes;          /* power of two; 0: 8 MiB */
+    uint32_t in_flight_max;     /* appends not ended at one time; 0: 4096 */
     uint64_t attach_timeout_ns; /* 0: 5 s; the node may still be starting */
 };
 
 struct leat_result {
-    uint64_t sequence; /* as given by leat_append_start */
+    uint64_t sequence; /* as given by leat_append_start; begins anew after a session's end */
     uint64_t position;
-    uint64_t offset;   /* UINT64_MAX when only known to be recorded */
-    uint64_t user;     /* as given to leat_append_start */
+    uint64_t offset; /* UINT64_MAX when only known to be recorded */
+    uint64_t user;   /* as given to leat_append_start: tells appends apart */
     uint32_t log;
     int32_t error;
-    enum leat_ack ack; /* the level reached */
-    uint64_t last_sequence; /* ESESSION, ENOSESSION: the last that is recorded; see below */
-    uint64_t latency_ns; /* from leat_append_start to the node's completion being seen */
+    enum leat_ack ack;      /* the level reached */
+    uint64_t last_sequence; /* ESESSION: the last known to be recorded; see below */
+    uint64_t latency_ns;    /* from leat_append_start to the node's completion being seen */
 };
 
 /* Connects to the node. Errors: ESYSTEM (no such socket: is leatd running?), EPERM, EVERSION,
@@ -73,24 +73,27 @@ LEAT_API int leat_attach(const struct leat_options *options, struct leat_client 
 LEAT_API void leat_detach(struct leat_client *client);
 
 /* Starts an append of `length` bytes (zero is legal). Never blocks. The bytes are copied. `user`
- * comes back in the result. Errors: EAGAIN (ring or in-flight limit full: poll, then try again),
- * ETOOBIG, ENOLOG, EINVAL. */
+ * comes back in the result. Errors: EAGAIN (ring or in-flight limit full, or a new identity is due:
+ * leat_poll, then try again; do not wait for a result when nothing is in flight), ETOOBIG, ENOLOG,
+ * EINVAL. */
 LEAT_API int leat_append_start(struct leat_client *client, uint32_t log, const void *data,
-                               size_t length, enum leat_ack ack, uint64_t timeout_ns,
-                               uint64_t user, uint64_t *ret_sequence);
+                               size_t length, enum leat_ack ack, uint64_t timeout_ns, uint64_t user,
+                               uint64_t *ret_sequence);
 
 /* As above without the copy: claim room in the client's own ring, fill it, publish it. One claim
  * at a time; leat_claim_abort gives it back. */
-LEAT_API int leat_claim(struct leat_client *client, uint32_t log, size_t length,
-                        void **ret_bytes);
+LEAT_API int leat_claim(struct leat_client *client, uint32_t log, size_t length, void **ret_bytes);
 LEAT_API int leat_publish(struct leat_client *client, enum leat_ack ack, uint64_t timeout_ns,
                           uint64_t user, uint64_t *ret_sequence);
 LEAT_API void leat_claim_abort(struct leat_client *client);
 
 /* When a session loses appends (LEAT_ESESSION) or is unknown (LEAT_ENOSESSION), all unended appends
- * of the log end so, and the library resends none of them. Once their results are taken (until then
- * LEAT_EAGAIN) the next append of that log takes the sequence after last_sequence: the application
- * decides what to append again. */
+ * of the log end so, and the library resends none of them: the application decides what to append
+ * again. Copies of them may still be on their way, so the client takes a new identity: when the
+ * appends of its other logs have ended too (they keep their deadlines) and all results are taken,
+ * leat_poll attaches again. Until then every new append, of any log, is refused with LEAT_EAGAIN.
+ * The sequences of all logs then begin at 1 again; `user` is what tells appends apart. The same
+ * follows LEAT_ESESSIONS, which ends the appends that the log's full session table refused. */
 
 /* Takes up to `max` results of appends that ended, in order per log; also keeps deadlines and
  * reconnects after a restart of the node (unended appends are then handed to it again: the
@@ -105,9 +108,8 @@ LEAT_API int leat_wait(struct leat_client *client, struct leat_result *results, 
 
 /* One append from start to end. Not to be mixed with unended asynchronous ones. Returns
  * result->error; the result is always written. */
-LEAT_API int leat_append(struct leat_client *client, uint32_t log, const void *data,
-                         size_t length, enum leat_ack ack, uint64_t timeout_ns,
-                         struct leat_result *result);
+LEAT_API int leat_append(struct leat_client *client, uint32_t log, const void *data, size_t length,
+                         enum leat_ack ack, uint64_t timeout_ns, struct leat_result *result);
 
 /* How many appends have not ended. */
 LEAT_API unsigned leat_in_flight(const struct leat_client *client);
@@ -132,8 +134,7 @@ struct leat_record {
 
 /* Follows a log at `level`: sees what is committed there, in order, without gaps. */
 LEAT_API int leat_reader_open(struct leat_client *client, uint32_t log, enum leat_from from,
-                              uint64_t value, enum leat_ack level,
-                              struct leat_reader **ret_reader);
+                              uint64_t value, enum leat_ack level, struct leat_reader **ret_reader);
 LEAT_API void leat_reader_close(struct leat_reader *reader);
 
 /* The next record. Errors: EAGAIN (at the tail: nothing new), ETRIMMED (what comes next was
@@ -159,8 +160,8 @@ LEAT_API int leat_transfer(const char *socket, uint32_t log, uint32_t to_node, c
                            size_t explanation_bytes);
 LEAT_API int leat_amnesia_accept(const char *socket, uint32_t log, char *explanation,
                                  size_t explanation_bytes);
-LEAT_API int leat_trim(const char *socket, uint32_t log, uint64_t position,
-                       char *explanation, size_t explanation_bytes);
+LEAT_API int leat_trim(const char *socket, uint32_t log, uint64_t position, char *explanation,
+                       size_t explanation_bytes);
 
 #ifdef __cplusplus
 }

@@ -28,12 +28,13 @@ static void log_path(const struct fake_log *log, uint64_t base, char path[160])
     snprintf(path, 160, "%s/%016" PRIx64 ".segment", log->directory, base);
 }
 
-void fake_log_open(struct fake_log *log, const char *directory, bool accepts_replicated)
+void fake_log_open(struct fake_log *log, const char *directory, uint32_t log_id,
+                   bool accepts_replicated)
 {
     char path[160];
     memset(log, 0, sizeof(*log));
     snprintf(log->directory, sizeof(log->directory), "%s", directory);
-    snprintf(path, sizeof(path), "%s/arena", directory);
+    snprintf(path, sizeof(path), "%s/%u.arena", directory, log_id);
     log->descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     LEAT_ASSERT(log->descriptor >= 0);
     size_t bytes = LEAT_ARENA_HEADER_BYTES + FAKE_ARENA_BYTES;
@@ -45,8 +46,8 @@ void fake_log_open(struct fake_log *log, const char *directory, bool accepts_rep
     struct leat_arena_header *header = log->header;
     header->magic = LEAT_ARENA_MAGIC;
     header->version = LEAT_ARENA_VERSION;
-    header->log_id = 1;
-    header->log = leat_uuid_of_log(&log->cluster, 1);
+    header->log_id = log_id;
+    header->log = leat_uuid_of_log(&log->cluster, log_id);
     header->generation = 1;
     header->entry_bytes_max = FAKE_ENTRY_BYTES;
     header->arena_bytes = FAKE_ARENA_BYTES;
@@ -67,7 +68,7 @@ void fake_log_close(struct fake_log *log)
         log_path(log, base, path);
         unlink(path);
     }
-    snprintf(path, sizeof(path), "%s/arena", log->directory);
+    snprintf(path, sizeof(path), "%s/%u.arena", log->directory, log->header->log_id);
     unlink(path);
     munmap(log->header, LEAT_ARENA_HEADER_BYTES + FAKE_ARENA_BYTES);
     close(log->descriptor);

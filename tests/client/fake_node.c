@@ -35,7 +35,7 @@ static void client_end(struct fake_client *client, struct fake_taken *slot, int 
     struct node_rings *rings = client->rings;
     rings->completions[client->completion_tail & (rings->completion_count - 1)] =
         (struct leat_completion){
-            .log_id = 1,
+            .log_id = slot->log_id,
             .error = error,
             .sequence = slot->sequence,
             .position = position,
@@ -47,6 +47,30 @@ static void client_end(struct fake_client *client, struct fake_taken *slot, int 
     __atomic_store_n(&rings->answers->completion_tail.value, client->completion_tail,
                      __ATOMIC_RELEASE);
     slot->ended = true;
+}
+
+static void see(struct fake_node *node, const struct fake_client *client,
+                const struct fake_taken *slot)
+{
+    unsigned count = atomic_load(&node->seen_count);
+    LEAT_ASSERT(count < FAKE_RECORDS_MAX);
+    node->seen[count] =
+        (struct fake_seen){client->rings->client, slot->log_id, slot->sequence, slot->first_byte};
+    atomic_store(&node->seen_count, count + 1);
+}
+
+static struct fake_session *session_of(struct fake_node *node, const struct leat_uuid *client,
+                                       uint32_t log_id)
+{
+    for (unsigned i = 0; i < FAKE_SESSIONS_MAX; i++) {
+        struct fake_session *session = &node->sessions[i];
+        if (session->log_id == 0)
+            *session = (struct fake_session){.client = *client, .log_id = log_id};
+        if (session->log_id == log_id && memcmp(&session->client, client, sizeof(*client)) == 0)
+            return session;
+    }
+    LEAT_ASSERT(!"room for a session");
+    return NULL;
 }
 
 static void client_take(struct fake_node *node, struct fake_client *client)
@@ -63,13 +87,14 @@ static void client_take(struct fake_node *node, struct fake_client *client)
         LEAT_ASSERT(record.kind == LEAT_RING_APPEND && record.sequence > 0);
         *slot_at(client, client->next++) = (struct fake_taken){
             .sequence = record.sequence,
+            .log_id = record.log_id,
             .ring_end = client->taken,
             .payload_bytes = record.payload_bytes,
             .level = record.level,
             .first_byte = record.payload_bytes > 0 ? at[sizeof(record)] : 0,
         };
+        see(node, client, slot_at(client, client->next - 1));
     }
-    (void)node;
 }
 
 static void log_append(struct fake_node *node, const struct fake_client *client,
@@ -81,15 +106,37 @@ static void log_append(struct fake_node *node, const struct fake_client *client,
     fake_log_commit(&node->log, node->log.chain.position, node->log.chain.position);
 }
 
+static void client_lose(struct fake_node *node, struct fake_client *client)
+{
+    for (uint64_t i = client->first; i < client->next && atomic_load(&node->lose) != 0; i++) {
+        struct fake_taken *slot = slot_at(client, i);
+        if (!slot->ended && slot->log_id == 1)
+            client_end(client, slot, atomic_exchange(&node->lose, 0), 0,
+                       session_of(node, &client->rings->client, 1)->last_sequence);
+    }
+}
+
+static void record(struct fake_node *node, const struct fake_client *client,
+                   const struct fake_taken *slot)
+{
+    unsigned count = atomic_load(&node->record_count) + 1;
+    LEAT_ASSERT(count < FAKE_RECORDS_MAX);
+    node->recorded_bytes[count] = (uint64_t)slot->payload_bytes << 8 | slot->first_byte;
+    if (atomic_load(&node->writes_log))
+        log_append(node, client, slot);
+    atomic_store(&node->record_count, count);
+}
+
 static void client_answer(struct fake_node *node, struct fake_client *client)
 {
-    bool lose = !atomic_load(&node->hold) && atomic_exchange(&node->lose, false);
+    client_lose(node, client);
     for (uint64_t i = client->first; i < client->next && !atomic_load(&node->hold); i++) {
         struct fake_taken *slot = slot_at(client, i);
-        uint64_t last = atomic_load(&node->last_sequence);
-        if (slot->ended)
+        if (slot->ended || (int)slot->log_id == atomic_load(&node->hold_log))
             continue;
-        if (lose || slot->sequence > last + 1) {
+        struct fake_session *session = session_of(node, &client->rings->client, slot->log_id);
+        uint64_t last = session->last_sequence;
+        if (slot->sequence > last + 1) {
             client_end(client, slot, LEAT_ESESSION, 0, last);
             continue;
         }
@@ -105,13 +152,8 @@ static void client_answer(struct fake_node *node, struct fake_client *client)
             }
             break;
         }
-        LEAT_ASSERT(slot->sequence < FAKE_RECORDS_MAX);
-        node->recorded_bytes[slot->sequence] =
-            (uint64_t)slot->payload_bytes << 8 | slot->first_byte;
-        if (atomic_load(&node->writes_log))
-            log_append(node, client, slot);
-        atomic_store(&node->last_sequence, slot->sequence);
-        atomic_fetch_add(&node->record_count, 1);
+        record(node, client, slot);
+        session->last_sequence = slot->sequence;
         client_end(client, slot, LEAT_OK, slot->sequence * 64, 0);
     }
     uint64_t released = 0;
@@ -136,8 +178,6 @@ static int client_attach(struct fake_node *node, struct node_rings *rings)
             .slots = calloc(rings->completion_count, sizeof(struct fake_taken)),
         };
         rings->slot = i;
-        if (atomic_load(&node->writes_log)) /* each client is a new session */
-            atomic_store(&node->last_sequence, 0);
         atomic_fetch_add(&node->attached, 1);
         atomic_fetch_add(&node->attaches, 1);
         return LEAT_OK;
@@ -166,8 +206,10 @@ static void run_command(struct fake_node *node, struct node_command *command)
         client_detach(node, command->rings);
         break;
     case NODE_COMMAND_LOG:
-        if (command->log_id == 1)
-            command->descriptor = fcntl(node->log.descriptor, F_DUPFD_CLOEXEC, 0);
+        if (command->log_id == 1 || command->log_id == 2)
+            command->descriptor =
+                fcntl(command->log_id == 1 ? node->log.descriptor : node->other.descriptor,
+                      F_DUPFD_CLOEXEC, 0);
         else
             command->error = LEAT_ENOLOG;
         break;
@@ -244,7 +286,8 @@ struct fake_node *fake_node_start(bool accepts_replicated)
     LEAT_ASSERT(mkdtemp(node->directory));
     snprintf(node->config.socket, sizeof(node->config.socket), "%s/leat.sock", node->directory);
     node->config.node_id = 1;
-    fake_log_open(&node->log, node->directory, accepts_replicated);
+    fake_log_open(&node->log, node->directory, 1, accepts_replicated);
+    fake_log_open(&node->other, node->directory, 2, accepts_replicated);
     fake_node_come_up(node);
     return node;
 }
@@ -253,6 +296,7 @@ void fake_node_stop(struct fake_node *node)
 {
     fake_node_go_down(node);
     fake_log_close(&node->log);
+    fake_log_close(&node->other);
     LEAT_ASSERT(rmdir(node->directory) == 0); /* nothing of ours stays behind */
     free(node);
 }

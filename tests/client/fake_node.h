@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * A node without a network and a disk: the real control socket, and a thread in the worker's place
- * that serves the command queue, the rings (one session, contiguous sequences) and one log in an
- * arena and segment files of its own. The test tells it what to do by its switches.
+ * that serves the command queue, the rings (a session per client and log, contiguous sequences) and
+ * log 1 in an arena and segment files of its own; log 2 takes records and forgets them. The test
+ * tells it what to do by its switches.
  */
 #ifndef LEAT_TESTS_FAKE_NODE_H
 #define LEAT_TESTS_FAKE_NODE_H
@@ -21,6 +22,7 @@
 #define FAKE_ARENA_BYTES   (2u << 20)
 #define FAKE_ENTRY_BYTES   (64u << 10)
 #define FAKE_RECORDS_MAX   65536u
+#define FAKE_SESSIONS_MAX  256u
 #define FAKE_MS            1000000ull
 
 struct fake_log {
@@ -33,7 +35,8 @@ struct fake_log {
     struct leat_uuid cluster;
 };
 
-void fake_log_open(struct fake_log *log, const char *directory, bool accepts_replicated);
+void fake_log_open(struct fake_log *log, const char *directory, uint32_t log_id,
+                   bool accepts_replicated);
 void fake_log_close(struct fake_log *log);
 /* Seals a record (and a PAD and BASE before it where they are due). Returns its position. */
 uint64_t fake_log_record(struct fake_log *log, const void *data, uint32_t length);
@@ -43,8 +46,23 @@ void fake_log_cut(struct fake_log *log, const struct leat_chain *to);
 void fake_log_trim(struct fake_log *log, uint64_t position);
 int fake_log_segment(struct fake_log *log, uint64_t position, uint64_t *ret_base);
 
+struct fake_session {
+    struct leat_uuid client;
+    uint32_t log_id;
+    uint64_t last_sequence;
+};
+
+/* A record as it was seen in a ring. */
+struct fake_seen {
+    struct leat_uuid client;
+    uint32_t log_id;
+    uint64_t sequence;
+    uint8_t first_byte;
+};
+
 struct fake_taken {
     uint64_t sequence;
+    uint32_t log_id;
     uint64_t ring_end;
     uint32_t payload_bytes;
     uint8_t level;
@@ -64,24 +82,27 @@ struct fake_node {
     struct leat_config config;
     struct node_commands commands;
     struct node_control *control;
-    struct fake_log log;
+    struct fake_log log, other; /* 1, 2 */
     pthread_t thread;
     atomic_bool stop;
     atomic_bool deaf;         /* takes nothing from rings */
     atomic_bool hold_durable; /* takes, but ends only appends at the replicated level */
     atomic_bool hold;         /* takes and ends nothing */
     atomic_bool writes_log;   /* seals what it records into the log and commits it */
-    atomic_bool lose;         /* ends all held with ESESSION once */
+    atomic_int hold_log;      /* takes and ends nothing of this log */
+    atomic_int lose;          /* ends the first held of log 1 with this error once */
     atomic_int attached;
     atomic_int attaches;
     atomic_int refusal;    /* of ATTACH */
     atomic_int close_with; /* set `closed` to this once */
     struct fake_client clients[4];
 
-    /* the session; survives fake_node_restart */
-    atomic_ullong last_sequence;
-    uint64_t recorded_bytes[FAKE_RECORDS_MAX]; /* by sequence: length << 8 | first byte */
+    /* survive the process */
+    struct fake_session sessions[FAKE_SESSIONS_MAX];
+    uint64_t recorded_bytes[FAKE_RECORDS_MAX]; /* by record, from 1: length << 8 | first byte */
     atomic_uint record_count;
+    struct fake_seen seen[FAKE_RECORDS_MAX];
+    atomic_uint seen_count;
 };
 
 struct fake_node *fake_node_start(bool accepts_replicated);

@@ -293,38 +293,242 @@ static void test_claim_survives_a_reconnect(void **state)
     leat_detach(client);
 }
 
+/* ---- a session's end ---- */
+
+static bool same_client(const struct fake_seen *a, const struct fake_seen *b)
+{
+    return memcmp(&a->client, &b->client, sizeof(a->client)) == 0;
+}
+
+static void start_held(struct fake_node *node, struct leat_client *client, uint32_t log,
+                       unsigned count, uint64_t timeout_ns)
+{
+    unsigned seen = atomic_load(&node->seen_count);
+    for (unsigned i = 0; i < count; i++)
+        assert_int_equal(leat_append_start(client, log, log == 1 ? "lost" : "other", 4,
+                                           LEAT_ACK_DURABLE, timeout_ns, i, NULL),
+                         LEAT_OK);
+    WAIT_UNTIL(atomic_load(&node->seen_count) == seen + count);
+}
+
+static void refused_for_now(struct leat_client *client)
+{
+    for (uint32_t log = 1; log <= 2; log++)
+        assert_int_equal(
+            leat_append_start(client, log, "new", 3, LEAT_ACK_DURABLE, SECOND, 0, NULL),
+            LEAT_EAGAIN);
+}
+
+static void expect_lost(struct leat_client *client, unsigned count, int error)
+{
+    for (unsigned i = 0; i < count; i++) {
+        struct leat_result result = next_result(client);
+        assert_int_equal(result.error, error);
+        assert_int_equal(result.log, 1);
+        assert_int_equal(result.user, i);
+        refused_for_now(client);
+    }
+}
+
+/* The next append of each log is the first of a new identity, and nothing but these was sent. */
+static void expect_new_identity(struct fake_node *node, struct leat_client *client)
+{
+    struct leat_result result;
+    unsigned before = atomic_load(&node->seen_count), recorded = atomic_load(&node->record_count);
+    atomic_store(&node->hold, false);
+    atomic_store(&node->hold_log, 0);
+    for (uint32_t log = 1; log <= 2; log++) {
+        assert_int_equal(leat_append(client, log, "new", 3, LEAT_ACK_DURABLE, 10 * SECOND, &result),
+                         LEAT_OK);
+        assert_int_equal(result.sequence, 1);
+        assert_int_equal(result.offset, 0);
+        assert_int_equal(node->recorded_bytes[recorded + log], 3u << 8 | 'n');
+        const struct fake_seen *seen = &node->seen[before + log - 1];
+        assert_int_equal(seen->log_id, log);
+        assert_int_equal(seen->sequence, 1);
+        assert_int_equal(seen->first_byte, 'n');
+        assert_true(same_client(seen, &node->seen[before]));
+    }
+    assert_int_equal(atomic_load(&node->seen_count), before + 2);
+    for (unsigned i = 0; i < before; i++)
+        assert_false(same_client(&node->seen[i], &node->seen[before]));
+    WAIT_UNTIL(atomic_load(&node->attached) == 1);
+    assert_int_equal(leat_append(client, 1, "", 0, LEAT_ACK_DURABLE, 10 * SECOND, &result),
+                     LEAT_OK);
+    assert_int_equal(result.sequence, 2);
+}
+
+static void test_every_attach_is_another_client(void **state)
+{
+    struct fake_node *node = *state;
+    struct leat_result result;
+    for (unsigned i = 1; i <= 3; i++) {
+        struct leat_client *client = fake_attach(node, 0, 0);
+        assert_int_equal(leat_append(client, 1, "a", 1, LEAT_ACK_DURABLE, 10 * SECOND, &result),
+                         LEAT_OK);
+        assert_int_equal(result.sequence, 1);
+        assert_int_equal(atomic_load(&node->record_count), i);
+        leat_detach(client);
+    }
+    assert_false(same_client(&node->seen[0], &node->seen[1]));
+    assert_false(same_client(&node->seen[0], &node->seen[2]));
+    assert_false(same_client(&node->seen[1], &node->seen[2]));
+}
+
 static void test_lost_session(void **state)
 {
     struct fake_node *node = *state;
+    static const int errors[] = {LEAT_ESESSION, LEAT_ENOSESSION};
     struct leat_client *client = fake_attach(node, 0, 0);
     start_append(client, "kept", LEAT_ACK_REPLICATED, 30 * SECOND);
     assert_int_equal(next_result(client).error, LEAT_OK);
-    atomic_store(&node->hold, true);
-    for (unsigned i = 0; i < 3; i++)
-        start_append(client, "lost", LEAT_ACK_REPLICATED, 30 * SECOND);
-    atomic_store(&node->lose, true);
-    atomic_store(&node->hold, false);
-    for (unsigned i = 2; i <= 4; i++) {
+    for (unsigned i = 0; i < 2; i++) {
+        atomic_store(&node->hold, true);
+        start_held(node, client, 1, 3, 30 * SECOND);
+        atomic_store(&node->lose, errors[i]); /* the node answers one, all end */
         struct leat_result result = next_result(client);
-        assert_int_equal(result.sequence, i);
-        assert_int_equal(result.error, LEAT_ESESSION);
+        assert_int_equal(result.error, errors[i]);
         assert_int_equal(leat_outcome(result.error), LEAT_END_UNKNOWN);
-        assert_true(result.last_sequence >= 1);
+        assert_int_equal(result.last_sequence, i == 0 ? 1 : 2);
+        assert_int_equal(leat_in_flight(client), 0);
+        assert_int_equal(next_result(client).user, 1);
+        leat_poll(client, NULL, 0);
+        refused_for_now(client); /* a result is not taken */
+        assert_int_equal(atomic_load(&node->attaches), i + 1);
+        assert_int_equal(next_result(client).user, 2);
+        refused_for_now(client);
+        expect_new_identity(node, client);
+        assert_int_equal(atomic_load(&node->attaches), i + 2);
     }
-    uint64_t recorded = atomic_load(&node->last_sequence);
-    uint64_t sequence = 0;
-    int rc;
+    leat_detach(client);
+}
+
+/* A refused first sequence is not used again either. */
+static void test_full_session_table(void **state)
+{
+    struct fake_node *node = *state;
+    struct leat_client *client = fake_attach(node, 0, 0);
+    atomic_store(&node->hold, true);
+    start_held(node, client, 1, 1, 30 * SECOND);
+    atomic_store(&node->lose, LEAT_ESESSIONS);
+    expect_lost(client, 1, LEAT_ESESSIONS);
+    expect_new_identity(node, client);
+    leat_detach(client);
+}
+
+static void test_lost_session_waits_for_other_logs(void **state)
+{
+    struct fake_node *node = *state;
+    struct leat_client *client = fake_attach(node, 0, 0);
+    struct leat_result results[4];
+    atomic_store(&node->hold, true);
+    start_held(node, client, 2, 1, 30 * SECOND);
+    start_held(node, client, 2, 1, SECOND);
+    start_held(node, client, 1, 2, 30 * SECOND);
+    atomic_store(&node->lose, LEAT_ESESSION);
+    expect_lost(client, 2, LEAT_ESESSION);
+    assert_int_equal(leat_in_flight(client), 2);
+    assert_int_equal(leat_wait(client, results, 4, 20 * FAKE_MS), LEAT_EDEADLINE);
+    refused_for_now(client);
     uint64_t until_ns = fake_now_ns() + 10 * SECOND;
-    while ((rc = leat_append_start(client, 1, "new", 3, LEAT_ACK_DURABLE, 10 * SECOND, 0,
-                                   &sequence)) == LEAT_EAGAIN &&
+    while (leat_in_flight(client) != 1 && fake_now_ns() < until_ns)
+        assert_int_equal(leat_poll(client, results, 4), 0); /* behind the first of its log */
+    assert_int_equal(atomic_load(&node->attaches), 1);
+    atomic_store(&node->hold, false);
+    struct leat_result result = next_result(client);
+    assert_int_equal(result.error, LEAT_OK);
+    assert_int_equal(result.log, 2);
+    assert_int_equal(result.sequence, 1);
+    result = next_result(client);
+    assert_int_equal(result.error, LEAT_EDEADLINE);
+    assert_int_equal(result.sequence, 2);
+    expect_new_identity(node, client);
+    assert_int_equal(atomic_load(&node->attaches), 2);
+    leat_detach(client);
+}
+
+/* The node restarts while another log is waited for: that log's append is handed over under the old
+ * identity, the lost ones are not. */
+static void test_lost_session_and_a_restart(void **state)
+{
+    struct fake_node *node = *state;
+    struct leat_client *client = fake_attach(node, 0, 0);
+    struct leat_result results[4];
+    atomic_store(&node->hold, true);
+    start_held(node, client, 1, 3, 30 * SECOND);
+    start_held(node, client, 2, 1, 30 * SECOND);
+    atomic_store(&node->lose, LEAT_ESESSION);
+    expect_lost(client, 3, LEAT_ESESSION);
+    fake_node_go_down(node);
+    assert_int_equal(leat_wait(client, results, 4, 20 * FAKE_MS), LEAT_EDEADLINE);
+    refused_for_now(client);
+    fake_node_come_up(node);
+    uint64_t until_ns = fake_now_ns() + 10 * SECOND;
+    while (atomic_load(&node->seen_count) < 5 && fake_now_ns() < until_ns)
+        assert_int_equal(leat_poll(client, results, 4), 0);
+    assert_int_equal(atomic_load(&node->seen_count), 5);
+    assert_int_equal(node->seen[4].log_id, 2);
+    assert_true(same_client(&node->seen[4], &node->seen[0]));
+    atomic_store(&node->hold, false);
+    assert_int_equal(next_result(client).error, LEAT_OK);
+    expect_new_identity(node, client);
+    assert_int_equal(atomic_load(&node->attaches), 3);
+    leat_detach(client);
+}
+
+/* All is taken while the node is away: it comes back to the new identity only. */
+static void test_new_identity_while_the_node_is_away(void **state)
+{
+    struct fake_node *node = *state;
+    struct leat_client *client = fake_attach(node, 0, 0);
+    struct leat_result results[4];
+    atomic_store(&node->hold, true);
+    start_held(node, client, 1, 3, 30 * SECOND);
+    start_held(node, client, 2, 1, SECOND);
+    atomic_store(&node->lose, LEAT_ESESSION);
+    expect_lost(client, 3, LEAT_ESESSION);
+    fake_node_go_down(node);
+    assert_int_equal(next_result(client).error, LEAT_EDEADLINE);
+    assert_int_equal(leat_wait(client, results, 4, 20 * FAKE_MS), LEAT_EDEADLINE);
+    refused_for_now(client); /* not into the old identity's ring */
+    fake_node_come_up(node);
+    expect_new_identity(node, client);
+    assert_int_equal(atomic_load(&node->attaches), 2);
+    leat_detach(client);
+}
+
+static void test_claim_survives_a_new_identity(void **state)
+{
+    struct fake_node *node = *state;
+    struct leat_client *client = fake_attach(node, 0, 0);
+    uint64_t sequence, until_ns = fake_now_ns() + 10 * SECOND;
+    void *bytes;
+    int rc;
+    atomic_store(&node->hold, true);
+    start_held(node, client, 1, 2, 30 * SECOND);
+    assert_int_equal(leat_claim(client, 2, 10, &bytes), LEAT_OK);
+    memset(bytes, 'a', 5);
+    atomic_store(&node->lose, LEAT_ESESSION);
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(next_result(client).error, LEAT_ESESSION);
+    memset(bytes, 'q', 10);
+    assert_int_equal(leat_publish(client, LEAT_ACK_DURABLE, 10 * SECOND, 0, NULL), LEAT_EAGAIN);
+    atomic_store(&node->hold, false);
+    while ((rc = leat_publish(client, LEAT_ACK_DURABLE, 10 * SECOND, 0, &sequence)) ==
+               LEAT_EAGAIN &&
            fake_now_ns() < until_ns)
         leat_poll(client, NULL, 0);
     assert_int_equal(rc, LEAT_OK);
-    assert_int_equal(sequence, recorded + 1);
+    assert_int_equal(sequence, 1);
     assert_int_equal(next_result(client).error, LEAT_OK);
-    assert_int_equal(node->recorded_bytes[sequence], 3u << 8 | 'n');
+    assert_int_equal(atomic_load(&node->attaches), 2);
+    assert_int_equal(atomic_load(&node->seen_count), 3);
+    assert_int_equal(node->seen[2].first_byte, 'q');
+    assert_false(same_client(&node->seen[2], &node->seen[0]));
     leat_detach(client);
 }
+
+/* ---- refused ---- */
 
 static void test_let_go_for_good(void **state)
 {
@@ -368,7 +572,13 @@ int main(void)
         WITH_NODE(test_claim_publish_abort),
         WITH_NODE(test_reconnect_hands_over_what_is_unended),
         WITH_NODE(test_claim_survives_a_reconnect),
+        WITH_NODE(test_every_attach_is_another_client),
         WITH_NODE(test_lost_session),
+        WITH_NODE(test_full_session_table),
+        WITH_NODE(test_lost_session_waits_for_other_logs),
+        WITH_NODE(test_lost_session_and_a_restart),
+        WITH_NODE(test_new_identity_while_the_node_is_away),
+        WITH_NODE(test_claim_survives_a_new_identity),
         WITH_NODE(test_let_go_for_good),
         WITH_NODE(test_attach_refused_and_retried),
     };

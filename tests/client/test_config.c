@@ -190,7 +190,7 @@ static const struct mistake mistakes[] = {
     {10, "default_log: {arena: 48MiB}", 0, "expected a power of two"},
     {10, "default_log: {arena: 16MiB}", 0, "at least two segments"},
     {10, "default_log: {largest_entry: 5MiB}", 0, "a quarter of the segment"},
-    {10, "default_log: {largest_entry: 4MiB}", 0, "the window to be larger"},
+    {10, "default_log: {largest_entry: 4MiB}", 0, "a window of twice the largest entry"},
     {9, "raft: {window: 16MiB}", 0, "a quarter of the arena"},
     {9, "raft: {window: -1}", 0, "window is '-1', expected a size"},
     {9, "raft: {heartbeat: 30}", 0, "heartbeat is '30', expected a time"},

@@ -271,7 +271,7 @@ static void each_body_field_is_checked(void **state)
     REFUSED(maker, struct type *body = body_of(&datagram); change, BODY)
     BODY(make_append, leat_message, body->kind = 0);
     BODY(make_append, leat_message, body->kind = LEAT_MESSAGE_KIND_LAST + 1);
-    BODY(make_append, leat_message, body->flags = 64);
+    BODY(make_append, leat_message, body->flags = 128);
     BODY(make_append, leat_message, body->reserved = 1);
     BODY(make_append, leat_message, body->run_count = 1);
     BODY(make_append, leat_message, body->begin_pos = 1); /* 200 bytes in a range of 199 */
@@ -287,7 +287,7 @@ static void each_body_field_is_checked(void **state)
     BODY(make_heartbeat, leat_wire_heartbeat, body->led_count = 5 + (1u << 29)); /* times 8 */
     BODY(make_heartbeat, leat_wire_heartbeat, body->reserved = 1);
     BODY(make_forward, leat_wire_forward, body->flags = 4);
-    BODY(make_forward, leat_wire_forward, body->flags = 3);
+    BODY(make_forward, leat_wire_forward, body->flags = 7);
     BODY(make_forward, leat_wire_forward, body->begin_byte = 51);
     BODY(make_forward, leat_wire_forward, body->begin_byte = UINT32_MAX - 49);
     BODY(make_forward, leat_wire_forward, body->reserved = 1);

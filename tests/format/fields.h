@@ -134,7 +134,7 @@ static const struct field leat_vote_slot_fields[] = {
 static const struct field leat_peer_pin_fields[] = {
     F(leat_peer_pin, node, "node"),
     F(leat_peer_pin, incarnation, "incarnation"),
-    F(leat_peer_pin, durable_high, "of logs 0 and 1"),
+    F(leat_peer_pin, durable_high, "of logs 0 and 1: acknowledged as durable and committed"),
     F(leat_peer_pin, node_id, "node id"),
     F(leat_peer_pin, reserved, "zero"),
 };

@@ -36,9 +36,14 @@ struct table {
 };
 
 #define F(type, field, meaning)                                                                    \
-    {#field, offsetof(struct type, field), sizeof(((struct type *)0)->field), meaning}
+    {                                                                                              \
+#field, offsetof(struct type, field), sizeof(((struct type *)0)->field), meaning           \
+    }
 #define TABLE(type)                                                                                \
-    {#type, sizeof(struct type), type##_fields, sizeof(type##_fields) / sizeof(type##_fields[0])}
+    {                                                                                              \
+#type, sizeof(struct type), type##_fields,                                                 \
+            sizeof(type##_fields) / sizeof(type##_fields[0])                                       \
+    }
 
 #include "fields.h"
 
@@ -87,7 +92,8 @@ static bool table_is_whole(const struct table *table)
 
 static size_t table_print(const struct table *table, char *to, size_t room)
 {
-    size_t used = (size_t)snprintf(to, room, "| byte | size | field | meaning |\n|---|---|---|---|\n");
+    size_t used =
+        (size_t)snprintf(to, room, "| byte | size | field | meaning |\n|---|---|---|---|\n");
     for (size_t i = 0; i < table->count; i++)
         used += (size_t)snprintf(to + used, room - used, "| %zu | %zu | %s | %s |\n",
                                  table->fields[i].offset, table->fields[i].bytes,
@@ -152,8 +158,8 @@ static int compare(char *text)
     for (size_t i = 0; i < TABLE_COUNT; i++) {
         size_t bytes = table_print(&tables[i], made, TEXT_BYTES);
         bool whole = table_is_whole(&tables[i]);
-        bool same = table_find(&tables[i], text, &begin, &end) &&
-                    bytes == (size_t)(end - begin) && memcmp(made, begin, bytes) == 0;
+        bool same = table_find(&tables[i], text, &begin, &end) && bytes == (size_t)(end - begin) &&
+                    memcmp(made, begin, bytes) == 0;
         printf("%sok %zu - %s%s%s\n", whole && same ? "" : "not ", i + 1, tables[i].name,
                whole ? "" : " has a gap", same ? "" : " differs from the document");
         failed |= !whole || !same;

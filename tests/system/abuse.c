@@ -4,8 +4,8 @@
  * its own error, and what was accepted before, between and after is in the log, once and in order.
  *
  *   abuse --socket S errors       too large, unknown log, a level that the log refuses
- *   abuse --socket S full         fills the ring without taking results; says "full"; after a line on
- *                                 stdin takes them all and reads the log back
+ *   abuse --socket S full         fills the ring without taking results; says "full"; after a line
+ * on stdin takes them all and reads the log back
  *
  * One line on stdout when all is as it should be; exit code 1 and a line on stderr otherwise.
  */
@@ -68,8 +68,7 @@ static bool read_back(struct leat_client *client, uint64_t count)
     if (leat_reader_open(client, 1, LEAT_FROM_START, 0, LEAT_ACK_DURABLE, &reader) != LEAT_OK)
         return false;
     for (uint64_t i = 0; i < count; i++) {
-        if (leat_reader_wait(reader, TIMEOUT_NS, &record) != LEAT_OK ||
-            record.length != FULL_BYTES)
+        if (leat_reader_wait(reader, TIMEOUT_NS, &record) != LEAT_OK || record.length != FULL_BYTES)
             return false;
         memcpy(&number, record.data, sizeof(number));
         if (number != i)
@@ -88,8 +87,8 @@ static int run_full(struct leat_client *client)
     int rc = LEAT_OK;
     while (rc == LEAT_OK && count < COUNT_MAX) {
         memcpy(bytes, &count, sizeof(count));
-        rc = leat_append_start(client, 1, bytes, sizeof(bytes), LEAT_ACK_DURABLE, TIMEOUT_NS,
-                               count, NULL);
+        rc = leat_append_start(client, 1, bytes, sizeof(bytes), LEAT_ACK_DURABLE, TIMEOUT_NS, count,
+                               NULL);
         count += rc == LEAT_OK;
     }
     if (rc != LEAT_EAGAIN)
@@ -128,7 +127,8 @@ int main(int argc, char **argv)
     int rc = leat_attach(&options, &client);
     if (rc != LEAT_OK)
         return fail("attach", rc);
-    int code = full ? run_full(client) : run_errors(client, argc > 4 ? strtoul(argv[4], NULL, 10) : 0);
+    int code =
+        full ? run_full(client) : run_errors(client, argc > 4 ? strtoul(argv[4], NULL, 10) : 0);
     leat_detach(client);
     return code;
 }

@@ -260,7 +260,11 @@ def run_tests(tests):
                 print(f"# {line}", flush=True)
             for node in cluster.nodes:
                 if os.path.exists(node.log):
-                    print(f"# node {node.id}: {node.last_lines(6)}", flush=True)
+                    ended = node.process.poll() if node.process else "not running"
+                    print(f"# node {node.id} (exit {ended}): {node.last_lines(6)}", flush=True)
+                    if os.environ.get("LEAT_TEST_STACKS") and node.process and ended is None:
+                        subprocess.run(["gdb", "-p", str(node.process.pid), "-batch", "-ex", "thread apply all bt 12"],
+                                       stderr=subprocess.DEVNULL)
         finally:
             cluster.close()
     return 1 if failed else 0

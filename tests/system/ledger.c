@@ -8,10 +8,9 @@
  *   ledger audit --socket S [--lost-replicated-allowed] [--trimmed-allowed] FILE...
  *
  * Each thread is a client with a session of its own. LEVEL is durable, replicated or mixed. Audit
- * reads the whole log at the durable level; what lies below the base of a trimmed log is counted and
- * not judged. One JSON object on stdout; exit code 1 when an
- * acknowledged append is lost, twice, out of order, elsewhere than acknowledged, or altered, or one
- * that ended as "no" is there.
+ * reads the whole log at the durable level; what lies below the base of a trimmed log is counted
+ * and not judged. One JSON object on stdout; exit code 1 when an acknowledged append is lost,
+ * twice, out of order, elsewhere than acknowledged, or altered, or one that ended as "no" is there.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -348,8 +347,8 @@ static void audit_row(const struct ledger_row *row, struct audit *audit)
     if (found &&
         (found->run != row->run || found->thread != row->thread || found->number != row->number))
         found = NULL;
-    bool judged = found || audit->first == 0 ||
-                  (row->offset != UINT64_MAX && row->offset >= audit->first);
+    bool judged =
+        found || audit->first == 0 || (row->offset != UINT64_MAX && row->offset >= audit->first);
     switch (leat_outcome(row->error)) {
     case LEAT_END_OK:
         audit->acknowledged++;

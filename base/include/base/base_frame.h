@@ -14,10 +14,10 @@
 
 #include "base/frame.h"
 
-#define LEAT_BASE_VERSION      1u
-#define LEAT_MEMBERS_MAX       7u
-#define LEAT_SESSIONS_MAX      1024u
-#define LEAT_LOGS_MAX          1024u
+#define LEAT_BASE_VERSION 1u
+#define LEAT_MEMBERS_MAX  7u
+#define LEAT_SESSIONS_MAX 1024u
+#define LEAT_LOGS_MAX     1024u
 
 enum leat_base_flag {
     LEAT_BASE_ACCEPTS_REPLICATED = 1, /* the log accepts appends at the replicated level (W5) */

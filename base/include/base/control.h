@@ -25,9 +25,9 @@ enum leat_control_kind {
     LEAT_CONTROL_STATUS = 4,   /* -> text: one JSON object */
     LEAT_CONTROL_TRANSFER = 5, /* log_id, node_id (0: any) */
     LEAT_CONTROL_AMNESIA_ACCEPT = 6, /* log_id */
-    LEAT_CONTROL_TRIM = 7,     /* log_id, position: at most, rounded down to a segment */
-    LEAT_CONTROL_READY = 8,    /* the client has mapped its region: the node seals it against new
-                                  writable mappings and holes, and only then looks into it */
+    LEAT_CONTROL_TRIM = 7,           /* log_id, position: at most, rounded down to a segment */
+    LEAT_CONTROL_READY = 8, /* the client has mapped its region: the node seals it against new
+                               writable mappings and holes, and only then looks into it */
     LEAT_CONTROL_KIND_LAST = LEAT_CONTROL_READY,
 };
 

@@ -25,14 +25,14 @@
 #include "base/uuid.h"
 #include "leat/error.h"
 
-#define LEAT_BLOCK_BYTES         4096u /* the unit of every write to disk */
-#define LEAT_FRAME_HEADER_BYTES  48u
-#define LEAT_FRAME_ALIGN         8u
-#define LEAT_TERM_PAYLOAD_BYTES  32u
-#define LEAT_TERM_FRAME_BYTES    (LEAT_FRAME_HEADER_BYTES + LEAT_TERM_PAYLOAD_BYTES)
-#define LEAT_SEGMENT_BYTES_MIN   (1u << 20)
-#define LEAT_ARENA_BYTES_MIN     (2u << 20)
-#define LEAT_TERM_MAX            UINT32_MAX /* no candidacy at the maximum term */
+#define LEAT_BLOCK_BYTES        4096u /* the unit of every write to disk */
+#define LEAT_FRAME_HEADER_BYTES 48u
+#define LEAT_FRAME_ALIGN        8u
+#define LEAT_TERM_PAYLOAD_BYTES 32u
+#define LEAT_TERM_FRAME_BYTES   (LEAT_FRAME_HEADER_BYTES + LEAT_TERM_PAYLOAD_BYTES)
+#define LEAT_SEGMENT_BYTES_MIN  (1u << 20)
+#define LEAT_ARENA_BYTES_MIN    (2u << 20)
+#define LEAT_TERM_MAX           UINT32_MAX /* no candidacy at the maximum term */
 
 enum leat_frame_type {
     LEAT_FRAME_RECORD = 1,        /* a client's record; the only type that takes an offset */

@@ -23,12 +23,16 @@ _Static_assert(sizeof(struct leat_run) == 16, "no padding");
 enum leat_message_kind {
     LEAT_MESSAGE_VOTE_REQUEST = 1,      /* last_term, memory_pos; flags PRE, AMNESIAC, TRANSFER */
     LEAT_MESSAGE_VOTE_REPLY = 2,        /* flags GRANTED, PRE, AMNESIAC */
-    LEAT_MESSAGE_APPEND = 3,            /* [begin_pos, end_pos) of the leader's log, may be empty */
+    LEAT_MESSAGE_APPEND = 3,            /* [begin_pos, end_pos) of the leader's log, may be empty;
+                                           with a request number it wants an answer all the
+                                           same; empty at the leader's base, above the
+                                           follower's M: the bytes between were trimmed */
     LEAT_MESSAGE_APPEND_ACK = 4,        /* memory_pos, durable_pos; flags AMNESIAC, DAMAGED */
-    LEAT_MESSAGE_NAK = 5,               /* [begin_pos, end_pos) is missing here */
+    LEAT_MESSAGE_NAK = 5,               /* [begin_pos, end_pos) is missing here; empty: only the
+                                           term is told, to a leader of the past */
     LEAT_MESSAGE_RECONCILE_REQUEST = 6, /* asks the leader for its runs */
-    LEAT_MESSAGE_RECONCILE_REPLY = 7,   /* runs follow; begin_pos: leader's base, end_pos: its end */
-    LEAT_MESSAGE_TIMEOUT_NOW = 8,       /* leadership transfer: campaign at once */
+    LEAT_MESSAGE_RECONCILE_REPLY = 7, /* runs follow; begin_pos: leader's base, end_pos: its end */
+    LEAT_MESSAGE_TIMEOUT_NOW = 8,     /* leadership transfer: campaign at once */
     LEAT_MESSAGE_KIND_LAST = LEAT_MESSAGE_TIMEOUT_NOW,
 };
 
@@ -39,7 +43,8 @@ enum leat_message_flag {
     LEAT_MESSAGE_TRANSFER = 8, /* VOTE_REQUEST: the old leader asked for it */
     LEAT_MESSAGE_CLEARS = 16,  /* APPEND: commit_r may end this incarnation's amnesia (W5 b, c) */
     LEAT_MESSAGE_DAMAGED = 32, /* the sender waits for repair (V2) */
-    LEAT_MESSAGE_FLAGS_ALL = 63,
+    LEAT_MESSAGE_LAZY = 64,    /* APPEND: nobody waits for these bytes to be durable */
+    LEAT_MESSAGE_FLAGS_ALL = 127,
 };
 
 struct leat_message {

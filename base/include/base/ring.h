@@ -23,13 +23,13 @@
 
 #include "base/uuid.h"
 
-#define LEAT_RING_VERSION          1u
-#define LEAT_RING_HEADER_BYTES     4096u
-#define LEAT_RING_ALIGN            32u
-#define LEAT_RING_BYTES_MIN        (64u << 10)
-#define LEAT_RING_BYTES_MAX        (256u << 20)
-#define LEAT_RING_COMPLETIONS_MIN  64u
-#define LEAT_RING_COMPLETIONS_MAX  (64u << 10)
+#define LEAT_RING_VERSION         1u
+#define LEAT_RING_HEADER_BYTES    4096u
+#define LEAT_RING_ALIGN           32u
+#define LEAT_RING_BYTES_MIN       (64u << 10)
+#define LEAT_RING_BYTES_MAX       (256u << 20)
+#define LEAT_RING_COMPLETIONS_MIN 64u
+#define LEAT_RING_COMPLETIONS_MAX (64u << 10)
 
 struct leat_ring_word {
     uint64_t value;
@@ -42,7 +42,7 @@ struct leat_ring_client {
 };
 
 struct leat_ring_node {
-    struct leat_uuid instance;             /* of the node's process: a restart makes another */
+    struct leat_uuid instance; /* of the node's process: a restart makes another */
     uint64_t ring_bytes;
     uint64_t completion_count;
     uint64_t reserved[12];
@@ -65,12 +65,12 @@ enum leat_level {
 
 struct leat_ring_record {
     uint32_t payload_bytes;
-    uint8_t kind;  /* enum leat_ring_kind */
-    uint8_t level; /* enum leat_level */
+    uint8_t kind;   /* enum leat_ring_kind */
+    uint8_t level;  /* enum leat_level */
     uint16_t flags; /* reserved: batch, conditional, fence; zero */
     uint32_t log_id;
     uint32_t reserved;
-    uint64_t sequence; /* per client and log, from 1 */
+    uint64_t sequence;  /* per client and log, from 1 */
     uint64_t condition; /* reserved: only if the next offset is this; zero */
 };
 _Static_assert(sizeof(struct leat_ring_record) == LEAT_RING_ALIGN, "one alignment unit");

@@ -40,7 +40,7 @@ struct leat_port_config {
     uint32_t ipv4; /* host byte order */
     uint16_t udp_port_base;
     uint16_t worker;
-    uint16_t mtu_bytes;      /* 1500 or 9000: of the IP datagram */
+    uint16_t mtu_bytes; /* 1500 or 9000: of the IP datagram */
     uint16_t peer_count;
     bool reference_payloads; /* MEMIF: send from the arena though a copy is faster (tests) */
     const char *interface;   /* AF_PACKET, AF_XDP: kernel interface; PCI: device address */
@@ -54,9 +54,9 @@ struct leat_port;
 struct leat_packet {
     const void *data;
     uint32_t length_bytes;
-    uint16_t peer;     /* index into the config's peers, by source address */
+    uint16_t peer; /* index into the config's peers, by source address */
     uint16_t reserved;
-    void *cookie;      /* the port's */
+    void *cookie; /* the port's */
 };
 
 /* Why a packet never reached the worker, and what became of those sent. One writer: the worker. */
@@ -92,10 +92,10 @@ struct leat_port_counters {
 };
 
 struct leat_dataplane_config {
-    bool pci;               /* a port of kind LEAT_PORT_PCI will be opened */
-    bool huge_pages;        /* take them when the system has some; else always without */
+    bool pci;                /* a port of kind LEAT_PORT_PCI will be opened */
+    bool huge_pages;         /* take them when the system has some; else always without */
     const char *file_prefix; /* distinguishes processes; NULL: made from the process id */
-    unsigned memory_mib;    /* for packet buffers; 0: the default (64) */
+    unsigned memory_mib;     /* for packet buffers; 0: the default (64) */
 };
 
 /* Starts the EAL in this process, as any user. `error` receives one line on failure. Returns 0,
@@ -106,8 +106,8 @@ int leat_dataplane_start(const struct leat_dataplane_config *config, char *error
 /* Ends it and removes every file it made. */
 void leat_dataplane_stop(void);
 
-int leat_port_open(const struct leat_port_config *config, struct leat_port **ret_port,
-                   char *error, unsigned error_bytes);
+int leat_port_open(const struct leat_port_config *config, struct leat_port **ret_port, char *error,
+                   unsigned error_bytes);
 void leat_port_close(struct leat_port *port);
 
 /* One line for the log at start: PMD, huge pages, offloads used, payload bytes per datagram. */

@@ -24,8 +24,8 @@
 #include "base/message.h"
 #include "base/uuid.h"
 
-#define LEAT_WIRE_MAGIC   0x5441454cu /* "LEAT" */
-#define LEAT_WIRE_VERSION 1u
+#define LEAT_WIRE_MAGIC        0x5441454cu /* "LEAT" */
+#define LEAT_WIRE_VERSION      1u
 #define LEAT_NET_HEADERS_BYTES 42u /* Ethernet 14, IPv4 20, UDP 8 */
 
 enum leat_wire_kind {
@@ -40,8 +40,8 @@ enum leat_wire_kind {
 struct leat_wire_header {
     uint32_t magic;
     uint16_t version;
-    uint16_t kind; /* enum leat_wire_kind */
-    uint32_t crc;  /* header (this word zero) and body */
+    uint16_t kind;        /* enum leat_wire_kind */
+    uint32_t crc;         /* header (this word zero) and body */
     uint32_t payload_crc; /* 0 for an APPEND and without a payload */
     struct leat_uuid cluster;
     uint32_t from_node;
@@ -59,9 +59,9 @@ _Static_assert(sizeof(struct leat_wire_header) == 72, "no padding");
 _Static_assert(offsetof(struct leat_wire_header, from_incarnation) == 40, "layout");
 
 struct leat_wire_hello {
-    struct leat_uuid node;    /* pinned by the receiver */
+    struct leat_uuid node; /* pinned by the receiver */
     uint64_t incarnation;
-    uint64_t durable_high[2]; /* the sender's highest D of logs 0 and 1 (rolled-back disks show) */
+    uint64_t durable_high[2]; /* the sender's D of logs 0 and 1, or what it had before damage */
     uint32_t genesis_crc[2];  /* of the genesis frames of logs 0 and 1 */
     uint32_t flags;           /* 1: please answer */
     uint32_t reserved;
@@ -81,8 +81,8 @@ struct leat_wire_heartbeat {
     uint64_t set_counter;    /* rises whenever the set of led (log, term) changes */
     uint32_t set_hash;       /* CRC32C of the set's struct leat_wire_led in order of log id */
     uint32_t led_count;
-    uint64_t heard_counter;  /* the newest set_counter of the receiver that the sender holds */
-    uint64_t sequence;       /* counts up; a reply echoes it */
+    uint64_t heard_counter; /* the newest set_counter of the receiver that the sender holds */
+    uint64_t sequence;      /* counts up; a reply echoes it */
     uint32_t flags;
     uint32_t reserved;
 };
@@ -95,7 +95,8 @@ struct leat_wire_led {
 _Static_assert(sizeof(struct leat_wire_led) == 8, "no padding");
 
 enum leat_wire_forward_flag {
-    LEAT_FORWARD_OLDEST = 1, /* no unended append of this client to this log comes before it */
+    LEAT_FORWARD_OLDEST = 1,     /* no unended append of this client to this log comes before it */
+    LEAT_FORWARD_REPLICATED = 2, /* asks for the replicated level; else durable */
 };
 
 /* A client's append on its way from a follower's host to the leader. */
@@ -150,7 +151,7 @@ enum leat_wire_drop {
 #define LEAT_WIRE_DROP_ENUM(name, text) LEAT_WIRE_DROP_##name,
     LEAT_WIRE_DROPS(LEAT_WIRE_DROP_ENUM)
 #undef LEAT_WIRE_DROP_ENUM
-    LEAT_WIRE_DROP_COUNT
+        LEAT_WIRE_DROP_COUNT
 };
 
 const char *leat_wire_drop_name(enum leat_wire_drop drop);

@@ -28,7 +28,7 @@
 #include "base/base_frame.h"
 #include "base/message.h"
 
-#define LEAT_CORE_WRITES_MAX 16u
+#define LEAT_CORE_WRITES_MAX 128u
 #define LEAT_CORE_NOBODY     UINT8_MAX
 /* per peer: one vote message, one reconcile message, an append, a resend, an ack */
 #define LEAT_CORE_MESSAGES_MAX (LEAT_MEMBERS_MAX * 5u)
@@ -41,8 +41,8 @@ enum leat_role {
 };
 
 struct leat_core_config {
-    uint8_t member_count; /* 1, 3, 5 or 7 */
-    uint8_t self;         /* member index: place in the sorted list of node ids */
+    uint8_t member_count;    /* 1, 3, 5 or 7 */
+    uint8_t self;            /* member index: place in the sorted list of node ids */
     bool accepts_replicated; /* else amnesia means nothing (W5) */
     uint8_t reserved[5];
     uint64_t election_min_ns; /* a follower campaigns between min and max without a leader */
@@ -72,19 +72,19 @@ struct leat_core_boot {
 };
 
 enum leat_input_kind {
-    LEAT_INPUT_TICK,          /* time passed */
-    LEAT_INPUT_MESSAGE,       /* message, runs */
-    LEAT_INPUT_HEARTBEAT,     /* peer says it leads in `term`, incarnation (G4) */
-    LEAT_INPUT_PEER_ALIVE,    /* peer answered a heartbeat of this node */
-    LEAT_INPUT_APPENDED,      /* leader: own frames lie below `position`, published */
-    LEAT_INPUT_VERIFIED,      /* follower: frames checked below `position`, published */
-    LEAT_INPUT_RUN,           /* a TERM frame of `term` lies at `position`, to be covered next */
-    LEAT_INPUT_PERSISTED,     /* write `sequence` and all before it are durable */
+    LEAT_INPUT_TICK,           /* time passed */
+    LEAT_INPUT_MESSAGE,        /* message, runs */
+    LEAT_INPUT_HEARTBEAT,      /* peer says it leads in `term`, incarnation (G4) */
+    LEAT_INPUT_PEER_ALIVE,     /* peer answered a heartbeat of this node */
+    LEAT_INPUT_APPENDED,       /* leader: own frames lie below `position`, published */
+    LEAT_INPUT_VERIFIED,       /* follower: frames checked below `position`, published */
+    LEAT_INPUT_RUN,            /* a TERM frame of `term` lies at `position`, to be covered next */
+    LEAT_INPUT_PERSISTED,      /* write `sequence` and all before it are durable */
     LEAT_INPUT_VOTE_PERSISTED, /* vote record `sequence` is durable */
-    LEAT_INPUT_CUT_SETTLED,   /* cut epoch `sequence`: nothing covers the range any more */
-    LEAT_INPUT_TRANSFER,      /* hand leadership to `peer` */
+    LEAT_INPUT_CUT_SETTLED,    /* cut epoch `sequence`: nothing covers the range any more */
+    LEAT_INPUT_TRANSFER,       /* hand leadership to `peer` */
     LEAT_INPUT_AMNESIA_ACCEPT, /* the operator accepts that replicated appends may be lost */
-    LEAT_INPUT_BASE,          /* the log was trimmed: `position` is the lowest held */
+    LEAT_INPUT_BASE,           /* the log was trimmed: `position` is the lowest held */
 };
 
 struct leat_core_input {
@@ -102,13 +102,13 @@ struct leat_core_input {
 
 /* What shall be done; valid until the next poll. */
 struct leat_core_effects {
-    bool vote;         /* persist (term, voted_for) as vote record vote_seq */
-    bool write;        /* make frames below write_end durable as write write_seq */
-    bool cut;          /* first of all: the log ends at cut_pos; report CUT_SETTLED */
-    bool reset;        /* with cut: drop everything, the log begins at cut_pos (install) */
-    bool append_term;  /* seal a TERM frame for `term` at the end; report RUN, then APPENDED */
+    bool vote;        /* persist (term, voted_for) as vote record vote_seq */
+    bool write;       /* make frames below write_end durable as write write_seq */
+    bool cut;         /* first of all: the log ends at cut_pos; report CUT_SETTLED */
+    bool reset;       /* with cut: drop everything, the log begins at cut_pos (install) */
+    bool append_term; /* seal a TERM frame for `term` at the end; report RUN, then APPENDED */
     bool role_changed;
-    bool amnesia_changed; /* journal core->amnesiac */
+    bool amnesia_changed;  /* journal core->amnesiac */
     bool won_by_amnesiacs; /* W5 (ii): replicated appends may be lost since commit_d: report it */
     uint8_t voted_for;
     uint32_t vote_term;
@@ -133,15 +133,18 @@ struct leat_core_peer {
     /* as a leader sees it, for this term and incarnation */
     bool matched; /* it reconciled: memory_pos and durable_pos are its own words */
     bool amnesiac;
-    bool notice;  /* owed an APPEND, if only an empty one */
+    bool notice;     /* owed an APPEND, if only an empty one */
+    bool asked;      /* that APPEND wants an acknowledgement, whatever it carries */
     uint8_t backoff; /* retransmissions without progress, as a power of two */
     bool reconcile_reply;
     uint64_t reconcile_request; /* echoed by that reply */
     uint64_t memory_pos;
     uint64_t durable_pos;
     uint64_t next_pos;
-    uint64_t told_commit_r;
+    uint64_t told_commit_r; /* last stated to it */
     uint64_t told_commit_d;
+    uint64_t known_commit_r; /* as it stated itself */
+    uint64_t known_commit_d;
     uint64_t resend_begin;
     uint64_t resend_end;
     uint64_t heard_ns;
@@ -227,6 +230,7 @@ struct leat_core {
     bool reconciled; /* with (term, leader, its incarnation) */
     bool reconcile_wanted;
     bool ack_due;
+    bool behind_base; /* the leader no longer has what follows memory_pos */
     uint64_t leader_incarnation;
     uint64_t reconcile_sent_ns;
     uint64_t reconcile_request;
@@ -267,6 +271,12 @@ bool leat_core_admits(const struct leat_core *core, const struct leat_message *a
 
 /* The term that a frame at `position` must carry by the leader's runs; 0: not known, any. */
 uint32_t leat_core_expected_term(const struct leat_core *core, uint64_t position);
+
+/* A nonce round: proof that this node still led when it was begun. leat_core_begin_round() gives
+ * its number; it is answered once a quorum of this term has echoed it (in a later pass). Leader
+ * only. */
+uint64_t leat_core_begin_round(struct leat_core *core);
+bool leat_core_round_is_answered(const struct leat_core *core, uint64_t round);
 
 /* True when this node leads and its TERM frame is in: it may append up to
  * leat_core_append_limit(). During a transfer the limit stands at the end. */

@@ -20,11 +20,11 @@
 #include "base/frame.h"
 #include "base/uuid.h"
 
-#define LEAT_STORAGE_VERSION   1u
-#define LEAT_IDENTITY_MAGIC    0x314449544145544cULL
-#define LEAT_JOURNAL_MAGIC     0x4c4e524au
-#define LEAT_VOTES_MAGIC       0x45544f56u
-#define LEAT_JOURNAL_BYTES     (16u << 20)
+#define LEAT_STORAGE_VERSION          1u
+#define LEAT_IDENTITY_MAGIC           0x314449544145544cULL
+#define LEAT_JOURNAL_MAGIC            0x4c4e524au
+#define LEAT_VOTES_MAGIC              0x45544f56u
+#define LEAT_JOURNAL_BYTES            (16u << 20)
 #define LEAT_JOURNAL_RECORD_BYTES_MAX (256u << 10)
 
 struct leat_identity {
@@ -48,11 +48,11 @@ _Static_assert(sizeof(struct leat_identity) == 96, "no padding");
 struct leat_journal_record {
     uint32_t magic;
     uint32_t version;
-    uint32_t crc; /* of the whole record, `record_bytes`, with this word zero */
+    uint32_t crc;          /* of the whole record, `record_bytes`, with this word zero */
     uint32_t record_bytes; /* multiple of LEAT_BLOCK_BYTES */
     struct leat_uuid node;
     uint64_t incarnation;
-    uint64_t sequence; /* counts up by one, for ever */
+    uint64_t sequence;    /* counts up by one, for ever */
     uint64_t ring_offset; /* where it was written: a misdirected one shows */
     uint32_t entry_count;
     uint32_t in_flight; /* records before this one that were not complete when it was issued: only
@@ -61,9 +61,9 @@ struct leat_journal_record {
 _Static_assert(sizeof(struct leat_journal_record) == 64, "no padding");
 
 enum leat_journal_flag {
-    LEAT_JOURNAL_CLEAN = 1,    /* clean stop: floor == end and nothing was acknowledged since */
-    LEAT_JOURNAL_AMNESIAC = 2, /* memory was lost and not cleared yet (W5) */
-    LEAT_JOURNAL_DELETED = 4,  /* reserved: the log was deleted */
+    LEAT_JOURNAL_CLEAN = 1,     /* clean stop: floor == end and nothing was acknowledged since */
+    LEAT_JOURNAL_AMNESIAC = 2,  /* memory was lost and not cleared yet (W5) */
+    LEAT_JOURNAL_DELETED = 4,   /* reserved: the log was deleted */
     LEAT_JOURNAL_INSTALLED = 8, /* the log began anew at start_pos: no older record counts */
     LEAT_JOURNAL_DAMAGED = 16,  /* a struct leat_journal_claim follows the tail bytes */
 };
@@ -83,20 +83,24 @@ struct leat_journal_entry {
     uint32_t log_id;
     uint32_t generation;
     uint64_t cut_epoch;
-    uint64_t start_pos;  /* a segment base; files wholly below it are ignored */
-    uint64_t floor_pos;  /* contiguous durable position when issued */
-    uint64_t end_pos;    /* of what this record and all in-place writes below it make durable */
-    uint64_t commit_d;   /* as known, at most floor_pos (W6) */
+    uint64_t start_pos; /* a segment base; files wholly below it are ignored */
+    uint64_t floor_pos; /* contiguous durable position when issued */
+    uint64_t end_pos;   /* of what this record and all in-place writes below it make durable */
+    uint64_t commit_d;  /* as known, at most floor_pos (W6) */
     struct leat_uuid arena;
-    struct leat_uuid boot;   /* the kernel's boot id under which the arena was made */
-    uint32_t last_term;      /* of the frames below end_pos */
-    uint32_t flags;          /* enum leat_journal_flag */
-    uint32_t tail_bytes;     /* end_pos % LEAT_BLOCK_BYTES: the partial block's bytes follow */
+    struct leat_uuid boot; /* the kernel's boot id under which the arena was made */
+    uint32_t last_term;    /* of the frames below end_pos */
+    uint32_t flags;        /* enum leat_journal_flag */
+    uint32_t tail_bytes;   /* end_pos % LEAT_BLOCK_BYTES: the partial block's bytes follow */
     uint32_t segment_log2;
 };
 _Static_assert(sizeof(struct leat_journal_entry) == 112, "no padding");
 
 /* ---- vote slots ---- */
+
+/* An incarnation: a count of starts, and random bits that tell two lives with the same count apart
+ * (a disk that was copied or restored). Still rising with the count. */
+#define LEAT_INCARNATION_RANDOM_BITS 16u
 
 #define LEAT_VOTE_SLOT_BYTES (64u << 10)
 #define LEAT_VOTED_NONE      UINT32_MAX
@@ -104,7 +108,7 @@ _Static_assert(sizeof(struct leat_journal_entry) == 112, "no padding");
 struct leat_vote_slot {
     uint32_t magic;
     uint32_t version;
-    uint32_t crc; /* of head, peers and votes, with this word zero */
+    uint32_t crc;  /* of head, peers and votes, with this word zero */
     uint32_t slot; /* 0 or 1 */
     struct leat_uuid node;
     uint64_t sequence;
@@ -119,7 +123,7 @@ _Static_assert(sizeof(struct leat_vote_slot) == 56, "no padding");
 struct leat_peer_pin {
     struct leat_uuid node;
     uint64_t incarnation;
-    uint64_t durable_high[2]; /* of logs 0 and 1 */
+    uint64_t durable_high[2]; /* of logs 0 and 1: acknowledged as durable and committed */
     uint32_t node_id;
     uint32_t reserved;
 };

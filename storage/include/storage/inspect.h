@@ -43,7 +43,7 @@ int leat_verify_log(const char *directory, uint32_t log_id, struct leat_digest *
                     char *error, unsigned error_bytes);
 
 /* CRC32C of the verified bytes [begin_pos, end_pos), journal tail included. */
-int leat_digest_range(const char *directory, uint32_t log_id, uint64_t begin_pos,
-                      uint64_t end_pos, uint32_t *ret_digest, char *error, unsigned error_bytes);
+int leat_digest_range(const char *directory, uint32_t log_id, uint64_t begin_pos, uint64_t end_pos,
+                      uint32_t *ret_digest, char *error, unsigned error_bytes);
 
 #endif

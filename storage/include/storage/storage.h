@@ -54,30 +54,29 @@ uint64_t leat_genesis_frame(const struct leat_format_config *config,
 /* Makes a data directory with a new node uuid and the logs' genesis frames, all durable; the
  * identity last, so that a crash in between leaves an unformatted directory. Refuses a directory
  * that is formatted (LEAT_EEXISTS) or holds anything else (LEAT_EINVAL). `error`: one line. */
-int leat_storage_format(const struct leat_format_config *config, char *error,
-                        unsigned error_bytes);
+int leat_storage_format(const struct leat_format_config *config, char *error, unsigned error_bytes);
 
 /* ---- open ---- */
 
 struct leat_storage_config {
     const char *directory;
-    struct leat_uuid cluster; /* zero: not checked */
-    uint32_t node_id;         /* 0: not checked */
-    uint32_t member_count;    /* 0: not checked */
+    struct leat_uuid cluster;              /* zero: not checked */
+    uint32_t node_id;                      /* 0: not checked */
+    uint32_t member_count;                 /* 0: not checked */
     uint32_t member_ids[LEAT_MEMBERS_MAX]; /* sorted */
     uint32_t worker;
     uint32_t worker_count;
-    uint32_t writes_in_flight_max; /* journal records at once; 0: the default */
-    uint32_t segments_ahead;       /* zero-written ahead of need */
-    uint32_t lock_wait_ms;         /* for a dead owner's last writes */
+    uint32_t writes_in_flight_max;                     /* journal records at once; 0: the default */
+    uint32_t segments_ahead;                           /* zero-written ahead of need */
+    uint32_t lock_wait_ms;                             /* for a dead owner's last writes */
     void (*progress)(void *context, const char *line); /* NULL: silent */
     void *progress_context;
 };
 
 /* Locks (V3), checks the identity, flushes, reads vote slots and journal. Everything that is
  * refused is refused before a byte is changed. Errors: LEAT_EUNFORMATTED, ECLUSTER, ENODE,
- * ECONFIG (other members), EWORKERS, EVERSION, EINUSE, EVOTES, ECORRUPT (no valid journal record), ESYSTEM; `error`: one line
- * that names the thing and says what to do. */
+ * ECONFIG (other members), EWORKERS, EVERSION, EINUSE, EVOTES, ECORRUPT (no valid journal record),
+ * ESYSTEM; `error`: one line that names the thing and says what to do. */
 int leat_storage_open(const struct leat_storage_config *config, struct leat_storage **ret_storage,
                       char *error, unsigned error_bytes);
 
@@ -116,17 +115,17 @@ struct leat_storage_arena {
 };
 
 enum leat_recovery_kind {
-    LEAT_RECOVERED_DISK,   /* arena invalid or dropped: M = D = disk */
-    LEAT_RECOVERED_ARENA,  /* M = the arena's published end, D = where disk and arena agree */
+    LEAT_RECOVERED_DISK,  /* arena invalid or dropped: M = D = disk */
+    LEAT_RECOVERED_ARENA, /* M = the arena's published end, D = where disk and arena agree */
 };
 
 struct leat_recovered {
     enum leat_recovery_kind kind;
-    bool clean;    /* after a clean stop */
-    bool torn;     /* something above the highest floor was cut: [torn_pos, torn_end) */
-    bool damaged;  /* a bad byte below the highest floor at end: claim_* name what it had */
-    uint64_t base_pos;   /* the lowest segment held */
-    uint64_t start_pos;  /* the base that recovery began at */
+    bool clean;         /* after a clean stop */
+    bool torn;          /* something above the highest floor was cut: [torn_pos, torn_end) */
+    bool damaged;       /* a bad byte below the highest floor at end: claim_* name what it had */
+    uint64_t base_pos;  /* the lowest segment held */
+    uint64_t start_pos; /* the base that recovery began at */
     struct leat_chain chain; /* at M */
     uint64_t durable_pos;    /* D, flushed */
     uint64_t commit_d;       /* the highest that the journal knew, at most D */
@@ -169,6 +168,18 @@ int leat_storage_commit_begin(struct leat_storage *storage, uint64_t *ret_incarn
  * number is reported or a cut below them has settled. last_term: of the frame before end_pos. */
 void leat_storage_write(struct leat_storage *storage, uint32_t index, uint64_t write_seq,
                         uint64_t end_pos, uint32_t last_term);
+
+/* As above for bytes whose durability nobody waits for: the write may wait for others, up to
+ * LEAT_STORAGE_LAZY_NS or until LEAT_STORAGE_LAZY_BYTES are waiting. Submitting a durable write
+ * costs the core ten times what a packet does, so appends at the replicated level leave it to few.
+ */
+#define LEAT_STORAGE_LAZY_NS    1000000u
+#define LEAT_STORAGE_LAZY_BYTES (64u << 10)
+void leat_storage_write_lazily(struct leat_storage *storage, uint32_t index, uint64_t write_seq,
+                               uint64_t end_pos, uint32_t last_term);
+
+/* What waits lazily waits no longer. */
+void leat_storage_hurry(struct leat_storage *storage);
 
 /* Told whenever it rises: goes into the next record that is written anyway. */
 void leat_storage_commit(struct leat_storage *storage, uint32_t index, uint64_t commit_d);
@@ -216,7 +227,8 @@ struct leat_storage_event {
 };
 
 /* Reaps completions. Returns how many events were stored (up to max), or LEAT_EFENCED after a
- * failed write: the caller must let nothing leave and exit; leat_storage_fence_reason() says why. */
+ * failed write: the caller must let nothing leave and exit; leat_storage_fence_reason() says why.
+ */
 int leat_storage_poll(struct leat_storage *storage, uint64_t now_ns,
                       struct leat_storage_event *events, unsigned max);
 const char *leat_storage_fence_reason(const struct leat_storage *storage);

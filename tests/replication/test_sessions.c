@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * replication/sessions.c: the table is a function of the log's prefix; every sequence is judged;
+ * nothing is evicted, nothing opens silently.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/rng.h"
+#include "replication/sessions.h"
+
+static struct leat_sessions sessions;
+
+static struct leat_uuid client_of(uint32_t number)
+{
+    struct leat_uuid uuid = {{0}};
+    memcpy(uuid.bytes, &number, sizeof(number));
+    return uuid;
+}
+
+static int apply(uint32_t type, uint32_t session, uint32_t client, uint64_t sequence,
+                 uint64_t position)
+{
+    struct leat_frame frame = {.type_flags = type,
+                               .session = session,
+                               .sequence = sequence,
+                               .offset = position * 10,
+                               .time_ns = position};
+    struct leat_session_payload payload = {.client = client_of(client), .session = session};
+    return leat_sessions_apply(&sessions, position, &frame, &payload);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    leat_sessions_init(&sessions);
+    return 0;
+}
+
+static void every_sequence_is_judged(void **state)
+{
+    (void)state;
+    assert_int_equal(leat_sessions_judge(&sessions, 1, 1), LEAT_SESSION_UNKNOWN);
+    assert_int_equal(leat_sessions_judge(&sessions, 0, 1), LEAT_SESSION_UNKNOWN);
+    assert_int_equal(leat_sessions_judge(&sessions, UINT32_MAX, 1), LEAT_SESSION_UNKNOWN);
+    assert_int_equal(apply(LEAT_FRAME_SESSION_OPEN, 1, 70, 0, 8), 0);
+    assert_int_equal(leat_sessions_judge(&sessions, 1, 0), LEAT_SESSION_OLDER);
+    assert_int_equal(leat_sessions_judge(&sessions, 1, 1), LEAT_SESSION_NEXT);
+    assert_int_equal(leat_sessions_judge(&sessions, 1, 2), LEAT_SESSION_GAP);
+    assert_int_equal(apply(LEAT_FRAME_RECORD, 1, 0, 1, 16), 0);
+    assert_int_equal(apply(LEAT_FRAME_RECORD, 1, 0, 2, 24), 0);
+    assert_int_equal(leat_sessions_judge(&sessions, 1, 1), LEAT_SESSION_OLDER);
+    assert_int_equal(leat_sessions_judge(&sessions, 1, 2), LEAT_SESSION_LAST);
+    assert_int_equal(leat_sessions_judge(&sessions, 1, 3), LEAT_SESSION_NEXT);
+    assert_int_equal(leat_sessions_row(&sessions, 1)->last_position, 24);
+    assert_int_equal(leat_sessions_row(&sessions, 1)->last_offset, 240);
+}
+
+static void frames_that_do_not_fit_are_refused(void **state)
+{
+    (void)state;
+    static struct leat_sessions before;
+    assert_int_equal(apply(LEAT_FRAME_SESSION_OPEN, 1, 70, 0, 8), 0);
+    assert_int_equal(apply(LEAT_FRAME_RECORD, 1, 0, 1, 16), 0);
+    before = sessions;
+    assert_int_equal(apply(LEAT_FRAME_RECORD, 1, 0, 1, 24), LEAT_ECORRUPT);
+    assert_int_equal(apply(LEAT_FRAME_RECORD, 1, 0, 3, 24), LEAT_ECORRUPT);
+    assert_int_equal(apply(LEAT_FRAME_RECORD, 2, 0, 1, 24), LEAT_ECORRUPT);
+    assert_int_equal(apply(LEAT_FRAME_RECORD, 0, 0, 1, 24), LEAT_ECORRUPT);
+    assert_int_equal(apply(LEAT_FRAME_SESSION_OPEN, 1, 71, 0, 24), LEAT_ECORRUPT);
+    assert_int_equal(apply(LEAT_FRAME_SESSION_OPEN, 2, 70, 0, 24), LEAT_ECORRUPT);
+    assert_int_equal(apply(LEAT_FRAME_SESSION_OPEN, 0, 71, 0, 24), LEAT_ECORRUPT);
+    assert_int_equal(apply(LEAT_FRAME_SESSION_OPEN, LEAT_SESSIONS_MAX + 1, 71, 0, 24),
+                     LEAT_ECORRUPT);
+    assert_int_equal(apply(LEAT_FRAME_SESSION_CLOSE, 1, 71, 0, 24), LEAT_ECORRUPT);
+    assert_int_equal(apply(LEAT_FRAME_SESSION_CLOSE, 2, 70, 0, 24), LEAT_ECORRUPT);
+    assert_memory_equal(&before, &sessions, sizeof(before));
+    assert_int_equal(apply(LEAT_FRAME_RECORD, 0, 0, 0, 24), 0); /* without a session */
+    assert_int_equal(apply(LEAT_FRAME_TERM, 0, 0, 0, 32), 0);
+}
+
+static void a_full_table_refuses_and_evicts_nobody(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < LEAT_SESSIONS_MAX; i++) {
+        uint32_t session = leat_sessions_free(&sessions);
+        assert_int_equal(session, i + 1);
+        assert_int_equal(apply(LEAT_FRAME_SESSION_OPEN, session, 1000 + i, 0, 8 * (i + 1)), 0);
+    }
+    assert_int_equal(leat_sessions_free(&sessions), 0);
+    struct leat_uuid stranger = client_of(5);
+    assert_int_equal(leat_sessions_find(&sessions, &stranger), 0);
+    for (uint32_t i = 0; i < LEAT_SESSIONS_MAX; i++) {
+        struct leat_uuid client = client_of(1000 + i);
+        assert_int_equal(leat_sessions_find(&sessions, &client), i + 1);
+    }
+    assert_int_equal(apply(LEAT_FRAME_SESSION_CLOSE, 500, 1499, 0, 99999), 0);
+    assert_int_equal(leat_sessions_free(&sessions), 500);
+    assert_int_equal(leat_sessions_judge(&sessions, 500, 1), LEAT_SESSION_UNKNOWN);
+}
+
+/* T2: the same prefix gives the same rows, by frames or by a base frame in between. */
+static void a_loaded_table_is_the_applied_one(void **state)
+{
+    (void)state;
+    static struct leat_session_row rows[LEAT_SESSIONS_MAX], again[LEAT_SESSIONS_MAX];
+    struct leat_rng rng = {.state = 11};
+    uint64_t position = 0;
+    for (unsigned step = 0; step < 20000; step++) {
+        uint32_t client = (uint32_t)leat_rng_below(&rng, 2000);
+        struct leat_uuid uuid = client_of(client);
+        uint32_t session = leat_sessions_find(&sessions, &uuid);
+        position += 8;
+        if (session == 0 && (session = leat_sessions_free(&sessions)) != 0) {
+            assert_int_equal(apply(LEAT_FRAME_SESSION_OPEN, session, client, 0, position), 0);
+        } else if (session != 0 && leat_rng_below(&rng, 3) == 0) {
+            assert_int_equal(apply(LEAT_FRAME_SESSION_CLOSE, session, client, 0, position), 0);
+        } else if (session != 0) {
+            uint64_t next = leat_sessions_row(&sessions, session)->last_sequence + 1;
+            assert_int_equal(apply(LEAT_FRAME_RECORD, session, 0, next, position), 0);
+        }
+        if (step % 1000 != 0)
+            continue;
+        uint32_t count = leat_sessions_list(&sessions, rows);
+        leat_sessions_load(&sessions, rows, count);
+        assert_int_equal(leat_sessions_list(&sessions, again), count);
+        assert_memory_equal(rows, again, count * sizeof(rows[0]));
+    }
+}
+
+static void idle_sessions_expire_by_log_time(void **state)
+{
+    (void)state;
+    uint32_t cursor = 0;
+    assert_int_equal(apply(LEAT_FRAME_SESSION_OPEN, 1, 70, 0, 100), 0);
+    assert_int_equal(apply(LEAT_FRAME_SESSION_OPEN, 2, 71, 0, 200), 0);
+    assert_int_equal(leat_sessions_expired(&sessions, 150, 100, LEAT_SESSIONS_MAX, &cursor), 0);
+    assert_int_equal(leat_sessions_expired(&sessions, 50, 0, LEAT_SESSIONS_MAX, &cursor), 0);
+    assert_int_equal(leat_sessions_expired(&sessions, 201, 100, LEAT_SESSIONS_MAX, &cursor), 1);
+    assert_int_equal(apply(LEAT_FRAME_RECORD, 1, 0, 1, 301), 0);
+    assert_int_equal(leat_sessions_expired(&sessions, 301, 100, LEAT_SESSIONS_MAX, &cursor), 2);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(every_sequence_is_judged, setup),
+        cmocka_unit_test_setup(frames_that_do_not_fit_are_refused, setup),
+        cmocka_unit_test_setup(a_full_table_refuses_and_evicts_nobody, setup),
+        cmocka_unit_test_setup(a_loaded_table_is_the_applied_one, setup),
+        cmocka_unit_test_setup(idle_sessions_expire_by_log_time, setup),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
