@@ -14,6 +14,7 @@
 
 #define HELLO_INTERVAL_NS 100000000u
 #define HELLO_FLAG_ANSWER 1u
+#define PEER_SILENT_NS    1000000000u
 #define PIN_INTERVAL_NS   5000000000u
 
 struct node_log *worker_log(struct node_worker *worker, uint32_t log_id)
@@ -81,7 +82,9 @@ static void peers_refuse(struct node_worker *worker, struct node_peer *peer,
                     "node %u is refused: %s; replace it as docs/operations.md says", peer->node_id,
                     why);
     peer->refused = true;
-    peer->known = false;
+    /* one who is here is not sent away by a datagram that somebody else may have sent */
+    if (worker->now_ns - peer->heard_ns > PEER_SILENT_NS)
+        peer->known = false;
 }
 
 /* The same count of starts with other random bits is another life of the same disk: a copy that

@@ -66,24 +66,25 @@ last_line() { grep -v '^$' "$1" 2>/dev/null | tail -n 1 | tr -d '\r' || true; }
 # Nothing stays behind: processes by their ids, the arenas in memory, the directory. The namespaces of
 # af_packet are anonymous and end with the processes in them.
 clean_up() {
-  local code=$? n
+  local code=$? n pid tell
   trap - EXIT
   trap '' INT TERM HUP
   if $kept; then exit "$code"; fi
-  if [ "$job" -ne 0 ] && kill "$job" 2>/dev/null; then
-    for ((n = 0; n < 200; n++)); do kill -0 "$job" 2>/dev/null && sleep 0.05 || break; done
-    kill -9 "$job" 2>/dev/null || true
-  fi
-  for n in 1 2 3; do
-    [ "${pids[n]}" -eq 0 ] || kill -9 "${pids[n]}" 2>/dev/null || true
+  exec {tell}>&2 2>/dev/null # bash reports each job that it kills
+  for pid in $(jobs -p); do # also one that a signal kept from being written down
+    if [ "$(cat "/proc/$pid/comm")" = logbench ]; then # it has nodes of its own to stop
+      kill "$pid"
+      for ((n = 0; n < 200; n++)); do kill -0 "$pid" && sleep 0.05 || break; done
+    fi
+    kill -9 "$pid" || true
   done
-  wait 2>/dev/null || true
+  wait || true
   if [ -n "$work" ]; then rm -rf "$work" "/dev/shm/${work##*/}"; fi
   if [ -n "$made_build" ]; then rm -rf "$made_build"; fi
   if [ "$code" -ne 0 ] && ! $said; then
     case $code in
-      129 | 130 | 143) echo "demo.sh: interrupted while $step; nothing is left behind" >&2 ;;
-      *) echo "demo.sh: failed while $step; run bash -x tools/demo.sh to see where" >&2 ;;
+      129 | 130 | 143) echo "demo.sh: interrupted while $step; nothing is left behind" >&"$tell" ;;
+      *) echo "demo.sh: failed while $step; run bash -x tools/demo.sh to see where" >&"$tell" ;;
     esac
   fi
   exit "$code"
