@@ -55,7 +55,7 @@ static const struct config_key config_keys[] = {
 
     {"storage", "data_dir", CONFIG_PATH, true, FIELD(data_dir)},
     {"storage", "writes_in_flight", CONFIG_UNSIGNED, false, FIELD(writes_in_flight_max),
-     BOUNDS(1, 256), DEFAULTS(8, 8)},
+     BOUNDS(1, 4), DEFAULTS(4, 4)},
     {"storage", "segments_ahead", CONFIG_UNSIGNED, false, FIELD(segments_ahead),
      BOUNDS(1, 64), DEFAULTS(2, 4)},
 

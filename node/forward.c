@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Appends of clients on followers' hosts (rule H, DESIGN 6): the follower's node sends a record to
+ * Appends of clients on followers' hosts: the follower's node sends a record to
  * the leader in pieces (session, sequence, byte offset), in order, and completes it when it sees
  * the frame commit in its own copy of the log. The leader takes a record only when it is the next
  * of its session; what is lost or out of order is dropped, and the follower's timer sends again.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The consensus rules of DESIGN.md (F1, G1-G3, W1-W7, V1) as a small transition system.
+ * The consensus rules of docs/consensus.md (F1, G1-G3, W1-W7, V1) as a small transition system.
  *
  * A state is one flat struct of bytes; an event is four bytes; event_enabled() says whether an
  * event may happen and event_apply() makes it happen and names the invariant that it broke, if

@@ -8,7 +8,7 @@
  * after leat_storage_open. The functions of the pass (write, cut, vote, submit, poll) never block.
  *
  * A write is named by its sequence number, not by a position: the core withholds a vote or an
- * acknowledgement until the number that justifies it is reported (DESIGN section 3). Numbers of
+ * acknowledgement until the number that justifies it is reported. Numbers of
  * one log are reported in order. Any failed write or flush fences (V4): every function of the
  * pass then returns or reports LEAT_EFENCED for ever and nothing further is reported as durable.
  *
