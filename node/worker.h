@@ -33,7 +33,7 @@
 struct client_log {
     uint64_t next_sequence; /* the lowest that the ring may bring next */
     uint64_t submit;        /* slot that is to be sealed or forwarded next */
-    uint64_t forwarded_ns;  /* when the oldest unended slot was last forwarded */
+    uint64_t forwarded_ns;  /* when the oldest was last forwarded, or one last ended */
     uint64_t first_slot;    /* no unended slot of this log below it */
     uint32_t role_epoch;    /* of the log when `submit` was set */
 };
