@@ -122,6 +122,12 @@ static bool frame_length_is_legal(const struct leat_log_shape *shape, uint64_t p
         return payload_bytes == sizeof(struct leat_session_payload);
     case LEAT_FRAME_TRIM:
         return payload_bytes == sizeof(struct leat_trim_payload);
+    case LEAT_FRAME_CATALOGUE:
+        return payload_bytes == sizeof(struct leat_catalogue_payload);
+    case LEAT_FRAME_FENCE:
+        return payload_bytes == sizeof(struct leat_fence_payload);
+    case LEAT_FRAME_REFUSED:
+        return payload_bytes == sizeof(struct leat_refused_payload);
     default:
         return payload_bytes <= shape->entry_bytes_max;
     }
@@ -147,8 +153,9 @@ static bool frame_keeps_rules(const struct leat_log_shape *shape, const struct l
 static bool frame_is_known(const struct leat_frame *frame)
 {
     unsigned type = leat_frame_type(frame);
-    return type >= LEAT_FRAME_RECORD && type <= LEAT_FRAME_TYPE_LAST_BUILT &&
-           (frame->type_flags >> 16) == LEAT_FRAME_FLAGS_BUILT;
+    uint32_t flags = type == LEAT_FRAME_RECORD ? LEAT_FRAME_FLAGS_BUILT : 0;
+    return type < 32 && (1u << type & LEAT_FRAME_TYPES_BUILT) != 0 &&
+           (frame->type_flags & ~0xffffu & ~flags) == 0;
 }
 
 int leat_frame_check(const struct leat_log_shape *shape, struct leat_chain *chain,
@@ -216,16 +223,37 @@ int leat_chain_at_base(const struct leat_log_shape *shape, uint64_t position, co
 
 /* ---- the base frame's payload ---- */
 
+bool leat_log_sizes_are_legal(uint64_t segment_bytes, uint64_t arena_bytes,
+                              uint32_t entry_bytes_max)
+{
+    return segment_bytes >= LEAT_SEGMENT_BYTES_MIN && segment_bytes <= LEAT_SEGMENT_BYTES_MAX &&
+           (segment_bytes & (segment_bytes - 1)) == 0 && arena_bytes >= 2 * segment_bytes &&
+           arena_bytes <= LEAT_ARENA_BYTES_MAX && (arena_bytes & (arena_bytes - 1)) == 0 &&
+           entry_bytes_max >= LEAT_ENTRY_BYTES_MIN && entry_bytes_max <= segment_bytes / 4;
+}
+
 static bool base_head_is_sane(const struct leat_base_head *head)
 {
     return head->member_count >= 1 && head->member_count <= LEAT_MEMBERS_MAX &&
            head->session_count <= LEAT_SESSIONS_MAX && head->catalogue_count <= LEAT_LOGS_MAX &&
-           head->segment_bytes >= LEAT_SEGMENT_BYTES_MIN &&
-           (head->segment_bytes & (head->segment_bytes - 1)) == 0 &&
-           head->arena_bytes >= LEAT_ARENA_BYTES_MIN &&
-           head->arena_bytes % head->segment_bytes == 0 &&
-           head->entry_bytes_max <= head->segment_bytes / 4 &&
+           leat_log_sizes_are_legal(head->segment_bytes, head->arena_bytes,
+                                    head->entry_bytes_max) &&
            head->position % head->segment_bytes == 0 && head->trim_pos <= head->position;
+}
+
+static bool base_catalogue_is_sane(const struct leat_base_head *head,
+                                   const struct leat_catalogue_row *rows)
+{
+    if (head->catalogue_count > 0 && head->log_id != 0)
+        return false;
+    for (unsigned i = 0; i < head->catalogue_count; i++) {
+        if ((i > 0 && rows[i].log_id <= rows[i - 1].log_id) ||
+            rows[i].name[LEAT_CATALOGUE_NAME_BYTES - 1] != 0 ||
+            !leat_log_sizes_are_legal(rows[i].segment_bytes, rows[i].arena_bytes,
+                                      rows[i].entry_bytes_max))
+            return false;
+    }
+    return true;
 }
 
 int leat_base_parse(const void *payload, uint32_t length_bytes,
@@ -252,6 +280,8 @@ int leat_base_parse(const void *payload, uint32_t length_bytes,
             (i > 0 && session <= sessions[i - 1].session))
             return LEAT_ECORRUPT;
     }
+    if (!base_catalogue_is_sane(head, (const void *)(sessions + head->session_count)))
+        return LEAT_ECORRUPT;
     *ret_head = head;
     *ret_members = members;
     *ret_sessions = sessions;

@@ -47,7 +47,13 @@ extern "C" {
     X(LEAT_ENOTFOUND, -32, "not found")                                                            \
     X(LEAT_ESYSTEM, -33, "a system call failed")                                                   \
     X(LEAT_EUNKNOWN, -34, "recorded, position unknown")                                            \
-    X(LEAT_EVOTES, -35, "both vote slots are damaged")
+    X(LEAT_EVOTES, -35, "both vote slots are damaged")                                             \
+    X(LEAT_ECONDITION, -36, "the log's next offset is not the one the append asked for")           \
+    X(LEAT_EFENCEDOUT, -37, "a writer with a higher epoch has fenced this one out of the log")     \
+    X(LEAT_EQUOTA, -38, "this user's quota is used up")                                            \
+    X(LEAT_EBUDGET, -39, "the node's budget for logs does not hold another of this size")          \
+    X(LEAT_EWORKER, -40, "the log lives on another worker of this node")                           \
+    X(LEAT_EFORK, -41, "the client was attached before a fork: attach again in the child")
 
 enum leat_error {
 #define LEAT_ERROR_ENUM(name, value, sentence) name = value,

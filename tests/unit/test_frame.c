@@ -175,7 +175,7 @@ static void an_unknown_type_is_named(void **state)
 {
     (void)state;
     struct leat_chain sealed = chain_at(4096), chain = sealed;
-    uint64_t ret_extent, extent = seal(&sealed, LEAT_FRAME_TYPE_LAST_BUILT + 1, 100, place);
+    uint64_t ret_extent, extent = seal(&sealed, LEAT_FRAME_CONFIG, 100, place);
     assert_int_equal(leat_frame_check(&shape, &chain, place, extent, &ret_extent), LEAT_EVERSION);
     sealed = chain;
     extent = seal(&sealed, LEAT_FRAME_RECORD | LEAT_FRAME_FLAG_ENCRYPTED, 100, place);

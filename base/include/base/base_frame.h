@@ -14,7 +14,7 @@
 
 #include "base/frame.h"
 
-#define LEAT_BASE_VERSION 1u
+#define LEAT_BASE_VERSION 2u
 #define LEAT_MEMBERS_MAX  7u
 #define LEAT_SESSIONS_MAX 1024u
 #define LEAT_LOGS_MAX     1024u
@@ -43,10 +43,12 @@ struct leat_base_head {
     uint64_t trim_pos;  /* as committed before B */
     uint16_t member_count;
     uint16_t session_count;
-    uint16_t catalogue_count; /* log 0 only; the next issue's */
+    uint16_t catalogue_count; /* log 0 only */
     uint16_t reserved;
+    uint64_t fence_epoch; /* writers below it are shut out; 0: none was ever set */
+    uint64_t reserved_words[3];
 };
-_Static_assert(sizeof(struct leat_base_head) == 128, "no padding");
+_Static_assert(sizeof(struct leat_base_head) == 160, "no padding");
 
 struct leat_base_member {
     uint32_t node_id;
@@ -66,7 +68,44 @@ struct leat_session_row {
 };
 _Static_assert(sizeof(struct leat_session_row) == 56, "no padding");
 
-#define LEAT_CATALOGUE_ROW_BYTES 128u
+#define LEAT_CATALOGUE_ROW_BYTES  128u
+#define LEAT_CATALOGUE_NAME_BYTES 48u
+
+/* Log ids are never reused: the row of the highest id stays behind when that log is deleted. */
+#define LEAT_CATALOGUE_DELETED (1u << 31)
+
+/* One log, as the catalogue (log 0) has it; sorted by log id. */
+struct leat_catalogue_row {
+    char name[LEAT_CATALOGUE_NAME_BYTES]; /* zero-padded, unique among the logs that exist */
+    uint32_t log_id;
+    uint32_t generation;
+    uint32_t flags; /* enum leat_base_flag, LEAT_CATALOGUE_DELETED */
+    uint32_t entry_bytes_max;
+    uint64_t segment_bytes;
+    uint64_t arena_bytes;
+    uint64_t retention_bytes; /* the leader trims what exceeds it; 0: nothing */
+    uint64_t retention_ns;    /* the leader trims what is older; 0: nothing */
+    uint64_t created_ns;      /* log time of log 0 */
+    uint32_t owner_uid;
+    uint32_t reserved_word;
+    uint64_t reserved[2];
+};
+_Static_assert(sizeof(struct leat_catalogue_row) == LEAT_CATALOGUE_ROW_BYTES, "no padding");
+
+enum leat_catalogue_operation {
+    LEAT_CATALOGUE_CREATE = 1,
+    LEAT_CATALOGUE_DELETE = 2,    /* row.log_id */
+    LEAT_CATALOGUE_CONFIGURE = 3, /* row.log_id, retention_* */
+};
+
+/* The payload of a CATALOGUE frame (log 0 only). */
+struct leat_catalogue_payload {
+    uint32_t operation; /* enum leat_catalogue_operation */
+    uint32_t reserved;
+    struct leat_uuid request; /* of the administrator who asked: tells retries apart */
+    struct leat_catalogue_row row;
+};
+_Static_assert(sizeof(struct leat_catalogue_payload) == 152, "no padding");
 
 #define LEAT_BASE_PAYLOAD_BYTES_MAX                                                                \
     (sizeof(struct leat_base_head) + LEAT_MEMBERS_MAX * sizeof(struct leat_base_member) +          \
@@ -81,6 +120,18 @@ static inline uint32_t leat_base_payload_bytes(const struct leat_base_head *head
                       head->session_count * sizeof(struct leat_session_row) +
                       head->catalogue_count * LEAT_CATALOGUE_ROW_BYTES);
 }
+
+/* The rows of a payload that leat_base_parse accepted (or that is being made). */
+static inline const struct leat_catalogue_row *
+leat_base_catalogue(const struct leat_base_head *head, const struct leat_session_row *sessions)
+{
+    return (const struct leat_catalogue_row *)(const void *)(sessions + head->session_count);
+}
+
+/* What every log's sizes keep to: powers of two, an arena of two segments at least, an entry of a
+ * quarter of a segment at most. */
+bool leat_log_sizes_are_legal(uint64_t segment_bytes, uint64_t arena_bytes,
+                              uint32_t entry_bytes_max);
 
 /* Checks a payload read from disk or wire: version, counts against its length and the limits,
  * order, and the shape's bounds. Returns 0, LEAT_EVERSION or LEAT_ECORRUPT. On success the

@@ -31,7 +31,10 @@
 #define LEAT_TERM_PAYLOAD_BYTES 32u
 #define LEAT_TERM_FRAME_BYTES   (LEAT_FRAME_HEADER_BYTES + LEAT_TERM_PAYLOAD_BYTES)
 #define LEAT_SEGMENT_BYTES_MIN  (1u << 20)
+#define LEAT_SEGMENT_BYTES_MAX  (1ull << 30)
 #define LEAT_ARENA_BYTES_MIN    (2u << 20)
+#define LEAT_ARENA_BYTES_MAX    (64ull << 30)
+#define LEAT_ENTRY_BYTES_MIN    1024u
 #define LEAT_TERM_MAX           UINT32_MAX /* no candidacy at the maximum term */
 
 enum leat_frame_type {
@@ -42,20 +45,27 @@ enum leat_frame_type {
     LEAT_FRAME_SESSION_OPEN = 5,  /* struct leat_session_payload */
     LEAT_FRAME_SESSION_CLOSE = 6, /* struct leat_session_payload */
     LEAT_FRAME_TRIM = 7,          /* struct leat_trim_payload */
-    LEAT_FRAME_CATALOGUE = 8,     /* reserved: log 0's changes */
+    LEAT_FRAME_CATALOGUE = 8,     /* log 0's changes: struct leat_catalogue_payload */
     LEAT_FRAME_CONFIG = 9,        /* reserved: membership */
-    LEAT_FRAME_FENCE = 10,        /* reserved: writer fences */
+    LEAT_FRAME_FENCE = 10,        /* struct leat_fence_payload */
     LEAT_FRAME_PREPARE = 11,      /* reserved: transactions over logs */
     LEAT_FRAME_DECIDE = 12,       /* reserved: transactions over logs */
-    LEAT_FRAME_TYPE_LAST_BUILT = LEAT_FRAME_TRIM,
+    LEAT_FRAME_REFUSED = 13,      /* struct leat_refused_payload: an append that did not hold */
 };
 
+#define LEAT_FRAME_TYPES_BUILT                                                                     \
+    (1u << LEAT_FRAME_RECORD | 1u << LEAT_FRAME_PAD | 1u << LEAT_FRAME_TERM |                      \
+     1u << LEAT_FRAME_BASE | 1u << LEAT_FRAME_SESSION_OPEN | 1u << LEAT_FRAME_SESSION_CLOSE |      \
+     1u << LEAT_FRAME_TRIM | 1u << LEAT_FRAME_CATALOGUE | 1u << LEAT_FRAME_FENCE |                 \
+     1u << LEAT_FRAME_REFUSED)
+
 enum leat_frame_flag {
-    LEAT_FRAME_FLAG_CONTINUES = 1 << 16,   /* reserved: batch goes on in the next frame */
-    LEAT_FRAME_FLAG_CONDITIONAL = 1 << 17, /* reserved: was appended under an offset condition */
+    LEAT_FRAME_FLAG_CONTINUES = 1 << 16,   /* RECORD: its batch goes on in the next frame; no
+                                              boundary that the core knows lies behind it */
+    LEAT_FRAME_FLAG_CONDITIONAL = 1 << 17, /* RECORD: was appended under an offset condition */
     LEAT_FRAME_FLAG_TRANSACTION = 1 << 18, /* reserved */
     LEAT_FRAME_FLAG_ENCRYPTED = 1 << 19,   /* reserved */
-    LEAT_FRAME_FLAGS_BUILT = 0,
+    LEAT_FRAME_FLAGS_BUILT = LEAT_FRAME_FLAG_CONTINUES | LEAT_FRAME_FLAG_CONDITIONAL, /* RECORD */
 };
 
 struct leat_frame {
@@ -93,6 +103,23 @@ struct leat_trim_payload {
     uint64_t trim_pos; /* a segment boundary: all below it may be unlinked */
 };
 _Static_assert(sizeof(struct leat_trim_payload) == 8, "no padding");
+
+/* From here on only writers of this epoch or a higher one append (session, sequence: the asker's).
+ */
+struct leat_fence_payload {
+    uint64_t epoch; /* above the one before */
+};
+_Static_assert(sizeof(struct leat_fence_payload) == 8, "no padding");
+
+/* The append (session, sequence) of this frame was refused, for good: its condition did not hold
+ * at this place in the log, or its writer was fenced. As a frame, so that a retry at a later leader
+ * gets the same answer, and the session goes on. */
+struct leat_refused_payload {
+    int32_t error; /* LEAT_ECONDITION or LEAT_EFENCEDOUT */
+    uint32_t reserved;
+    uint64_t detail; /* the next offset, or the log's fence epoch */
+};
+_Static_assert(sizeof(struct leat_refused_payload) == 16, "no padding");
 
 /* What a log's frames are checked against, fixed for a generation of the log. */
 struct leat_log_shape {
