@@ -21,6 +21,12 @@ static const uint16_t wire_body_bytes[LEAT_WIRE_KIND_LAST + 1] = {
     [LEAT_WIRE_HEARTBEAT] = sizeof(struct leat_wire_heartbeat),
     [LEAT_WIRE_FORWARD] = sizeof(struct leat_wire_forward),
     [LEAT_WIRE_FORWARDED] = sizeof(struct leat_wire_forwarded),
+    [LEAT_WIRE_ADMIN] = sizeof(struct leat_wire_admin),
+    [LEAT_WIRE_ADMINISTERED] = sizeof(struct leat_wire_administered),
+    [LEAT_WIRE_TAIL] = sizeof(struct leat_wire_tail),
+    [LEAT_WIRE_TAIL_REPLY] = sizeof(struct leat_wire_tail_reply),
+    [LEAT_WIRE_REPAIR] = sizeof(struct leat_wire_repair),
+    [LEAT_WIRE_REPAIR_DATA] = sizeof(struct leat_wire_repair_data),
 };
 
 static uint32_t wire_header_crc(const struct leat_wire_header *header, const void *body)
@@ -84,8 +90,10 @@ static bool wire_heartbeat_is_valid(const struct leat_wire_heartbeat *heartbeat,
     if ((heartbeat->flags & ~flags_all) != 0 || heartbeat->reserved != 0)
         return false;
     if ((heartbeat->flags & LEAT_HEARTBEAT_FULL) == 0)
-        return payload_bytes == 0;
-    return payload_bytes == (uint64_t)heartbeat->led_count * sizeof(struct leat_wire_led);
+        return payload_bytes == 0 && heartbeat->led_first == 0;
+    return heartbeat->led_total <= LEAT_LOGS_MAX && heartbeat->led_first <= heartbeat->led_total &&
+           heartbeat->led_count <= heartbeat->led_total - heartbeat->led_first &&
+           payload_bytes == (uint64_t)heartbeat->led_count * sizeof(struct leat_wire_led);
 }
 
 static bool wire_forward_is_valid(const struct leat_wire_forward *forward, uint32_t payload_bytes)
@@ -104,6 +112,35 @@ static bool wire_forwarded_is_valid(const struct leat_wire_forwarded *forwarded,
     return forwarded->error <= 0 && forwarded->reserved == 0 && payload_bytes == 0;
 }
 
+static bool wire_admin_is_valid(const struct leat_wire_admin *admin, uint32_t payload_bytes)
+{
+    return admin->reserved == 0 && payload_bytes == sizeof(struct leat_catalogue_payload);
+}
+
+static bool wire_administered_is_valid(const struct leat_wire_administered *administered,
+                                       uint32_t payload_bytes)
+{
+    return administered->error < 0 && administered->reserved == 0 &&
+           payload_bytes <= LEAT_WIRE_TEXT_BYTES_MAX;
+}
+
+static bool wire_tail_reply_is_valid(const struct leat_wire_tail_reply *reply,
+                                     uint32_t payload_bytes)
+{
+    return reply->reserved == 0 && reply->commit_d <= reply->commit_r && payload_bytes == 0;
+}
+
+static bool wire_repair_is_valid(const struct leat_wire_repair *repair, uint32_t payload_bytes)
+{
+    return repair->begin_pos < repair->end_pos && payload_bytes == 0;
+}
+
+static bool wire_repair_data_is_valid(const struct leat_wire_repair_data *data,
+                                      uint32_t payload_bytes)
+{
+    return data->reserved == 0 && data->error <= 0 && (data->error == 0) == (payload_bytes > 0);
+}
+
 static bool wire_body_is_valid(const struct leat_wire_header *header, const void *body)
 {
     if (header->key_epoch != 0)
@@ -119,6 +156,18 @@ static bool wire_body_is_valid(const struct leat_wire_header *header, const void
         return wire_forward_is_valid(body, header->payload_bytes);
     case LEAT_WIRE_FORWARDED:
         return wire_forwarded_is_valid(body, header->payload_bytes);
+    case LEAT_WIRE_ADMIN:
+        return wire_admin_is_valid(body, header->payload_bytes);
+    case LEAT_WIRE_ADMINISTERED:
+        return wire_administered_is_valid(body, header->payload_bytes);
+    case LEAT_WIRE_TAIL:
+        return ((const struct leat_wire_tail *)body)->reserved == 0 && header->payload_bytes == 0;
+    case LEAT_WIRE_TAIL_REPLY:
+        return wire_tail_reply_is_valid(body, header->payload_bytes);
+    case LEAT_WIRE_REPAIR:
+        return wire_repair_is_valid(body, header->payload_bytes);
+    case LEAT_WIRE_REPAIR_DATA:
+        return wire_repair_data_is_valid(body, header->payload_bytes);
     }
     return false;
 }

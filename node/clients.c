@@ -65,7 +65,9 @@ int clients_attach(struct node_worker *worker, struct node_rings *rings)
         if (i >= worker->clients_high)
             worker->clients_high = i + 1;
         for (uint32_t l = 0; l < worker->log_count; l++) {
-            struct node_log *log = &worker->logs[l];
+            struct node_log *log = worker->logs[l];
+            if (!log)
+                continue;
             uint32_t session = leat_sessions_find(&log->committed, &rings->client);
             if (session != 0)
                 log->owners[session - 1] = i;
@@ -81,9 +83,10 @@ void clients_detach(struct node_worker *worker, struct node_rings *rings)
     if (client->rings != rings)
         return; /* let go before */
     for (uint32_t l = 0; l < worker->log_count; l++) {
-        for (uint32_t s = 0; s < LEAT_SESSIONS_MAX; s++) {
-            if (worker->logs[l].owners[s] == rings->slot)
-                worker->logs[l].owners[s] = NODE_NO_CLIENT;
+        struct node_log *log = worker->logs[l];
+        for (uint32_t s = 0; log && s < LEAT_SESSIONS_MAX; s++) {
+            if (log->owners[s] == rings->slot)
+                log->owners[s] = NODE_NO_CLIENT;
         }
     }
     memset(client, 0, sizeof(*client));
@@ -92,7 +95,7 @@ void clients_detach(struct node_worker *worker, struct node_rings *rings)
 /* Tells the client why and stops looking at its rings; its connection's end detaches it. */
 static void client_let_go(struct node_worker *worker, struct node_client *client, int error)
 {
-    static struct logger_rate rate;
+    static _Thread_local struct logger_rate rate;
     struct node_rings *rings = client->rings;
     worker->client_violations++;
     logger_limited(worker->out, &rate, worker->now_ns, LEAT_LOG_WARNING,
@@ -275,7 +278,7 @@ static bool client_take(struct node_worker *worker, struct node_client *client,
         .ring_pos = position,
         .ring_end = client->taken,
         .payload_bytes = record->payload_bytes,
-        .log = (uint8_t)log->index,
+        .log = (uint16_t)log->index,
         .level = record->level,
     };
     return true;
@@ -374,6 +377,7 @@ static unsigned client_submit(struct node_worker *worker, uint32_t owner, struct
     }
     if ((!leads && !forwards) || worker->draining)
         return 0;
+    worker_wake(log);
     /* what ends is progress and begins the wait for the rest anew; without one of the two a record
      * lost on the way would wait for the client's next one */
     if (forwards && of_log->submit > client->slot_first) {
@@ -423,7 +427,7 @@ unsigned clients_poll(struct node_worker *worker)
         }
         work += (unsigned)taken;
         for (uint32_t l = 0; l < worker->log_count && client->slot_first < client->slot_next; l++)
-            work += client_submit(worker, i, &worker->logs[l]);
+            work += worker->logs[l] ? client_submit(worker, i, worker->logs[l]) : 0;
     }
     return work;
 }

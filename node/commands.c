@@ -1,19 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the control thread asks the worker for: one command a pass. Worker's thread.
+ * What other threads ask the worker for: one command a pass and queue. Worker's thread.
  */
 #include "commands.h"
 
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/assert.h"
 #include "status.h"
 #include "worker.h"
-
-_Static_assert(sizeof(struct node_status) <= LEAT_CONTROL_TEXT_BYTES_MAX, "fits a command");
 
 static int command_log_fd(struct node_command *command, struct node_log *log)
 {
@@ -98,16 +95,13 @@ static int command_trim(struct node_worker *worker, struct node_command *command
     return log_append(log, LEAT_FRAME_TRIM, 0, 0, &trim, sizeof(trim));
 }
 
-/* Control thread: the worker left its state as it lies, here it becomes text. */
-static void command_finish_status(struct node_command *command)
+/* For the lifecycle thread: which logs shall exist. */
+static int command_catalogue(struct node_worker *worker, struct node_command *command)
 {
-    struct node_status *status = malloc(sizeof(*status));
-    if (status)
-        memcpy(status, command->text, sizeof(*status));
-    memset(command->text, 0, command->text_bytes);
-    command->error =
-        status ? node_status_json(status, command->text, command->text_bytes) : LEAT_ENOMEM;
-    free(status);
+    if (!worker->catalogue)
+        return LEAT_EWORKER;
+    *command->catalogue = *worker->catalogue;
+    return LEAT_OK;
 }
 
 static int command_run(struct node_worker *worker, struct node_command *command)
@@ -120,15 +114,22 @@ static int command_run(struct node_worker *worker, struct node_command *command)
         clients_detach(worker, command->rings);
         return LEAT_OK;
     case NODE_COMMAND_STATUS:
-        LEAT_ASSERT(command->text_bytes >= sizeof(struct node_status));
-        node_status_fill(worker, (struct node_status *)(void *)command->text);
-        command->finish = command_finish_status;
+        node_status_fill(worker, command->status);
         return LEAT_OK;
+    case NODE_COMMAND_CATALOGUE:
+        return command_catalogue(worker, command);
+    case NODE_COMMAND_CHANGE:
+        return admin_begin(worker, command);
+    case NODE_COMMAND_LOG_CREATE:
+        return life_create(worker, command);
+    case NODE_COMMAND_LOG_DELETE:
+        return life_delete(worker, command);
     default:
         break;
     }
     if (!log)
         return LEAT_ENOLOG;
+    worker_wake(log);
     switch (command->kind) {
     case NODE_COMMAND_LOG:
         return command_log_fd(command, log);
@@ -140,18 +141,35 @@ static int command_run(struct node_worker *worker, struct node_command *command)
         return command_amnesia(worker, command, log);
     case NODE_COMMAND_TRIM:
         return command_trim(worker, command, log);
+    case NODE_COMMAND_TAIL:
+        return tail_begin(worker, log, command);
+    case NODE_COMMAND_LOG_CONFIGURE:
+        log->retention_bytes = command->change.row.retention_bytes;
+        log->retention_ns = command->change.row.retention_ns;
+        return LEAT_OK;
     default:
         return LEAT_EINVAL;
     }
 }
 
-unsigned commands_run(struct node_worker *worker)
+static unsigned commands_run_one(struct node_worker *worker, struct node_commands *commands)
 {
-    struct node_command *command = node_commands_pop(worker->commands);
+    struct node_command *command = node_commands_pop(commands);
     if (!command)
         return 0;
     command->descriptor = -1;
-    command->error = command_run(worker, command);
-    atomic_store_explicit(&command->done, true, memory_order_release);
+    int rc = command_run(worker, command);
+    if (rc != NODE_COMMAND_LATER) {
+        command->error = rc;
+        atomic_store_explicit(&command->done, true, memory_order_release);
+    }
     return 1;
+}
+
+unsigned commands_run(struct node_worker *worker)
+{
+    unsigned work = 0;
+    for (unsigned i = 0; i < NODE_COMMAND_QUEUES; i++)
+        work += commands_run_one(worker, &worker->commands[i]);
+    return work;
 }

@@ -11,10 +11,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/base_frame.h"
 #include "base/control.h"
 #include "base/ring.h"
 
-#define NODE_COMMANDS_MAX 64u /* power of two; of the queue */
+#define NODE_COMMANDS_MAX 64u /* power of two; of a queue */
+/* A worker's queues, by who fills them. */
+enum { NODE_QUEUE_CONTROL, NODE_QUEUE_LIFECYCLE, NODE_COMMAND_QUEUES };
 
 /* An append taken from a ring and not ended: in ring order, which is order of sequence per log. */
 struct client_slot {
@@ -22,10 +25,9 @@ struct client_slot {
     uint64_t ring_end; /* position behind its record */
     uint64_t ring_pos;
     uint32_t payload_bytes;
-    uint8_t log;   /* index */
+    uint16_t log;  /* index */
     uint8_t level; /* enum leat_level asked for */
     bool ended;
-    uint8_t reserved;
 };
 
 /* The mapped rings of one attached client. Made and unmapped by the control thread; used by the
@@ -43,35 +45,62 @@ struct node_rings {
     struct client_slot *slots; /* completion_count many: the worker's memory of what it took */
 };
 
+struct node_log;
+struct node_status;
+struct node_catalogue;
+
 enum node_command_kind {
     NODE_COMMAND_ATTACH,  /* rings */
     NODE_COMMAND_DETACH,  /* rings: unused by the worker from done on */
     NODE_COMMAND_LOG,     /* log_id -> descriptor (a duplicate, the control thread closes it) */
     NODE_COMMAND_SEGMENT, /* log_id, position -> descriptor, ret_position: the segment's base */
-    NODE_COMMAND_STATUS,  /* text, text_bytes: one JSON object */
+    NODE_COMMAND_INDEX,   /* log_id, position -> descriptor of its sparse index */
+    NODE_COMMAND_STATUS,  /* status: filled from its log_first on, as far as a pass may take */
     NODE_COMMAND_TRANSFER,
     NODE_COMMAND_AMNESIA_ACCEPT,
     NODE_COMMAND_TRIM,
+    NODE_COMMAND_TAIL,       /* log_id, node_id: enum leat_level -> ret_position, ret_offset */
+    NODE_COMMAND_CHANGE,     /* worker 0: change, uid; done when it is made, ret_position: log id */
+    NODE_COMMAND_CATALOGUE,  /* worker 0: catalogue is filled */
+    NODE_COMMAND_LOG_CREATE, /* log, made by the lifecycle thread: done when it runs */
+    NODE_COMMAND_LOG_CONFIGURE, /* log_id, change.row: its retention */
+    NODE_COMMAND_LOG_DELETE,    /* log_id -> log, unused by the worker from done on */
 };
+
+/* A command's result that is not one: it is done later. */
+#define NODE_COMMAND_LATER 1
+/* The node's user or root, as `uid` of a change: without quotas, over every log. */
+#define NODE_ADMIN_OPERATOR UINT32_MAX
 
 struct node_command {
     enum node_command_kind kind;
     uint32_t log_id;
     uint32_t node_id;
     uint64_t position;
+    uint32_t uid;
     struct node_rings *rings;
-    char *text; /* STATUS: the object; others: one line that explains `error`, may stay empty */
+    struct leat_catalogue_payload change;
+    struct node_log *log;
+    struct node_status *status;
+    struct node_catalogue *catalogue;
+    char *text; /* one line that explains `error`, may stay empty */
     uint32_t text_bytes;
     int32_t error;  /* enum leat_error */
     int descriptor; /* -1: none */
     uint64_t ret_position;
-    void (*finish)(struct node_command *command); /* set by the worker when something is left to
-                                                     do that is not for its thread: to be called
-                                                     by the control thread after `done` */
-    atomic_bool done;                             /* release by the worker */
+    uint64_t ret_offset;
+    atomic_bool done; /* release by the worker */
 };
 
-/* Single producer (control thread), single consumer (worker). */
+/* The node's state while it is gathered (status.c; a test of the control socket brings its own). */
+struct node_status *node_status_new(bool one, uint32_t log_id); /* NULL: no memory */
+void node_status_free(struct node_status *status);
+/* Which worker is to fill the next part? False: all is told. */
+bool node_status_next(struct node_status *status, uint32_t worker_count, uint32_t *ret_worker);
+/* One JSON object; the text is the caller's to free(). NULL: no memory. */
+char *node_status_json(struct node_status *status);
+
+/* Single producer (the control or the lifecycle thread), single consumer (worker). */
 struct node_commands {
     _Alignas(64) _Atomic uint32_t tail;
     _Alignas(64) _Atomic uint32_t head;

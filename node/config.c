@@ -17,6 +17,7 @@
 
 #include "base/assert.h"
 #include "config_private.h"
+#include "dataplane/port.h"
 #include "leat/leat.h"
 
 #define KIB (1ull << 10)
@@ -60,16 +61,20 @@ static const struct config_key config_keys[] = {
      BOUNDS(1, 64), DEFAULTS(2, 4)},
 
     {"memory", "arena_dir", CONFIG_PATH, false, FIELD(arena_dir)},
+    {"memory", "budget", CONFIG_SIZE, false, FIELD(arena_budget_bytes), BOUNDS(4 * MIB, 1024 * GIB),
+     DEFAULTS(4 * GIB, 64 * GIB)},
 
     {"log", "file", CONFIG_PATH, false, FIELD(log_file)},
     {"log", "level", CONFIG_CHOICE, false, FIELD(log_severity), .choices = level_choices,
      DEFAULTS(LEAT_LOG_INFO, LEAT_LOG_INFO)},
 
-    {"worker", "count", CONFIG_UNSIGNED, false, FIELD(worker_count), BOUNDS(1, 1), DEFAULTS(1, 1)},
+    {"worker", "count", CONFIG_UNSIGNED, false, FIELD(worker_count), BOUNDS(1, LEAT_WORKERS_MAX), DEFAULTS(1, 1)},
     {"worker", "idle", CONFIG_CHOICE, false, FIELD(idle), .choices = idle_choices,
      DEFAULTS(LEAT_IDLE_YIELD, LEAT_IDLE_SPIN)},
     {"worker", "lcore", CONFIG_SIGNED, false, FIELD(lcore), BOUNDS(-1, 1023),
      DEFAULTS(UINT64_MAX, UINT64_MAX)},
+    {"worker", "lcores", CONFIG_IDS, false, FIELD(lcore_count),
+     .at_2 = offsetof(struct leat_config, lcores), BOUNDS(0, 1023)},
 
     {"raft", "election_timeout", CONFIG_RANGE, false, FIELD(election_min_ns),
      .at_2 = offsetof(struct leat_config, election_max_ns), BOUNDS(1 * MS, 60 * S),
@@ -89,6 +94,12 @@ static const struct config_key config_keys[] = {
     {"default_log", "largest_entry", CONFIG_SIZE, false, FIELD(entry_bytes_max),
      BOUNDS(1 * KIB, 256 * MIB), DEFAULTS(1 * MIB, 4 * MIB)},
     {"default_log", "replicated", CONFIG_BOOL, false, FIELD(accepts_replicated), DEFAULTS(false, false)},
+
+    {"quotas", "sessions", CONFIG_UNSIGNED, false, FIELD(quota_sessions), BOUNDS(1, 64),
+     DEFAULTS(16, 16)},
+    {"quotas", "memory", CONFIG_SIZE, false, FIELD(quota_memory_bytes), BOUNDS(1 * MIB, 1 * GIB),
+     DEFAULTS(256 * MIB, 256 * MIB)},
+    {"quotas", "logs", CONFIG_UNSIGNED, false, FIELD(quota_logs), BOUNDS(0, 1024), DEFAULTS(16, 16)},
 
     {"clients", "uids", CONFIG_IDS, false, FIELD(client_uid_count),
      .at_2 = offsetof(struct leat_config, client_uids), BOUNDS(0, UINT32_MAX - 1)},

@@ -106,6 +106,22 @@ static int check_timers(struct config_reader *reader)
     return LEAT_OK;
 }
 
+static int check_workers(struct config_reader *reader)
+{
+    const struct leat_config *config = reader->config;
+    size_t line = config_line(reader, "worker", "lcores", 1);
+    if (config->lcore_count != 0 && config->lcore_count != config->worker_count)
+        return config_fail(reader, line,
+                           "lcores names %" PRIu32 " cores, expected one per worker (%" PRIu32 ")",
+                           config->lcore_count, config->worker_count);
+    if (config->arena_bytes + LEAT_ARENA_BYTES_MIN > config->arena_budget_bytes)
+        return config_fail(reader, config_line(reader, "memory", "budget", line),
+                           "budget is %" PRIu64
+                           " bytes, expected room for the arenas of logs 0 and 1 (%" PRIu64 ")",
+                           config->arena_budget_bytes, config->arena_bytes + LEAT_ARENA_BYTES_MIN);
+    return LEAT_OK;
+}
+
 static int check_net(struct config_reader *reader)
 {
     const struct leat_config *config = reader->config;
@@ -131,6 +147,8 @@ int config_check(struct config_reader *reader)
         rc = check_log_geometry(reader);
     if (rc == LEAT_OK)
         rc = check_timers(reader);
+    if (rc == LEAT_OK)
+        rc = check_workers(reader);
     if (rc == LEAT_OK)
         rc = check_net(reader);
     return rc;

@@ -121,6 +121,7 @@ static void connection_free(struct control_connection *connection)
     if (connection->client_region >= 0)
         close(connection->client_region);
     close(connection->descriptor);
+    LEAT_ASSERT(!connection->status);
     memset(connection, 0, sizeof(*connection));
 }
 
@@ -132,7 +133,8 @@ static void connection_detach(struct node_control *control, struct control_conne
     connection->command.kind = NODE_COMMAND_DETACH;
     connection->command.rings = connection->rings;
     connection->command.descriptor = -1;
-    connection->queued = node_commands_push(control->commands, &connection->command);
+    connection->queued =
+        node_commands_push(control->queues[connection->worker], &connection->command);
 }
 
 static void connection_leave(struct node_control *control, struct control_connection *connection)
@@ -165,6 +167,8 @@ static void connection_look(struct node_control *control, struct control_connect
         return;
     }
     bool stays = serve_done(control, connection);
+    if (connection->queued)
+        return; /* it goes on at another worker */
     connection->state = CONTROL_IDLE;
     if (!stays || connection->hung_up)
         connection_leave(control, connection);
@@ -330,7 +334,7 @@ static void socket_remove(const struct node_control *control)
 }
 
 int node_control_start(const struct leat_config *config, const struct leat_uuid *instance,
-                       struct node_commands *commands, struct node_control **ret_control,
+                       struct node_commands *const *queues, struct node_control **ret_control,
                        char *error, unsigned error_bytes)
 {
     struct node_control *control = calloc(1, sizeof(*control));
@@ -340,7 +344,8 @@ int node_control_start(const struct leat_config *config, const struct leat_uuid 
     }
     control->config = config;
     control->instance = *instance;
-    control->commands = commands;
+    LEAT_ASSERT(config->worker_count >= 1 && config->worker_count <= LEAT_WORKERS_MAX);
+    memcpy(control->queues, queues, config->worker_count * sizeof(*queues));
     control->now_ns = clock_now_ns();
     snprintf(control->socket, sizeof(control->socket), "%s", config->socket);
     control->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

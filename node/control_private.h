@@ -22,6 +22,7 @@
 #include <stdint.h>
 
 #include "control.h"
+#include "dataplane/port.h"
 #include "rings.h"
 
 #define CONTROL_CONNECTIONS_MAX         256u
@@ -44,8 +45,10 @@ struct control_connection {
     uint64_t heard_ns;
     uint64_t ring_memory_bytes;
     struct node_rings *rings;
-    int client_region; /* until sealed; -1 */
-    uint16_t kind;     /* of the request being served */
+    int client_region;          /* until sealed; -1 */
+    uint16_t kind;              /* of the request being served */
+    uint32_t worker;            /* that has, or will have, the rings */
+    struct node_status *status; /* STATUS: being filled, worker by worker */
     struct node_command command;
     char *text; /* LEAT_CONTROL_TEXT_BYTES_MAX while a command that may answer with text is out */
 };
@@ -53,7 +56,7 @@ struct control_connection {
 struct node_control {
     const struct leat_config *config;
     struct leat_uuid instance;
-    struct node_commands *commands;
+    struct node_commands *queues[LEAT_WORKERS_MAX];
     int listener;
     int wake; /* eventfd: node_control_stop */
     uint64_t socket_device, socket_inode;

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -22,7 +23,7 @@
 
 struct reply {
     int error;
-    uint64_t position;
+    uint64_t position, offset;
     const char *text;
     uint32_t text_bytes;
     int descriptors[2];
@@ -40,6 +41,7 @@ static bool reply_send(struct node_control *control, struct control_connection *
         .node_id = control->config->node_id,
         .instance = control->instance,
         .position = reply->position,
+        .offset = reply->offset,
         .text_bytes = reply->text_bytes,
         .descriptor_count = reply->descriptor_count,
     };
@@ -93,10 +95,20 @@ static uint64_t ring_memory_of(const struct node_control *control, uint32_t uid)
     return bytes;
 }
 
+static uint32_t sessions_of(const struct node_control *control, uint32_t uid)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < CONTROL_CONNECTIONS_MAX; i++)
+        count += control->connections[i].state != CONTROL_FREE && control->connections[i].rings &&
+                 control->connections[i].uid == uid;
+    return count;
+}
+
 static bool serve_attach(struct node_control *control, struct control_connection *connection,
                          const struct leat_control_request *request)
 {
     uint64_t memory = rings_memory_bytes(request->ring_bytes, request->completion_count);
+    bool limited = !connection->operates;
     if (connection->rings)
         return refuse(control, connection, LEAT_EEXISTS, "this connection has its rings");
     if (leat_uuid_is_zero(&request->client))
@@ -104,8 +116,13 @@ static bool serve_attach(struct node_control *control, struct control_connection
     if (memory == 0)
         return refuse(control, connection, LEAT_EINVAL,
                       "ring sizes are powers of two within the limits");
-    if (ring_memory_of(control, connection->uid) + memory > CONTROL_RING_BYTES_PER_UID_MAX)
-        return refuse(control, connection, LEAT_ENOMEM, "this user's rings take too much memory");
+    if (ring_memory_of(control, connection->uid) + memory >
+        (limited ? control->config->quota_memory_bytes : CONTROL_RING_BYTES_PER_UID_MAX))
+        return refuse(control, connection, LEAT_EQUOTA,
+                      "this user's rings would take more memory than quotas.memory allows");
+    if (limited && sessions_of(control, connection->uid) >= control->config->quota_sessions)
+        return refuse(control, connection, LEAT_EQUOTA,
+                      "this user has as many sessions as quotas.sessions allows");
     struct rings_descriptors descriptors;
     int rc = rings_make(&request->client, connection->uid, &control->instance, request->ring_bytes,
                         request->completion_count, &connection->rings, &descriptors);
@@ -113,7 +130,9 @@ static bool serve_attach(struct node_control *control, struct control_connection
         return reply_error(control, connection, rc, "the rings could not be made");
     connection->client_region = descriptors.client_region;
     connection->ring_memory_bytes = memory;
+    connection->worker = request->log_id % control->config->worker_count;
     struct reply reply = {
+        .position = control->config->worker_count,
         .descriptors = {descriptors.client_region, descriptors.node_region},
         .descriptor_count = 2,
     };
@@ -123,6 +142,19 @@ static bool serve_attach(struct node_control *control, struct control_connection
 }
 
 /* ---- commands ---- */
+
+/* Logs lie on workers by id; the catalogue's are worker 0's; a client's rings stay where they are.
+ */
+static uint32_t worker_of(const struct node_control *control,
+                          const struct control_connection *connection, enum node_command_kind kind,
+                          uint32_t log_id)
+{
+    if (kind == NODE_COMMAND_ATTACH)
+        return connection->worker;
+    if (kind == NODE_COMMAND_CHANGE)
+        return 0;
+    return log_id % control->config->worker_count;
+}
 
 static bool push_command(struct node_control *control, struct control_connection *connection,
                          enum node_command_kind kind, const struct leat_control_request *request)
@@ -134,13 +166,16 @@ static bool push_command(struct node_control *control, struct control_connection
     command->node_id = request->node_id;
     command->position = request->position;
     command->rings = connection->rings;
+    command->change = request->change;
+    command->uid = connection->operates ? NODE_ADMIN_OPERATOR : connection->uid;
     command->descriptor = -1;
     connection->text = calloc(1, LEAT_CONTROL_TEXT_BYTES_MAX);
     if (!connection->text)
         return reply_error(control, connection, LEAT_ENOMEM, "");
     command->text = connection->text;
     command->text_bytes = LEAT_CONTROL_TEXT_BYTES_MAX;
-    if (!node_commands_push(control->commands, command)) {
+    uint32_t worker = worker_of(control, connection, kind, request->log_id);
+    if (!node_commands_push(control->queues[worker], command)) {
         free(connection->text);
         connection->text = NULL;
         return reply_error(control, connection, LEAT_EAGAIN, "the node is busy");
@@ -165,6 +200,35 @@ static bool serve_ready(struct node_control *control, struct control_connection 
     return push_command(control, connection, NODE_COMMAND_ATTACH, request);
 }
 
+static bool push_status(struct node_control *control, struct control_connection *connection,
+                        uint32_t worker)
+{
+    struct node_command *command = &connection->command;
+    memset(command, 0, sizeof(*command));
+    command->kind = NODE_COMMAND_STATUS;
+    command->status = connection->status;
+    command->descriptor = -1;
+    connection->queued = node_commands_push(control->queues[worker], command);
+    return connection->queued;
+}
+
+static bool serve_status(struct node_control *control, struct control_connection *connection,
+                         const struct leat_control_request *request)
+{
+    uint32_t worker;
+    connection->status = node_status_new(request->position == 1, request->log_id);
+    if (!connection->status)
+        return reply_error(control, connection, LEAT_ENOMEM, "");
+    if (!node_status_next(connection->status, control->config->worker_count, &worker) ||
+        !push_status(control, connection, worker)) {
+        node_status_free(connection->status);
+        connection->status = NULL;
+        return reply_error(control, connection, LEAT_EAGAIN, "the node is busy");
+    }
+    connection->state = CONTROL_BUSY;
+    return true;
+}
+
 static bool serve_checked(struct node_control *control, struct control_connection *connection,
                           const struct leat_control_request *request)
 {
@@ -182,8 +246,14 @@ static bool serve_checked(struct node_control *control, struct control_connectio
         return push_command(control, connection, NODE_COMMAND_LOG, request);
     case LEAT_CONTROL_SEGMENT:
         return push_command(control, connection, NODE_COMMAND_SEGMENT, request);
+    case LEAT_CONTROL_INDEX:
+        return push_command(control, connection, NODE_COMMAND_INDEX, request);
+    case LEAT_CONTROL_TAIL:
+        return push_command(control, connection, NODE_COMMAND_TAIL, request);
+    case LEAT_CONTROL_CHANGE: /* whose log it may be, the leader judges */
+        return push_command(control, connection, NODE_COMMAND_CHANGE, request);
     case LEAT_CONTROL_STATUS:
-        return push_command(control, connection, NODE_COMMAND_STATUS, request);
+        return serve_status(control, connection, request);
     default:
         break;
     }
@@ -243,10 +313,10 @@ static int make_read_only(int descriptor)
     return read_only;
 }
 
-/* Adds what this thread counts to the worker's JSON object. */
-static void add_counters(const struct node_control *control, char *text)
+/* Adds what this thread counts to the workers' JSON object. Takes `text` over; NULL: no memory. */
+static char *add_counters(const struct node_control *control, char *text)
 {
-    size_t length = strlen(text);
+    size_t length = text ? strlen(text) : 0;
     unsigned open_count = 0, attached = 0;
     for (uint32_t i = 0; i < CONTROL_CONNECTIONS_MAX; i++) {
         open_count += control->connections[i].state != CONTROL_FREE;
@@ -259,23 +329,90 @@ static void add_counters(const struct node_control *control, char *text)
                          ",\"refused_requests\":%" PRIu64 ",\"dropped_slow\":%" PRIu64 "}}",
                          open_count, attached, control->accepted, control->refused_full,
                          control->refused_user, control->refused_requests, control->dropped_slow);
-    if (length > 2 && text[length - 1] == '}' &&
-        length + (size_t)bytes < LEAT_CONTROL_TEXT_BYTES_MAX)
-        memcpy(text + length - 1, more, (size_t)bytes + 1);
+    char *longer = length > 2 ? realloc(text, length + (size_t)bytes + 1) : NULL;
+    if (!longer) {
+        free(text);
+        return NULL;
+    }
+    LEAT_ASSERT(longer[length - 1] == '}');
+    memcpy(longer + length - 1, more, (size_t)bytes + 1);
+    return longer;
+}
+
+/* A text that is too long for a packet goes out as a file in memory that cannot be changed. */
+static int make_memfd(const char *text, size_t length)
+{
+    int descriptor = memfd_create("leat-status", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (descriptor < 0)
+        return -1;
+    for (size_t at = 0; at < length;) {
+        ssize_t done = write(descriptor, text + at, length - at);
+        if (done <= 0) {
+            close(descriptor);
+            return -1;
+        }
+        at += (size_t)done;
+    }
+    if (fcntl(descriptor, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) !=
+        0) {
+        close(descriptor);
+        return -1;
+    }
+    return descriptor;
+}
+
+static bool reply_status(struct node_control *control, struct control_connection *connection)
+{
+    char *text = add_counters(control, node_status_json(connection->status));
+    if (!text)
+        return reply_error(control, connection, LEAT_ENOMEM, "");
+    size_t length = strlen(text);
+    struct reply reply = {.position = length};
+    if (length < LEAT_CONTROL_TEXT_BYTES_MAX) {
+        reply.text = text;
+        reply.text_bytes = (uint32_t)length;
+    } else {
+        reply.descriptors[0] = make_memfd(text, length);
+        reply.descriptor_count = reply.descriptors[0] >= 0;
+        reply.error = reply.descriptor_count ? LEAT_OK : LEAT_ENOMEM;
+    }
+    bool sent = reply_send(control, connection, &reply);
+    if (reply.descriptor_count > 0)
+        close(reply.descriptors[0]);
+    free(text);
+    return sent;
+}
+
+/* One worker filled a part: it goes on, or the next does, or all is told. */
+static bool status_done(struct node_control *control, struct control_connection *connection)
+{
+    uint32_t worker;
+    bool stays = true;
+    bool more = node_status_next(connection->status, control->config->worker_count, &worker);
+    if (!connection->hung_up && more)
+        stays = push_status(control, connection, worker) ||
+                reply_error(control, connection, LEAT_EAGAIN, "the node is busy");
+    else if (!connection->hung_up)
+        stays = reply_status(control, connection);
+    if (!connection->queued) {
+        node_status_free(connection->status);
+        connection->status = NULL;
+    }
+    return stays;
 }
 
 bool serve_done(struct node_control *control, struct control_connection *connection)
 {
     struct node_command *command = &connection->command;
-    LEAT_ASSERT(connection->state == CONTROL_BUSY && connection->text);
-    if (command->finish)
-        command->finish(command);
+    LEAT_ASSERT(connection->state == CONTROL_BUSY);
+    if (command->kind == NODE_COMMAND_STATUS)
+        return status_done(control, connection);
+    LEAT_ASSERT(connection->text);
     connection->text[LEAT_CONTROL_TEXT_BYTES_MAX - 1] = 0;
     if (command->kind == NODE_COMMAND_ATTACH && command->error == LEAT_OK)
         connection->attached = true;
-    if (command->kind == NODE_COMMAND_STATUS && command->error == LEAT_OK)
-        add_counters(control, connection->text);
-    struct reply reply = {.error = command->error, .position = command->ret_position};
+    struct reply reply = {
+        .error = command->error, .position = command->ret_position, .offset = command->ret_offset};
     if (command->descriptor >= 0) {
         reply.descriptors[0] = make_read_only(command->descriptor);
         reply.descriptor_count = reply.descriptors[0] >= 0;

@@ -126,8 +126,9 @@ bool forward_record(struct node_log *log, const struct leat_uuid *client,
         /* the client may change its bytes meanwhile: the CRC is over what is copied out last,
          * so a torn piece is refused at the leader and the client's own loss */
         leat_wire_seal(&datagram.header, &datagram.body, payload + begin);
-        if (leat_port_send(worker->port, peer, 0, &datagram, sizeof(datagram), payload + begin,
-                           bytes, LEAT_PORT_NO_ARENA, 0) != LEAT_OK)
+        if (leat_port_send(worker->port, peer, peers_worker_of(&worker->peers[peer], log->id),
+                           &datagram, sizeof(datagram), payload + begin, bytes, LEAT_PORT_NO_ARENA,
+                           0) != LEAT_OK)
             return false;
         begin += bytes;
     } while (begin < slot->payload_bytes);
@@ -167,16 +168,7 @@ static void forward_answer(struct node_log *log, unsigned peer,
                            const struct leat_wire_forward *forward,
                            const struct leat_session_row *row, int error)
 {
-    struct node_worker *worker = log->worker;
-    struct {
-        struct leat_wire_header header;
-        struct leat_wire_forwarded body;
-    } datagram;
-    peers_header(worker, peer, LEAT_WIRE_FORWARDED, &datagram.header);
-    datagram.header.log_id = log->id;
-    datagram.header.log_generation = log->generation;
-    datagram.header.body_bytes = sizeof(datagram.body);
-    datagram.body = (struct leat_wire_forwarded){
+    struct leat_wire_forwarded body = {
         .client = forward->client,
         .sequence = forward->sequence,
         .expected_sequence = row ? row->last_sequence + 1 : 1,
@@ -184,9 +176,7 @@ static void forward_answer(struct node_log *log, unsigned peer,
         .offset = row ? row->last_offset : UINT64_MAX,
         .error = error,
     };
-    leat_wire_seal(&datagram.header, &datagram.body, NULL);
-    leat_port_send(worker->port, peer, 0, &datagram, sizeof(datagram), NULL, 0, LEAT_PORT_NO_ARENA,
-                   0);
+    peers_send(log, peer, LEAT_WIRE_FORWARDED, &body, sizeof(body), NULL, 0);
 }
 
 static void forward_append(struct node_log *log, unsigned peer,
@@ -238,7 +228,7 @@ static struct node_reassembly *reassembly_find(struct node_worker *worker, struc
     if (free_one) {
         free_one->total_bytes = 0;
         free_one->peer = (uint8_t)peer;
-        free_one->log = (uint8_t)log->index;
+        free_one->log = (uint16_t)log->index;
         free_one->client = forward->client;
     }
     return free_one;

@@ -33,7 +33,8 @@ uint64_t log_needed_from(struct node_log *log)
 /* ---- base frames ---- */
 
 static uint32_t base_payload(struct node_log *log, const struct leat_chain *chain,
-                             const struct leat_sessions *sessions, uint64_t trim_pos)
+                             const struct leat_sessions *sessions,
+                             const struct node_catalogue *catalogue, uint64_t trim_pos)
 {
     uint8_t *to = log->worker->base_scratch;
     struct leat_base_head *head = (struct leat_base_head *)to;
@@ -51,6 +52,11 @@ static uint32_t base_payload(struct node_log *log, const struct leat_chain *chai
     head->session_count =
         (uint16_t)leat_sessions_list(sessions, (struct leat_session_row *)(void *)rows);
     head->catalogue_count = 0;
+    if (log->id == 0) {
+        head->catalogue_count = (uint16_t)catalogue->count;
+        memcpy(rows + head->session_count * sizeof(struct leat_session_row), catalogue->rows,
+               catalogue->count * sizeof(catalogue->rows[0]));
+    }
     return leat_base_payload_bytes(head);
 }
 
@@ -61,6 +67,11 @@ void log_load_base(struct node_log *log, const struct leat_chain *chain, const v
     const struct leat_session_row *rows = (const void *)(members + head->member_count);
     leat_sessions_load(&log->committed, rows, head->session_count);
     clients_adopt(log->worker, log);
+    if (log->id == 0) {
+        catalogue_load(log->worker->catalogue, leat_base_catalogue(head, rows),
+                       head->catalogue_count);
+        log->worker->catalogue_version++;
+    }
     log->trim_committed = head->trim_pos;
     log->chain = *chain;
     log->applied = *chain;
@@ -92,6 +103,10 @@ static void log_seal(struct node_log *log, uint32_t type, uint32_t session, uint
     LEAT_ASSERT(rc == LEAT_OK);
     if (type == LEAT_FRAME_TRIM)
         memcpy(&log->trim_tail, payload, sizeof(log->trim_tail));
+    if (type == LEAT_FRAME_CATALOGUE) {
+        rc = catalogue_apply(log->worker->catalogue_tail, payload);
+        LEAT_ASSERT(rc == LEAT_OK); /* judged before */
+    }
     log_note_pad(log, position, &frame);
 }
 
@@ -103,7 +118,8 @@ void log_note_pad(struct node_log *log, uint64_t position, const struct leat_fra
 
 static void log_seal_base(struct node_log *log)
 {
-    uint32_t bytes = base_payload(log, &log->chain, &log->tail, log->trim_tail);
+    uint32_t bytes =
+        base_payload(log, &log->chain, &log->tail, log->worker->catalogue_tail, log->trim_tail);
     log_seal(log, LEAT_FRAME_BASE, 0, 0, log->worker->base_scratch, bytes);
 }
 
@@ -114,6 +130,8 @@ static uint64_t log_append_span(const struct node_log *log, uint64_t frame_bytes
     uint64_t base_bytes = LEAT_FRAME_HEADER_BYTES + sizeof(struct leat_base_head) +
                           log->base_head.member_count * sizeof(struct leat_base_member) +
                           log->tail.count * sizeof(struct leat_session_row) + LEAT_TERM_FRAME_BYTES;
+    if (log->id == 0)
+        base_bytes += log->worker->catalogue_tail->count * sizeof(struct leat_catalogue_row);
     uint64_t room = leat_segment_room(&log->shape, position);
     if (at_segment_base(log, position))
         return base_bytes + frame_bytes;
@@ -208,12 +226,16 @@ void log_rebuild_tail(struct node_log *log)
     struct leat_chain chain = log->applied;
     log->tail = log->committed;
     log->trim_tail = log->trim_committed;
+    if (log->id == 0)
+        *log->worker->catalogue_tail = *log->worker->catalogue;
     while (chain.position < log->chain.position) {
         const struct leat_frame *frame = log_frame(log, chain.position);
         int rc = leat_sessions_apply(&log->tail, chain.position, frame, frame + 1);
         LEAT_ASSERT(rc == LEAT_OK);
         if (leat_frame_type(frame) == LEAT_FRAME_TRIM)
             memcpy(&log->trim_tail, frame + 1, sizeof(log->trim_tail));
+        if (leat_frame_type(frame) == LEAT_FRAME_CATALOGUE)
+            catalogue_apply(log->worker->catalogue_tail, (const void *)(frame + 1));
         chain_step(log, &chain, frame);
     }
     log->tail_is_valid = true;
@@ -244,17 +266,30 @@ static void log_apply_session(struct node_log *log, const struct leat_frame *fra
         opened ? clients_find(log->worker, &session.client) : NODE_NO_CLIENT;
 }
 
+static bool log_apply_catalogue(struct node_log *log, const struct leat_catalogue_payload *payload)
+{
+    struct node_worker *worker = log->worker;
+    if (log->id != 0 || catalogue_apply(worker->catalogue, payload) != LEAT_OK)
+        return false;
+    worker->catalogue_version++;
+    admin_applied(worker, payload);
+    return true;
+}
+
 /* One committed frame. Returns false when it proves that this replica went astray. */
 static bool log_apply_frame(struct node_log *log, const struct leat_frame *frame)
 {
     uint64_t position = log->applied.position;
     if (leat_frame_type(frame) == LEAT_FRAME_BASE) {
-        uint32_t bytes = base_payload(log, &log->applied, &log->committed, log->trim_committed);
+        uint32_t bytes = base_payload(log, &log->applied, &log->committed, log->worker->catalogue,
+                                      log->trim_committed);
         return bytes == frame->length_bytes - LEAT_FRAME_HEADER_BYTES &&
                memcmp(log->worker->base_scratch, frame + 1, bytes) == 0;
     }
     if (leat_sessions_apply(&log->committed, position, frame, frame + 1) != LEAT_OK)
         return false;
+    if (leat_frame_type(frame) == LEAT_FRAME_CATALOGUE)
+        return log_apply_catalogue(log, (const void *)(frame + 1));
     if (leat_frame_type(frame) == LEAT_FRAME_TRIM)
         log_apply_trim(log, frame + 1);
     else if (leat_frame_type(frame) == LEAT_FRAME_SESSION_CLOSE)
@@ -319,19 +354,19 @@ static void log_cut_published(struct node_log *log, uint64_t position)
     atomic_thread_fence(memory_order_seq_cst);
 }
 
-void log_cut(struct node_log *log)
+void log_cut(struct node_log *log, const struct leat_core_effects *effects)
 {
-    uint64_t position = log->effects.cut_pos;
+    uint64_t position = effects->cut_pos;
     log_assembler_clear(log);
     log_send_clear(log);
     log->tail_is_valid = false;
     log->durable_wanted = position;
     log->write_asked = position;
     for (unsigned i = 0; i < NODE_PADS; i++) { /* what lay there is not the log's any more */
-        if (log->pads[i] >= position || log->effects.reset)
+        if (log->pads[i] >= position || effects->reset)
             log->pads[i] = 0;
     }
-    if (log->effects.reset) {
+    if (effects->reset) {
         log_cut_published(log, position);
         store_release(&log->arena.header->horizon, position);
         log->installing = true;
@@ -339,7 +374,7 @@ void log_cut(struct node_log *log)
         log->applied = log->chain; /* nothing of what was is needed any more */
         log->completed = log->chain;
         log->needed_from = position;
-        leat_storage_reset(log->worker->storage, log->index, position, log->effects.cut_epoch);
+        leat_storage_reset(log->worker->storage, log->index, position, effects->cut_epoch);
         return;
     }
     struct leat_chain chain = log->applied;
@@ -350,7 +385,7 @@ void log_cut(struct node_log *log)
     if (log->completed.position > position)
         log->completed = log->applied;
     log_cut_published(log, position);
-    leat_storage_cut(log->worker->storage, log->index, position, log->effects.cut_epoch);
+    leat_storage_cut(log->worker->storage, log->index, position, effects->cut_epoch);
 }
 
 /* ---- handing over ---- */

@@ -23,7 +23,7 @@
 #include "replication/sessions.h"
 #include "storage/storage.h"
 
-#define NODE_LOGS_MAX      2u /* log 0 (catalogue) and log 1 (default), until the next issue */
+#define NODE_LOGS_MAX      LEAT_LOGS_MAX
 #define NODE_INTERVALS_MAX 64u
 #define NODE_NO_CLIENT     UINT32_MAX
 #define NODE_PADS          8u
@@ -31,6 +31,7 @@
 #define NODE_ARENA_RESERVE_BYTES (1u << 19)
 
 struct node_worker;
+struct boot_log;
 
 struct node_arena {
     struct leat_arena_header *header;
@@ -64,7 +65,15 @@ struct node_send {
     uint64_t read_begin;
     uint64_t read_end;
     uint32_t read_bytes;
-    uint8_t *read_buffer; /* block-aligned, NODE_CATCHUP_BYTES */
+    uint8_t *read_buffer; /* one of the worker's catch-up buffers, while it is used; else NULL */
+};
+
+/* Who asked where the log ends, at its leader (tail.c): by member, the highest question. */
+struct node_tail {
+    uint64_t round; /* under way; 0: none */
+    uint32_t pending_count;
+    uint64_t pending[LEAT_MEMBERS_MAX];
+    uint64_t flying[LEAT_MEMBERS_MAX];
 };
 
 struct node_log_counters {
@@ -84,7 +93,9 @@ struct node_log_counters {
 
 struct node_log {
     struct node_worker *worker;
-    uint32_t index; /* in storage, and the arena's number for the port */
+    struct boot_log *boot; /* what recovery found, until the log serves */
+    bool active;           /* in the worker's list of logs to be gone over in this pass */
+    uint32_t index;        /* in storage, and the arena's number for the port */
     uint32_t id;
     uint32_t generation;
     bool accepts_replicated;
@@ -93,7 +104,6 @@ struct node_log {
     struct node_arena arena;
 
     struct leat_core core;
-    struct leat_core_effects effects;
 
     struct leat_chain chain;         /* at the log's end: sealed or verified */
     struct leat_chain applied;       /* at commitD: sessions, base frames, completions */
@@ -123,7 +133,14 @@ struct node_log {
     uint64_t write_asked;    /* end of the last write asked of storage */
     uint64_t needed_from;    /* log_needed_from() as of this pass */
     uint64_t append_limit;   /* of the core, as of this pass */
-    uint32_t role_epoch;     /* counts changes of leader: clients submit again */
+    uint64_t expired_ns;     /* when sessions were last looked through */
+    struct node_tail tail_asked;
+    uint64_t retention_bytes; /* 0: keeps everything */
+    uint64_t retention_ns;
+    uint64_t retention_ns_looked;
+    uint64_t oldest_next_base; /* the BASE behind the oldest segment, when it was read: */
+    uint64_t oldest_time_ns;   /* the oldest segment's last log time */
+    uint32_t role_epoch;       /* counts changes of leader: clients submit again */
 };
 
 static inline uint8_t *log_at(const struct node_log *log, uint64_t position)
@@ -156,7 +173,7 @@ void log_publish(struct node_log *log);
 /* Goes over frames that commits now cover: sessions, base frames, trims, completions. Returns
  * LEAT_OK, or LEAT_ECORRUPT when a base frame differs from this replica's own (fence). */
 int log_apply_commits(struct node_log *log);
-void log_cut(struct node_log *log);
+void log_cut(struct node_log *log, const struct leat_core_effects *effects);
 /* Takes over what a BASE frame says: sessions, trim, the chains at its position. */
 void log_load_base(struct node_log *log, const struct leat_chain *chain, const void *payload);
 void log_rebuild_tail(struct node_log *log);
@@ -188,5 +205,7 @@ unsigned log_send_burst(struct node_log *log);
 void log_send_message(struct node_log *log, const struct leat_message *message);
 void log_send_read_done(struct node_log *log, unsigned peer, int64_t result);
 void log_send_clear(struct node_log *log);
+/* Something is still to be sent, or read to be sent. */
+bool log_send_pending(const struct node_log *log);
 
 #endif

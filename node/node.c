@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A node's life: threads, signals, stopping. The worker runs on the process' first thread; beside
- * it the control thread (control.c), a helper that prepares segments, and a supervisor that waits
- * for signals and leads the way out:
+ * A node's life: threads, signals, stopping. Worker 0 runs on the process' first thread, the others
+ * on their own; beside them the control thread (control.c), a helper that prepares segments, the
+ * lifecycle thread (lifecycle.c) and a supervisor that waits for signals and leads the way out:
  *
- *   SERVING -> DRAINING (SIGTERM: no new appends, leadership handed over)
- *           -> CLOSING (no packets taken any more, the disk catches up: D = M) -> STOPPED
+ *   SERVING -> DRAINING (SIGTERM: no new appends, leadership handed over by every worker)
+ *           -> CLOSING (no packets taken any more, the disks catch up: D = M) -> STOPPED
+ *
+ * Worker 0 moves the phase on; each worker says, one word each, how far it is.
  */
 #include "node/node.h"
 
@@ -21,38 +23,59 @@
 
 #include "base/assert.h"
 #include "control.h"
+#include "lifecycle.h"
 #include "worker.h"
 
 #define NODE_DRAIN_NS          5000000000u
 #define NODE_TRANSFER_NS       50000000u
 #define NODE_SLEEP_NS          50000u
 #define NODE_PREPARE_IDLE_NS   5000000
-#define NODE_PACKET_MEMORY_MIB 32u
+#define NODE_PACKET_MEMORY_MIB 32u /* and a share per worker */
 
 enum node_phase { NODE_SERVING, NODE_DRAINING, NODE_CLOSING, NODE_STOPPED };
 
-struct node {
+struct node;
+
+/* A worker and its thread. */
+struct node_lane {
+    struct node *node;
     struct node_worker *worker;
-    struct node_commands commands;
-    struct node_control *control;
-    struct node_logger out;
     struct leat_idle idle;
-    _Atomic int phase;        /* raised by the worker */
+    pthread_t thread;
+    int phase; /* as this worker has taken it */
+    uint64_t deadline_ns;
+    uint64_t transfer_asked_ns;
+    atomic_int reached; /* the phase that it is done with */
+    atomic_bool durable;
+};
+
+struct node {
+    const struct leat_config *config;
+    uint32_t lane_count;
+    struct node_lane lanes[LEAT_WORKERS_MAX];
+    struct node_control *control;
+    struct node_lifecycle *lifecycle;
+    struct node_logger out;
+    struct leat_uuid instance;
+    atomic_int phase;         /* raised by worker 0 */
+    atomic_int fatal;         /* a negative enum leat_error, of any worker: all stop at once (V4) */
     atomic_bool stop_wanted;  /* by the supervisor: a signal came */
     atomic_bool control_gone; /* by the supervisor: every client is detached */
     atomic_bool helper_stop;
     pthread_t supervisor, helper;
-    uint64_t transfer_asked_ns;
 };
 
-/* ---- the threads beside the worker ---- */
+/* ---- the threads beside the workers ---- */
 
 static void *node_helper(void *context)
 {
     struct node *node = context;
     while (!atomic_load(&node->helper_stop)) {
+        bool worked = false;
         logger_flush(&node->out);
-        if (leat_storage_prepare_step(node->worker->storage))
+        for (uint32_t i = 0; i < node->lane_count; i++)
+            worked |= leat_storage_prepare_step(node->lanes[i].worker->storage);
+        if (worked)
             continue;
         struct timespec pause = {.tv_nsec = NODE_PREPARE_IDLE_NS};
         nanosleep(&pause, NULL);
@@ -67,7 +90,7 @@ static void node_signals(sigset_t *set)
     sigaddset(set, SIGINT);
 }
 
-/* Waits for a signal; then closes the clients' connections, which needs the worker to be running
+/* Waits for a signal; then closes the clients' connections, which needs the workers to be running
  * still. */
 static void *node_supervise(void *context)
 {
@@ -81,93 +104,158 @@ static void *node_supervise(void *context)
         struct timespec pause = {.tv_nsec = 1000000};
         nanosleep(&pause, NULL);
     }
+    lifecycle_stop(node->lifecycle);
     node_control_stop(node->control);
     atomic_store(&node->control_gone, true);
     return NULL;
 }
 
-/* ---- the worker's loop ---- */
+/* ---- a worker's loop ---- */
 
-static bool node_leads(const struct node_worker *worker)
+static bool lane_leads(const struct node_worker *worker)
 {
     for (uint32_t i = 0; i < worker->log_count; i++) {
-        if (worker->logs[i].core.role == LEAT_LEADER)
+        if (worker->logs[i] && worker->logs[i]->core.role == LEAT_LEADER)
             return true;
     }
     return false;
 }
 
-static bool node_is_durable(const struct node_worker *worker)
+static bool lane_is_durable(const struct node_worker *worker)
 {
     for (uint32_t i = 0; i < worker->log_count; i++) {
-        if (worker->logs[i].core.durable_pos != worker->logs[i].core.memory_pos)
+        const struct node_log *log = worker->logs[i];
+        if (log && log->core.durable_pos != log->core.memory_pos)
             return false;
     }
     return true;
 }
 
-static void node_hand_over(struct node *node)
+static void lane_hand_over(struct node_lane *lane)
 {
-    struct node_worker *worker = node->worker;
-    if (worker->now_ns - node->transfer_asked_ns < NODE_TRANSFER_NS)
+    struct node_worker *worker = lane->worker;
+    if (worker->now_ns - lane->transfer_asked_ns < NODE_TRANSFER_NS)
         return;
-    node->transfer_asked_ns = worker->now_ns;
+    lane->transfer_asked_ns = worker->now_ns;
     for (uint32_t l = 0; l < worker->log_count; l++) {
-        struct node_log *log = &worker->logs[l];
+        struct node_log *log = worker->logs[l];
+        if (!log || log->core.role != LEAT_LEADER)
+            continue;
         int best = log_best_follower(log);
-        if (log->core.role == LEAT_LEADER && best >= 0)
+        if (best >= 0) {
             log_transfer(log, best);
+            worker_wake(log);
+        }
     }
+}
+
+/* Takes the node's phase over and does what it asks of this worker. */
+static void lane_follow_phase(struct node_lane *lane)
+{
+    struct node_worker *worker = lane->worker;
+    int phase = atomic_load_explicit(&lane->node->phase, memory_order_relaxed);
+    if (phase == NODE_SERVING)
+        return;
+    if (phase != lane->phase) {
+        lane->phase = phase;
+        lane->deadline_ns = worker->now_ns + NODE_DRAIN_NS;
+        worker->draining = true;
+        worker->closing = phase >= NODE_CLOSING;
+    }
+    bool late = worker->now_ns > lane->deadline_ns;
+    if (phase == NODE_DRAINING && worker->config->node_count > 1 && !late && lane_leads(worker)) {
+        lane_hand_over(lane);
+        return;
+    }
+    bool durable = lane_is_durable(worker);
+    if (phase == NODE_CLOSING && !durable && !late)
+        return;
+    atomic_store_explicit(&lane->durable, durable, memory_order_relaxed);
+    atomic_store_explicit(&lane->reached, phase, memory_order_release);
+}
+
+static bool node_all_reached(const struct node *node, int phase)
+{
+    for (uint32_t i = 0; i < node->lane_count; i++) {
+        if (atomic_load_explicit(&node->lanes[i].reached, memory_order_acquire) < phase)
+            return false;
+    }
+    return true;
 }
 
 static void node_advance_phase(struct node *node)
 {
-    struct node_worker *worker = node->worker;
     int phase = atomic_load_explicit(&node->phase, memory_order_relaxed);
-    bool late = worker->drain_deadline_ns != 0 && worker->now_ns > worker->drain_deadline_ns;
     if (phase == NODE_SERVING && atomic_load_explicit(&node->stop_wanted, memory_order_relaxed)) {
         logger_line(&node->out, LEAT_LOG_INFO, "stopping: hands leadership over and drains");
-        worker->draining = true;
-        worker->drain_deadline_ns = worker->now_ns + NODE_DRAIN_NS;
         atomic_store(&node->phase, NODE_DRAINING);
-    } else if (phase == NODE_DRAINING) {
-        if (node_leads(worker) && worker->config->node_count > 1 && !late) {
-            node_hand_over(node);
-            return;
-        }
-        worker->closing = true;
-        worker->drain_deadline_ns = worker->now_ns + NODE_DRAIN_NS;
+    } else if (phase == NODE_DRAINING && node_all_reached(node, NODE_DRAINING)) {
         atomic_store(&node->phase, NODE_CLOSING);
-    } else if (phase == NODE_CLOSING && (node_is_durable(worker) || late) &&
+    } else if (phase == NODE_CLOSING && node_all_reached(node, NODE_CLOSING) &&
                atomic_load_explicit(&node->control_gone, memory_order_acquire)) {
         atomic_store(&node->phase, NODE_STOPPED);
     }
 }
 
-static void node_loop(struct node *node)
+static void lane_loop(struct node_lane *lane)
 {
-    struct node_worker *worker = node->worker;
+    struct node *node = lane->node;
+    struct node_worker *worker = lane->worker;
     while (atomic_load_explicit(&node->phase, memory_order_relaxed) != NODE_STOPPED) {
-        unsigned work = node_pass(worker);
-        if (worker->fatal)
+        if (atomic_load_explicit(&node->fatal, memory_order_relaxed) != 0)
             return;
-        node_advance_phase(node);
-        leat_idle_step(&node->idle, work);
+        unsigned work = node_pass(worker);
+        if (worker->fatal) {
+            atomic_store(&node->fatal, worker->fatal);
+            return;
+        }
+        if (worker->number == 0)
+            node_advance_phase(node);
+        lane_follow_phase(lane);
+        leat_idle_step(&lane->idle, work);
     }
+}
+
+static void lane_pin(struct node_lane *lane)
+{
+    const struct leat_config *config = lane->node->config;
+    uint32_t number = lane->worker->number;
+    int lcore = number < config->lcore_count ? (int)config->lcores[number]
+                : number == 0                ? config->lcore
+                                             : -1;
+    cpu_set_t set;
+    if (lcore < 0)
+        return;
+    CPU_ZERO(&set);
+    CPU_SET((unsigned)lcore, &set);
+    if (sched_setaffinity(0, sizeof(set), &set) == 0)
+        return;
+    node_fatal(lane->worker, LEAT_ESYSTEM, "worker %u: lcore %d cannot be used: %s", number, lcore,
+               strerror(errno));
+    atomic_store(&lane->node->fatal, LEAT_ESYSTEM);
+}
+
+static void *lane_run(void *context)
+{
+    struct node_lane *lane = context;
+    lane_pin(lane);
+    lane_loop(lane);
+    return NULL;
 }
 
 /* ---- starting and stopping ---- */
 
 static void node_report_start(struct node *node)
 {
-    const struct leat_config *config = node->worker->config;
+    const struct leat_config *config = node->config;
+    const struct node_worker *first = node->lanes[0].worker;
     static const char *const idles[] = {"spin", "yield", "sleep"};
-    logger_line(&node->out, LEAT_LOG_INFO, "mode: %s, %u of %u nodes make a majority, %u worker",
+    logger_line(&node->out, LEAT_LOG_INFO, "mode: %s, %u of %u nodes make a majority, %u worker%s",
                 config->node_count == 1 ? "one node" : "replicated", config->node_count / 2 + 1,
-                config->node_count, config->worker_count);
-    logger_line(&node->out, LEAT_LOG_INFO, "port: %s", leat_port_describe(node->worker->port));
+                config->node_count, config->worker_count, config->worker_count == 1 ? "" : "s");
+    logger_line(&node->out, LEAT_LOG_INFO, "port: %s", leat_port_describe(first->port));
     logger_line(&node->out, LEAT_LOG_INFO, "disk: %s, buffers %s", config->data_dir,
-                leat_storage_buffers_registered(node->worker->storage)
+                leat_storage_buffers_registered(first->storage)
                     ? "registered"
                     : "not registered (RLIMIT_MEMLOCK): plain O_DIRECT writes");
     logger_line(&node->out, LEAT_LOG_INFO,
@@ -179,68 +267,116 @@ static void node_report_start(struct node *node)
                 (unsigned long)(config->heartbeat_ns / 1000000),
                 (unsigned long)(config->window_bytes >> 10), config->entry_bytes_max);
     logger_line(&node->out, LEAT_LOG_INFO, "ready: node %u of %u, incarnation %lu, socket %s",
-                config->node_id, config->node_count, (unsigned long)node->worker->incarnation,
+                config->node_id, config->node_count, (unsigned long)first->incarnation,
                 config->socket);
 }
 
-static int node_pin(struct node *node, int lcore)
-{
-    cpu_set_t set;
-    if (lcore < 0)
-        return LEAT_OK;
-    CPU_ZERO(&set);
-    CPU_SET((unsigned)lcore, &set);
-    if (sched_setaffinity(0, sizeof(set), &set) == 0)
-        return LEAT_OK;
-    logger_line(&node->out, LEAT_LOG_ERROR, "lcore %d cannot be used: %s", lcore, strerror(errno));
-    return LEAT_ESYSTEM;
-}
-
-static int node_serve(struct node *node, const struct leat_config *config)
+static int node_start_front(struct node *node)
 {
     char error[512];
-    struct node_worker *worker = node->worker;
-    int rc = node_pin(node, config->lcore);
-    if (rc != LEAT_OK)
-        return rc;
-    rc = node_control_start(config, &worker->instance, &node->commands, &node->control, error,
-                            sizeof(error));
-    if (rc != LEAT_OK) {
-        logger_line(&node->out, LEAT_LOG_ERROR, "%s", error);
-        return rc;
+    struct node_commands *queues[LEAT_WORKERS_MAX];
+    struct node_worker *workers[LEAT_WORKERS_MAX];
+    for (uint32_t i = 0; i < node->lane_count; i++) {
+        workers[i] = node->lanes[i].worker;
+        queues[i] = &workers[i]->commands[NODE_QUEUE_CONTROL];
     }
+    int rc = node_control_start(node->config, &node->instance, queues, &node->control, error,
+                                sizeof(error));
+    if (rc != LEAT_OK)
+        logger_line(&node->out, LEAT_LOG_ERROR, "%s", error);
+    if (rc == LEAT_OK)
+        rc = lifecycle_start(node->config, &node->out, workers, &node->lifecycle);
+    return rc;
+}
+
+static int node_start_threads(struct node *node)
+{
     if (pthread_create(&node->helper, NULL, node_helper, node) != 0 ||
         pthread_create(&node->supervisor, NULL, node_supervise, node) != 0)
         return LEAT_ENOMEM;
     node_report_start(node);
     logger_defer(&node->out, true);
-    node_loop(node);
-    if (worker->fatal) { /* the process ends here: nothing may leave any more but the reason */
-        logger_defer(&node->out, false);
-        return worker->fatal;
+    for (uint32_t i = 1; i < node->lane_count; i++) {
+        if (pthread_create(&node->lanes[i].thread, NULL, lane_run, &node->lanes[i]) != 0)
+            return LEAT_ENOMEM;
     }
+    return LEAT_OK;
+}
+
+static int node_stop_clean(struct node *node)
+{
+    int rc = LEAT_OK;
+    for (uint32_t i = 1; i < node->lane_count; i++)
+        pthread_join(node->lanes[i].thread, NULL);
     pthread_join(node->supervisor, NULL);
     atomic_store(&node->helper_stop, true);
     pthread_join(node->helper, NULL);
     logger_defer(&node->out, false);
-    rc = node_is_durable(worker) ? leat_storage_clean_stop(worker->storage) : LEAT_EDEADLINE;
+    for (uint32_t i = 0; i < node->lane_count; i++) {
+        int one = atomic_load(&node->lanes[i].durable)
+                      ? leat_storage_clean_stop(node->lanes[i].worker->storage)
+                      : LEAT_EDEADLINE;
+        rc = rc == LEAT_OK ? one : rc;
+    }
     logger_line(&node->out, LEAT_LOG_INFO, "stopped%s", rc == LEAT_OK ? "" : ", not clean");
     return rc;
 }
 
-int leat_node_run(const struct leat_config *config)
+static int node_serve(struct node *node)
+{
+    int rc = node_start_front(node);
+    if (rc == LEAT_OK)
+        rc = node_start_threads(node);
+    if (rc != LEAT_OK)
+        return rc;
+    lane_run(&node->lanes[0]);
+    int fatal = atomic_load(&node->fatal);
+    if (fatal) { /* the process ends here: nothing may leave any more but the reason */
+        logger_defer(&node->out, false);
+        return LEAT_EFENCED;
+    }
+    return node_stop_clean(node);
+}
+
+static int node_make_lane(struct node *node, uint32_t number)
 {
     char error[512];
-    struct node *node = aligned_alloc(64, (sizeof(*node) + 63) & ~63ul);
-    struct node_worker *worker = calloc(1, sizeof(*worker));
-    sigset_t set;
-    if (!node || !worker)
+    struct node_lane *lane = &node->lanes[number];
+    struct node_worker *worker = aligned_alloc(128, (sizeof(*worker) + 127) & ~127ul);
+    if (!worker)
         return LEAT_ENOMEM;
-    memset(node, 0, sizeof(*node));
-    node->worker = worker;
-    worker->config = config;
+    memset(worker, 0, sizeof(*worker));
+    *lane = (struct node_lane){.node = node, .worker = worker};
+    worker->number = number;
+    worker->config = node->config;
     worker->out = &node->out;
-    worker->commands = &node->commands;
+    worker->instance = node->instance;
+    worker->incarnation = number == 0 ? 0 : node->lanes[0].worker->incarnation;
+    leat_idle_init(&lane->idle, node->config->idle, NODE_SLEEP_NS);
+    node->lane_count = number + 1;
+    int rc = worker_boot(worker, error, sizeof(error));
+    if (rc != LEAT_OK)
+        logger_line(&node->out, LEAT_LOG_ERROR, "%s", error);
+    return rc;
+}
+
+static int node_start_dataplane(struct node *node)
+{
+    char error[512];
+    struct leat_dataplane_config dataplane = {.huge_pages = node->config->huge_pages,
+                                              .pci = node->config->net == LEAT_NET_PCI,
+                                              .memory_mib = NODE_PACKET_MEMORY_MIB *
+                                                            (1 + node->config->worker_count / 2)};
+    int rc = leat_dataplane_start(&dataplane, error, sizeof(error));
+    if (rc != LEAT_OK)
+        logger_line(&node->out, LEAT_LOG_ERROR, "%s", error);
+    return rc;
+}
+
+static int node_open(struct node *node, const struct leat_config *config)
+{
+    sigset_t set;
+    node->config = config;
     int rc = logger_open(&node->out, config);
     if (rc != LEAT_OK) {
         fprintf(stderr, "leatd: %s: %s\n", config->log_file, strerror(errno));
@@ -250,28 +386,32 @@ int leat_node_run(const struct leat_config *config)
     signal(SIGXFSZ, SIG_IGN); /* a write past a limit shall fail, and fence */
     node_signals(&set);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
-    struct leat_dataplane_config dataplane = {.huge_pages = config->huge_pages,
-                                              .pci = config->net == LEAT_NET_PCI,
-                                              .memory_mib = NODE_PACKET_MEMORY_MIB};
-    rc = leat_uuid_random(&worker->instance);
+    rc = leat_uuid_random(&node->instance);
     if (rc == LEAT_OK)
-        rc = leat_dataplane_start(&dataplane, error, sizeof(error));
-    if (rc != LEAT_OK) {
-        logger_line(&node->out, LEAT_LOG_ERROR, "%s", error);
+        rc = node_start_dataplane(node);
+    return rc;
+}
+
+int leat_node_run(const struct leat_config *config)
+{
+    struct node *node = aligned_alloc(64, (sizeof(*node) + 63) & ~63ul);
+    if (!node)
+        return LEAT_ENOMEM;
+    memset(node, 0, sizeof(*node));
+    int rc = node_open(node, config);
+    if (rc != LEAT_OK)
         return rc;
-    }
-    rc = worker_boot(worker);
-    if (rc == LEAT_OK) {
-        leat_idle_init(&node->idle, config->idle, NODE_SLEEP_NS);
-        rc = node_serve(node, config);
-    }
-    if (worker
-            ->fatal) /* said by then. Nothing is taken down: the caller ends the process at once */
+    for (uint32_t i = 0; i < config->worker_count && rc == LEAT_OK; i++)
+        rc = node_make_lane(node, i);
+    if (rc == LEAT_OK)
+        rc = node_serve(node);
+    if (atomic_load(&node->fatal)) /* nothing is taken down: the caller ends the process at once */
         return LEAT_EFENCED;
-    worker_shut(worker);
+    for (uint32_t i = node->lane_count; i-- > 0;)
+        worker_shut(node->lanes[i].worker);
+    lifecycle_free(node->lifecycle);
     leat_dataplane_stop();
     logger_close(&node->out);
-    free(worker);
     free(node);
     return rc;
 }

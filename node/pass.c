@@ -12,7 +12,8 @@
 #include "worker.h"
 
 #define PASS_EVENTS_MAX    64u
-#define PASS_EXPIRE_EFFORT 4u
+#define PASS_EXPIRE_EFFORT 64u
+#define PASS_EXPIRE_NS     1000000000u /* a log's sessions are looked through a part at a time */
 #define PASS_WAIT_NS       1000000000u
 
 void node_fatal(struct node_worker *worker, int error, const char *format, ...)
@@ -46,7 +47,10 @@ static unsigned pass_storage(struct node_worker *worker)
         return 1;
     }
     for (int i = 0; i < count; i++) {
-        struct node_log *log = &worker->logs[events[i].log_index];
+        struct node_log *log = worker->logs[events[i].log_index];
+        if (!log)
+            continue; /* deleted meanwhile */
+        worker_wake(log);
         switch (events[i].kind) {
         case LEAT_STORAGE_WRITTEN:
             pass_step(log, LEAT_INPUT_PERSISTED, events[i].sequence);
@@ -58,6 +62,10 @@ static unsigned pass_storage(struct node_worker *worker)
             log->cut_settled = events[i].sequence;
             break;
         case LEAT_STORAGE_READ:
+            if (events[i].cookie == &worker->retention) {
+                retention_read_done(worker, events[i].result);
+                break;
+            }
             log_send_read_done(log, (unsigned)((struct node_send *)events[i].cookie - log->sends),
                                events[i].result);
             break;
@@ -83,9 +91,10 @@ static void pass_take_log(struct node_worker *worker, struct node_log *log, unsi
 {
     const struct leat_message *message = view->body;
     const struct node_peer *from = &worker->peers[peer];
+    const struct node_link *link = &from->links[view->header->worker];
     bool carries = message->kind == LEAT_MESSAGE_APPEND && message->begin_pos < message->end_pos;
     if (message->from != from->member || message->to != worker->self ||
-        message->from_incarnation != from->incarnation || message->term >= LEAT_TERM_MAX ||
+        message->from_incarnation != link->incarnation || message->term >= LEAT_TERM_MAX ||
         message->memory_pos < message->durable_pos ||
         (carries && message->end_pos - message->begin_pos != view->payload_bytes) ||
         (message->kind == LEAT_MESSAGE_RECONCILE_REPLY &&
@@ -114,11 +123,13 @@ static void pass_take_log(struct node_worker *worker, struct node_log *log, unsi
 static void pass_take_packet(struct node_worker *worker, const struct leat_packet *packet)
 {
     struct leat_wire_view view;
-    struct node_peer *peer = &worker->peers[packet->peer];
+    const struct node_peer *peer = &worker->peers[packet->peer];
     int drop = leat_wire_parse(packet->data, packet->length_bytes, &worker->cluster,
                                worker->config->node_id, &view);
     if (drop < 0 && view.header->from_node != peer->node_id)
         drop = LEAT_WIRE_DROP_FROM;
+    if (drop < 0 && view.header->worker >= LEAT_WORKERS_MAX)
+        drop = LEAT_WIRE_DROP_WORKER;
     if (drop >= 0) {
         worker->drops[drop]++;
         return;
@@ -127,10 +138,11 @@ static void pass_take_packet(struct node_worker *worker, const struct leat_packe
         peers_take_hello(worker, packet->peer, &view);
         return;
     }
-    if (!peer->known || view.header->from_incarnation != peer->incarnation) {
+    struct node_link *link = &worker->peers[packet->peer].links[view.header->worker];
+    if (!link->known || view.header->from_incarnation != link->incarnation) {
         worker->drops[LEAT_WIRE_DROP_INCARNATION]++;
-        if (view.header->from_incarnation > peer->incarnation)
-            peer->known = false; /* a new life: it shall say hello first */
+        if (view.header->from_incarnation > link->incarnation)
+            link->known = false; /* a new life: it shall say hello first */
         return;
     }
     if (view.header->kind == LEAT_WIRE_HEARTBEAT) {
@@ -138,14 +150,28 @@ static void pass_take_packet(struct node_worker *worker, const struct leat_packe
         return;
     }
     struct node_log *log = worker_log(worker, view.header->log_id);
-    if (!log || log->generation != view.header->log_generation)
+    if (!log || log->generation != view.header->log_generation ||
+        view.header->worker != peers_worker_of(peer, log->id)) {
         worker->drops[LEAT_WIRE_DROP_LOG]++;
-    else if (view.header->kind == LEAT_WIRE_LOG)
+        return;
+    }
+    worker_wake(log);
+    if (view.header->kind == LEAT_WIRE_LOG)
         pass_take_log(worker, log, packet->peer, &view);
     else if (view.header->kind == LEAT_WIRE_FORWARD)
         forward_take(worker, log, packet->peer, &view);
-    else
+    else if (view.header->kind == LEAT_WIRE_FORWARDED)
         forward_take_reply(worker, log, &view);
+    else if (view.header->kind == LEAT_WIRE_ADMIN)
+        admin_take(worker, log, packet->peer, &view);
+    else if (view.header->kind == LEAT_WIRE_ADMINISTERED)
+        admin_take_reply(worker, log, packet->peer, &view);
+    else if (view.header->kind == LEAT_WIRE_TAIL)
+        tail_take(log, packet->peer, &view);
+    else if (view.header->kind == LEAT_WIRE_TAIL_REPLY)
+        tail_take_reply(log, &view);
+    else
+        worker->drops[LEAT_WIRE_DROP_KIND]++;
 }
 
 static unsigned pass_receive(struct node_worker *worker)
@@ -157,8 +183,8 @@ static unsigned pass_receive(struct node_worker *worker)
     for (unsigned i = 0; i < count; i++)
         pass_take_packet(worker, &packets[i]);
     leat_port_release(worker->port, packets, count);
-    for (uint32_t i = 0; i < worker->log_count; i++) {
-        struct node_log *log = &worker->logs[i];
+    for (uint32_t i = 0; i < worker->active_count; i++) {
+        struct node_log *log = worker->active[i];
         if (log->assembler.count > 0 && log_verify(log) != LEAT_OK)
             node_fatal(worker, LEAT_EVERSION, "log %u has a frame of an unknown type at %lu",
                        log->id, (unsigned long)log->chain.position);
@@ -170,18 +196,19 @@ static unsigned pass_receive(struct node_worker *worker)
 
 static const char *const role_names[] = {"follower", "pre-candidate", "candidate", "leader"};
 
-static void pass_role_changed(struct node_log *log)
+static void pass_role_changed(struct node_log *log, const struct leat_core_effects *effects)
 {
     struct node_worker *worker = log->worker;
     const struct leat_core *core = &log->core;
     log->role_epoch++;
-    if (!log->effects.cut)
+    if (!effects->cut)
         log_assembler_clear(log);
+    tail_clear(log);
     if (core->role != LEAT_LEADER) {
         log->tail_is_valid = false;
         log_send_clear(log);
     }
-    peers_update_led(worker);
+    worker->led_changed = true;
     uint32_t leader = core->leader == LEAT_CORE_NOBODY ? 0 : worker->config->nodes[core->leader].id;
     logger_line(worker->out, LEAT_LOG_INFO,
                 "log %u: %s in term %u, leader %u, end %lu, durable %lu, commit %lu%s%s", log->id,
@@ -191,10 +218,9 @@ static void pass_role_changed(struct node_log *log)
 }
 
 /* Only what somebody waits for goes to disk at once. */
-static void pass_write(struct node_log *log)
+static void pass_write(struct node_log *log, const struct leat_core_effects *effects)
 {
     struct leat_storage *storage = log->worker->storage;
-    const struct leat_core_effects *effects = &log->effects;
     bool wanted = log->durable_wanted > log->write_asked;
     if (effects->write) {
         (wanted ? leat_storage_write : leat_storage_write_lazily)(
@@ -205,17 +231,16 @@ static void pass_write(struct node_log *log)
     }
 }
 
-static void pass_effects(struct node_log *log)
+static void pass_effects(struct node_log *log, const struct leat_core_effects *effects)
 {
     struct node_worker *worker = log->worker;
-    struct leat_core_effects *effects = &log->effects;
     if (effects->cut) {
         logger_line(worker->out, LEAT_LOG_INFO, "log %u: %s at %lu", log->id,
                     effects->reset ? "begins anew" : "cut", (unsigned long)effects->cut_pos);
-        log_cut(log);
+        log_cut(log, effects);
     }
     if (effects->role_changed)
-        pass_role_changed(log);
+        pass_role_changed(log, effects);
     if (effects->amnesia_changed)
         leat_storage_set_amnesiac(worker->storage, log->index, log->core.amnesiac);
     if (effects->won_by_amnesiacs)
@@ -229,7 +254,7 @@ static void pass_effects(struct node_log *log)
                               ? LEAT_VOTED_NONE
                               : worker->config->nodes[effects->voted_for].id,
                           effects->vote_seq);
-    pass_write(log);
+    pass_write(log, effects);
     for (uint32_t i = 0; i < effects->message_count; i++)
         log_send_message(log, &effects->messages[i]);
     if (effects->append_term)
@@ -239,7 +264,7 @@ static void pass_effects(struct node_log *log)
 /* A leader whose own disk makes no progress for half an arena hands leadership over (CM9). */
 static void pass_watch_disk(struct node_log *log)
 {
-    static struct logger_rate rate;
+    static _Thread_local struct logger_rate rate;
     const struct leat_core *core = &log->core;
     int best;
     if (core->role != LEAT_LEADER ||
@@ -255,7 +280,7 @@ static void pass_watch_disk(struct node_log *log)
 /* A wait for a segment is normal for a moment; one that lasts explains itself. */
 static void pass_watch_space(struct node_worker *worker)
 {
-    static struct logger_rate rate;
+    static _Thread_local struct logger_rate rate;
     uint64_t waits = leat_storage_counters(worker->storage)->segment_waits;
     if (waits != worker->segment_waits_seen) {
         worker->segment_waits_seen = waits;
@@ -274,8 +299,10 @@ static void pass_watch_space(struct node_worker *worker)
 
 static void pass_expire(struct node_log *log)
 {
-    if (!leat_core_may_append(&log->core) || log->tail.count == 0)
+    if (!leat_core_may_append(&log->core) || log->tail.count == 0 ||
+        log->worker->now_ns - log->expired_ns < PASS_EXPIRE_NS)
         return;
+    log->expired_ns = log->worker->now_ns;
     uint32_t session = leat_sessions_expired(&log->tail, log->worker->realtime_ns,
                                              log->worker->config->session_ttl_ns,
                                              PASS_EXPIRE_EFFORT, &log->expire_cursor);
@@ -288,6 +315,49 @@ static void pass_expire(struct node_log *log)
 
 /* ---- the pass ---- */
 
+static void pass_log(struct node_worker *worker, struct node_log *log, unsigned *work)
+{
+    pass_expire(log);
+    pass_watch_disk(log);
+    retention_tick(log);
+    if (log->core.role == LEAT_LEADER) {
+        log_publish(log);
+        tail_lead(log);
+    }
+    log_nak(log, worker->now_ns);
+    leat_core_poll(&log->core, worker->now_ns, &worker->effects);
+    pass_effects(log, &worker->effects);
+    *work += log_send_burst(log);
+}
+
+/* Something to do in the very next pass, whatever comes? */
+static bool pass_stays_active(const struct node_log *log)
+{
+    return log->assembler.count > 0 || log->cut_settled != 0 || log->core.role_changed ||
+           log->chain.position != log->core.memory_pos || log_send_pending(log) ||
+           tail_is_busy(log);
+}
+
+/* Logs that are done sleep until their core's time, or a look at the sessions, comes. */
+static void pass_put_to_sleep(struct node_worker *worker)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < worker->active_count; i++) {
+        struct node_log *log = worker->active[i];
+        uint64_t due_ns = leat_core_deadline_ns(&log->core);
+        if (pass_stays_active(log) || due_ns <= worker->now_ns) {
+            worker->active[kept++] = log;
+            continue;
+        }
+        log->active = false;
+        bool looks = log->tail.count > 0 || log->retention_bytes > 0 || log->retention_ns > 0;
+        if (log->core.role == LEAT_LEADER && looks && due_ns > worker->now_ns + PASS_EXPIRE_NS)
+            due_ns = worker->now_ns + PASS_EXPIRE_NS;
+        worker_due(log, due_ns);
+    }
+    worker->active_count = kept;
+}
+
 unsigned node_pass(struct node_worker *worker)
 {
     unsigned work = 0;
@@ -299,36 +369,32 @@ unsigned node_pass(struct node_worker *worker)
         return 1;
     if (!worker->closing)
         work += pass_receive(worker);
-    for (uint32_t i = 0; i < worker->log_count; i++) {
-        struct node_log *log = &worker->logs[i];
+    for (uint32_t i = 0; i < worker->active_count; i++) {
+        struct node_log *log = worker->active[i];
         pass_settle_cut(log);
         log->needed_from = log_needed_from(log);
         log->append_limit = leat_core_append_limit(&log->core);
     }
     work += clients_poll(worker);
     peers_tick(worker);
-    for (uint32_t i = 0; i < worker->log_count; i++) {
-        struct node_log *log = &worker->logs[i];
-        pass_expire(log);
-        pass_watch_disk(log);
-        if (log->core.role == LEAT_LEADER)
-            log_publish(log);
-        log_nak(log, worker->now_ns);
-        leat_core_poll(&log->core, worker->now_ns, &log->effects);
-        pass_effects(log);
-        work += log_send_burst(log);
-    }
+    work += admin_tick(worker);
+    tail_tick(worker);
+    worker_wake_due(worker);
+    for (uint32_t i = 0; i < worker->active_count; i++)
+        pass_log(worker, worker->active[i], &work);
     leat_port_flush(worker->port);
-    for (uint32_t i = 0; i < worker->log_count; i++) {
-        if (log_apply_commits(&worker->logs[i]) != LEAT_OK)
+    for (uint32_t i = 0; i < worker->active_count; i++) {
+        struct node_log *log = worker->active[i];
+        if (log_apply_commits(log) != LEAT_OK)
             node_fatal(worker, LEAT_ECORRUPT,
-                       "log %u: this replica differs from the log at position %lu",
-                       worker->logs[i].id, (unsigned long)worker->logs[i].applied.position);
+                       "log %u: this replica differs from the log at position %lu", log->id,
+                       (unsigned long)log->applied.position);
     }
     if (worker->fatal)
         return 1;
     leat_storage_submit(worker->storage, worker->now_ns);
     pass_watch_space(worker);
+    pass_put_to_sleep(worker);
     work += commands_run(worker);
     worker->passes++;
     worker->busy_passes += work > 0;

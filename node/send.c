@@ -27,6 +27,7 @@ static void send_datagram(struct node_log *log, const struct leat_message *messa
 {
     struct node_worker *worker = log->worker;
     unsigned peer = worker->peer_of_member[message->to];
+    unsigned to_worker = peers_worker_of(&worker->peers[peer], log->id);
     struct datagram datagram;
     peers_header(worker, peer, LEAT_WIRE_LOG, &datagram.header);
     datagram.header.log_id = log->id;
@@ -35,8 +36,8 @@ static void send_datagram(struct node_log *log, const struct leat_message *messa
     datagram.header.payload_bytes = payload_bytes;
     datagram.message = *message;
     leat_wire_seal(&datagram.header, &datagram.message, payload);
-    leat_port_send(worker->port, peer, 0, &datagram, sizeof(datagram), payload, payload_bytes,
-                   arena, payload_pos);
+    leat_port_send(worker->port, peer, to_worker, &datagram, sizeof(datagram), payload,
+                   payload_bytes, arena, payload_pos);
 }
 
 void log_send_message(struct node_log *log, const struct leat_message *message)
@@ -75,12 +76,37 @@ void log_send_append(struct node_log *log, const struct leat_message *message)
         send->resend = (struct node_interval){message->begin_pos, message->end_pos};
 }
 
+static bool send_is_empty(const struct node_send *send)
+{
+    return send->range.begin >= send->range.end && send->resend.begin >= send->resend.end;
+}
+
+/* A buffer whose read is in flight is given back when that is done. */
+static void send_release(struct node_log *log, struct node_send *send)
+{
+    if (send->reading || !send->read_buffer)
+        return;
+    worker_catchup_give(log->worker, send->read_buffer);
+    send->read_buffer = NULL;
+    send->read_begin = send->read_end = 0;
+}
+
 void log_send_clear(struct node_log *log)
 {
     for (unsigned i = 0; i < LEAT_MEMBERS_MAX; i++) {
         log->sends[i].range = (struct node_interval){0, 0};
         log->sends[i].resend = (struct node_interval){0, 0};
+        send_release(log, &log->sends[i]);
     }
+}
+
+bool log_send_pending(const struct node_log *log)
+{
+    for (unsigned i = 0; i < log->core.config.member_count; i++) {
+        if (log->sends[i].reading || !send_is_empty(&log->sends[i]))
+            return true;
+    }
+    return false;
 }
 
 /* Where the bytes to send from `begin` end: the arena's wrap, the datagram, or a PAD's header
@@ -114,6 +140,10 @@ static void send_read_issue(struct node_log *log, unsigned member, uint64_t begi
     uint64_t length = NODE_CATCHUP_BYTES;
     if (block + length > segment_end)
         length = segment_end - block;
+    if (!send->read_buffer)
+        send->read_buffer = worker_catchup_take(log->worker);
+    if (!send->read_buffer)
+        return; /* others are being caught up: their turn ends */
     if (leat_storage_read(log->worker->storage, log->index, block, (uint32_t)length,
                           send->read_buffer, send) != LEAT_OK)
         return;
@@ -131,7 +161,7 @@ void log_send_read_done(struct node_log *log, unsigned member, int64_t result)
     send->reading = false;
     send->retry_ns = 0;
     if (result < 0) { /* a peer that lacks these bytes waits for a leader that can read them */
-        static struct logger_rate rate;
+        static _Thread_local struct logger_rate rate;
         logger_limited(log->worker->out, &rate, log->worker->now_ns, LEAT_LOG_ERROR,
                        "log %u: cannot read %lu for node %u's catch-up: %s", log->id,
                        (unsigned long)send->read_begin, log->worker->config->nodes[member].id,
@@ -145,11 +175,14 @@ void log_send_read_done(struct node_log *log, unsigned member, int64_t result)
     uint64_t durable = log->core.durable_pos & ~(uint64_t)(LEAT_BLOCK_BYTES - 1);
     if (send->read_end > durable)
         send->read_end = durable;
+    if (send_is_empty(send))
+        send_release(log, send);
 }
 
 static bool send_from_buffer(const struct node_send *send, uint64_t position)
 {
-    return !send->reading && position >= send->read_begin && position < send->read_end;
+    return send->read_buffer && !send->reading && position >= send->read_begin &&
+           position < send->read_end;
 }
 
 /* Sends from *range up to `burst` datagrams; moves its begin. */
@@ -193,7 +226,7 @@ unsigned log_send_burst(struct node_log *log)
     unsigned work = 0;
     for (unsigned member = 0; member < log->core.config.member_count; member++) {
         struct node_send *send = &log->sends[member];
-        if (send->range.begin >= send->range.end && send->resend.begin >= send->resend.end)
+        if (send_is_empty(send))
             continue;
         const struct leat_core_peer *peer = &log->core.peers[member];
         if (log->core.role != LEAT_LEADER || send->header.term != log->core.term ||
@@ -211,6 +244,8 @@ unsigned log_send_burst(struct node_log *log)
         send->header.commit_d = log->core.commit_d;
         work += send_range(log, member, &send->resend, NODE_SEND_BURST);
         work += send_range(log, member, &send->range, NODE_SEND_BURST);
+        if (send_is_empty(send))
+            send_release(log, send);
     }
     return work;
 }

@@ -2,6 +2,7 @@
 #include "status.h"
 
 #include <cjson/cJSON.h>
+#include <stdlib.h>
 #include <string.h>
 
 static void status_fill_log(const struct node_log *log, struct node_status_log *out)
@@ -10,6 +11,7 @@ static void status_fill_log(const struct node_log *log, struct node_status_log *
     const struct leat_config *config = log->worker->config;
     *out = (struct node_status_log){
         .id = log->id,
+        .worker = log->worker->number,
         .term = core->term,
         .leader_node = core->leader == LEAT_CORE_NOBODY ? 0 : config->nodes[core->leader].id,
         .sessions = log->committed.count,
@@ -42,39 +44,98 @@ static void status_fill_log(const struct node_log *log, struct node_status_log *
     }
 }
 
-void node_status_fill(struct node_worker *worker, struct node_status *status)
+static void status_fill_peers(struct node_worker *worker, struct node_status *status)
 {
-    memset(status, 0, sizeof(*status));
+    for (uint32_t i = 0; i < worker->peer_count; i++) {
+        const struct node_peer *peer = &worker->peers[i];
+        const struct node_link *link = &peer->links[0]; /* there always is one to worker 0 */
+        status->peers[i].node_id = peer->node_id;
+        status->peers[i].up = leat_port_peer_is_up(worker->port, i);
+        status->peers[i].known = link->known;
+        status->peers[i].refused = link->refused;
+        status->peers[i].worker_count = peer->worker_count;
+        status->peers[i].incarnation = link->incarnation;
+        status->peers[i].heard_ago_ns = worker->now_ns - link->heard_ns;
+    }
+    status->peer_count = worker->peer_count;
+}
+
+static void status_fill_worker(struct node_worker *worker, struct node_status_worker *out)
+{
+    out->passes = worker->passes;
+    out->busy_passes = worker->busy_passes;
+    out->client_violations = worker->client_violations;
+    for (uint32_t i = 0; i < worker->clients_high; i++)
+        out->clients += worker->clients[i].rings != NULL;
+    memcpy(out->drops, worker->drops, sizeof(out->drops));
+    out->port = *leat_port_counters(worker->port);
+    out->storage = *leat_storage_counters(worker->storage);
+    const struct leat_histogram *latency = leat_storage_latency(worker->storage);
+    out->disk_p50_ns = leat_histogram_at(latency, 0.5);
+    out->disk_p99_ns = leat_histogram_at(latency, 0.99);
+    out->disk_max_ns = latency->max_ns;
+}
+
+static void status_fill_node(struct node_worker *worker, struct node_status *status)
+{
     status->node_id = worker->config->node_id;
     status->node = worker->node;
     status->incarnation = worker->incarnation;
     status->uptime_ns = worker->now_ns - worker->started_ns;
-    status->passes = worker->passes;
-    status->busy_passes = worker->busy_passes;
-    status->client_violations = worker->client_violations;
     status->draining = worker->draining;
-    for (uint32_t i = 0; i < worker->clients_high; i++)
-        status->clients += worker->clients[i].rings != NULL;
-    status->log_count = worker->log_count;
-    for (uint32_t i = 0; i < worker->log_count; i++)
-        status_fill_log(&worker->logs[i], &status->logs[i]);
-    status->peer_count = worker->peer_count;
-    for (uint32_t i = 0; i < worker->peer_count; i++) {
-        const struct node_peer *peer = &worker->peers[i];
-        status->peers[i].node_id = peer->node_id;
-        status->peers[i].up = leat_port_peer_is_up(worker->port, i);
-        status->peers[i].known = peer->known;
-        status->peers[i].refused = peer->refused;
-        status->peers[i].incarnation = peer->incarnation;
-        status->peers[i].heard_ago_ns = worker->now_ns - peer->heard_ns;
+    status->worker_count = worker->config->worker_count;
+    status->catalogue = *worker->catalogue;
+    status_fill_peers(worker, status);
+}
+
+void node_status_fill(struct node_worker *worker, struct node_status *status)
+{
+    uint32_t filled = 0, i = status->cursor;
+    if (i == 0 && worker->number == 0)
+        status_fill_node(worker, status);
+    if (i == 0)
+        status_fill_worker(worker, &status->workers[worker->number]);
+    for (; i < worker->log_count && filled < STATUS_LOGS_PER_PASS; i++) {
+        const struct node_log *log = worker->logs[i];
+        if (!log || (status->one && log->id != status->log_id) ||
+            status->log_count == NODE_LOGS_MAX)
+            continue;
+        status_fill_log(log, &status->logs[status->log_count++]);
+        status->workers[worker->number].log_count++;
+        filled++;
     }
-    memcpy(status->drops, worker->drops, sizeof(status->drops));
-    status->port = *leat_port_counters(worker->port);
-    status->storage = *leat_storage_counters(worker->storage);
-    const struct leat_histogram *latency = leat_storage_latency(worker->storage);
-    status->disk_p50_ns = leat_histogram_at(latency, 0.5);
-    status->disk_p99_ns = leat_histogram_at(latency, 0.99);
-    status->disk_max_ns = latency->max_ns;
+    status->cursor = i < worker->log_count ? i : STATUS_CURSOR_END;
+}
+
+/* ---- gathering: control thread ---- */
+
+struct node_status *node_status_new(bool one, uint32_t log_id)
+{
+    struct node_status *status = calloc(1, sizeof(*status));
+    if (status) {
+        status->one = one;
+        status->log_id = log_id;
+    }
+    return status;
+}
+
+void node_status_free(struct node_status *status)
+{
+    free(status);
+}
+
+/* Worker 0 first, for what is of the node; then, of one log, only its own. */
+bool node_status_next(struct node_status *status, uint32_t worker_count, uint32_t *ret_worker)
+{
+    if (status->cursor == STATUS_CURSOR_END) {
+        uint32_t home = status->log_id % worker_count;
+        status->cursor = 0;
+        status->worker++;
+        if (status->one)
+            status->worker = status->worker <= home ? home : worker_count;
+    }
+    *ret_worker = status->worker;
+    return status->worker < worker_count;
 }
 
 /* ---- JSON; positions fit a double exactly up to 2^53 bytes, eight petabytes ---- */
@@ -84,11 +145,24 @@ static void add(cJSON *object, const char *name, uint64_t value)
     cJSON_AddNumberToObject(object, name, (double)value);
 }
 
-static cJSON *status_log_json(const struct node_status_log *log)
+static void status_row_json(cJSON *object, const struct leat_catalogue_row *row)
+{
+    add(object, "segment", row->segment_bytes);
+    add(object, "arena", row->arena_bytes);
+    add(object, "largest_entry", row->entry_bytes_max);
+    add(object, "retention_bytes", row->retention_bytes);
+    add(object, "retention_ns", row->retention_ns);
+    add(object, "owner", row->owner_uid);
+}
+
+static cJSON *status_log_json(const struct node_status *status, const struct node_status_log *log)
 {
     static const char *const roles[] = {"follower", "pre-candidate", "candidate", "leader"};
     cJSON *object = cJSON_CreateObject();
+    const struct leat_catalogue_row *row = catalogue_find(&status->catalogue, log->id);
     add(object, "log", log->id);
+    cJSON_AddStringToObject(object, "name", row ? row->name : "");
+    add(object, "worker", log->worker);
     cJSON_AddStringToObject(object, "role", roles[log->role]);
     add(object, "term", log->term);
     add(object, "leader", log->leader_node);
@@ -100,6 +174,8 @@ static cJSON *status_log_json(const struct node_status_log *log)
     add(object, "next_offset", log->next_offset);
     add(object, "sessions", log->sessions);
     add(object, "epoch", log->epoch);
+    if (row)
+        status_row_json(object, row);
     cJSON_AddBoolToObject(object, "accepts_replicated", log->accepts_replicated);
     cJSON_AddBoolToObject(object, "amnesiac", log->amnesiac);
     cJSON_AddBoolToObject(object, "damaged", log->damaged);
@@ -142,45 +218,71 @@ static cJSON *status_log_json(const struct node_status_log *log)
     return object;
 }
 
-static void status_counters_json(cJSON *root, const struct node_status *status)
+/* One worker's counters, or the sums over all of them. */
+static void status_counters_json(cJSON *root, const struct node_status_worker *worker)
 {
     cJSON *drops = cJSON_AddObjectToObject(root, "drops");
     for (int i = 0; i < LEAT_WIRE_DROP_COUNT; i++)
-        add(drops, leat_wire_drop_name((enum leat_wire_drop)i), status->drops[i]);
+        add(drops, leat_wire_drop_name((enum leat_wire_drop)i), worker->drops[i]);
     cJSON *port = cJSON_AddObjectToObject(root, "port");
-#define STATUS_PORT(name, text) add(port, #name, status->port.name);
+#define STATUS_PORT(name, text) add(port, #name, worker->port.name);
     LEAT_PORT_COUNTERS(STATUS_PORT)
 #undef STATUS_PORT
+    const struct leat_storage_counters *storage = &worker->storage;
     cJSON *disk = cJSON_AddObjectToObject(root, "disk");
-    add(disk, "journal_writes", status->storage.journal_writes);
-    add(disk, "journal_bytes", status->storage.journal_bytes);
-    add(disk, "segment_writes", status->storage.segment_writes);
-    add(disk, "segment_bytes", status->storage.segment_bytes);
-    add(disk, "vote_writes", status->storage.vote_writes);
-    add(disk, "floor_records", status->storage.floor_records);
-    add(disk, "segment_waits", status->storage.segment_waits);
-    add(disk, "write_p50_ns", status->disk_p50_ns);
-    add(disk, "write_p99_ns", status->disk_p99_ns);
-    add(disk, "write_max_ns", status->disk_max_ns);
+    add(disk, "journal_writes", storage->journal_writes);
+    add(disk, "journal_bytes", storage->journal_bytes);
+    add(disk, "segment_writes", storage->segment_writes);
+    add(disk, "segment_bytes", storage->segment_bytes);
+    add(disk, "vote_writes", storage->vote_writes);
+    add(disk, "floor_records", storage->floor_records);
+    add(disk, "reemitted_logs", storage->reemitted_logs);
+    add(disk, "submits", storage->submits);
+    add(disk, "segment_waits", storage->segment_waits);
+    add(disk, "resubmitted", storage->resubmitted);
+    add(disk, "write_p50_ns", worker->disk_p50_ns);
+    add(disk, "write_p99_ns", worker->disk_p99_ns);
+    add(disk, "write_max_ns", worker->disk_max_ns);
+    add(root, "passes", worker->passes);
+    add(root, "busy_passes", worker->busy_passes);
+    add(root, "clients", worker->clients);
+    add(root, "client_violations", worker->client_violations);
 }
 
-int node_status_json(const struct node_status *status, char *text, unsigned text_bytes)
+static uint64_t larger(uint64_t a, uint64_t b)
 {
-    char uuid[LEAT_UUID_TEXT_BYTES];
-    cJSON *root = cJSON_CreateObject();
-    leat_uuid_format(&status->node, uuid);
-    add(root, "node", status->node_id);
-    cJSON_AddStringToObject(root, "uuid", uuid);
-    add(root, "incarnation", status->incarnation);
-    add(root, "uptime_ms", status->uptime_ns / 1000000);
-    add(root, "passes", status->passes);
-    add(root, "busy_passes", status->busy_passes);
-    add(root, "clients", status->clients);
-    add(root, "client_violations", status->client_violations);
-    cJSON_AddBoolToObject(root, "draining", status->draining);
-    cJSON *logs = cJSON_AddArrayToObject(root, "logs");
-    for (uint32_t i = 0; i < status->log_count; i++)
-        cJSON_AddItemToArray(logs, status_log_json(&status->logs[i]));
+    return a > b ? a : b;
+}
+
+/* Counters add up; of latencies the largest is told. */
+static void status_sum(const struct node_status *status, struct node_status_worker *sum)
+{
+    memset(sum, 0, sizeof(*sum));
+    for (uint32_t w = 0; w < status->worker_count; w++) {
+        const struct node_status_worker *one = &status->workers[w];
+        const uint64_t *port = (const uint64_t *)&one->port;
+        const uint64_t *storage = (const uint64_t *)&one->storage;
+        sum->passes += one->passes;
+        sum->busy_passes += one->busy_passes;
+        sum->clients += one->clients;
+        sum->client_violations += one->client_violations;
+        for (unsigned i = 0; i < LEAT_WIRE_DROP_COUNT; i++)
+            sum->drops[i] += one->drops[i];
+        for (unsigned i = 0; i < sizeof(one->port) / sizeof(*port); i++)
+            ((uint64_t *)&sum->port)[i] += port[i];
+        for (unsigned i = 0; i < sizeof(one->storage) / sizeof(*storage); i++)
+            ((uint64_t *)&sum->storage)[i] += storage[i];
+        sum->disk_p50_ns = larger(sum->disk_p50_ns, one->disk_p50_ns);
+        sum->disk_p99_ns = larger(sum->disk_p99_ns, one->disk_p99_ns);
+        sum->disk_max_ns = larger(sum->disk_max_ns, one->disk_max_ns);
+    }
+}
+_Static_assert(sizeof(struct leat_port_counters) % sizeof(uint64_t) == 0 &&
+                   sizeof(struct leat_storage_counters) % sizeof(uint64_t) == 0,
+               "counters are words");
+
+static void status_peers_json(cJSON *root, const struct node_status *status)
+{
     cJSON *peers = cJSON_AddArrayToObject(root, "peers");
     for (uint32_t i = 0; i < status->peer_count; i++) {
         cJSON *peer = cJSON_CreateObject();
@@ -188,12 +290,46 @@ int node_status_json(const struct node_status *status, char *text, unsigned text
         cJSON_AddBoolToObject(peer, "link", status->peers[i].up);
         cJSON_AddBoolToObject(peer, "known", status->peers[i].known);
         cJSON_AddBoolToObject(peer, "refused", status->peers[i].refused);
+        add(peer, "workers", status->peers[i].worker_count);
         add(peer, "incarnation", status->peers[i].incarnation);
         add(peer, "heard_ms_ago", status->peers[i].heard_ago_ns / 1000000);
         cJSON_AddItemToArray(peers, peer);
     }
-    status_counters_json(root, status);
-    bool fits = cJSON_PrintPreallocated(root, text, (int)text_bytes, 0);
+}
+
+static int status_by_id(const void *a, const void *b)
+{
+    const struct node_status_log *x = a, *y = b;
+    return (x->id > y->id) - (x->id < y->id);
+}
+
+char *node_status_json(struct node_status *status)
+{
+    char uuid[LEAT_UUID_TEXT_BYTES];
+    struct node_status_worker sum;
+    cJSON *root = cJSON_CreateObject();
+    leat_uuid_format(&status->node, uuid);
+    add(root, "node", status->node_id);
+    cJSON_AddStringToObject(root, "uuid", uuid);
+    add(root, "incarnation", status->incarnation);
+    add(root, "uptime_ms", status->uptime_ns / 1000000);
+    cJSON_AddBoolToObject(root, "draining", status->draining);
+    qsort(status->logs, status->log_count, sizeof(status->logs[0]), status_by_id);
+    cJSON *logs = cJSON_AddArrayToObject(root, "logs");
+    for (uint32_t i = 0; i < status->log_count; i++)
+        cJSON_AddItemToArray(logs, status_log_json(status, &status->logs[i]));
+    status_peers_json(root, status);
+    status_sum(status, &sum);
+    status_counters_json(root, &sum);
+    cJSON *workers = cJSON_AddArrayToObject(root, "workers");
+    for (uint32_t w = 0; w < status->worker_count && status->worker_count > 1; w++) {
+        cJSON *worker = cJSON_CreateObject();
+        add(worker, "worker", w);
+        add(worker, "logs", status->workers[w].log_count);
+        status_counters_json(worker, &status->workers[w]);
+        cJSON_AddItemToArray(workers, worker);
+    }
+    char *text = cJSON_PrintUnformatted(root);
     cJSON_Delete(root);
-    return fits ? LEAT_OK : LEAT_ENOMEM;
+    return text;
 }

@@ -12,6 +12,7 @@
 #ifndef LEAT_NODE_WORKER_H
 #define LEAT_NODE_WORKER_H
 
+#include "catalogue.h"
 #include "commands.h"
 #include "dataplane/clock.h"
 #include "dataplane/idle.h"
@@ -21,13 +22,17 @@
 #include "log.h"
 #include "node/config.h"
 
-#define NODE_CLIENTS_MAX    64u
-#define NODE_REASSEMBLY_MAX 4u /* large forwarded records at one time */
-#define NODE_CATCHUP_BYTES  (256u << 10)
-#define NODE_SEND_BURST     256u /* datagrams per peer and pass */
-#define NODE_CLIENT_BURST   256u /* records per client and pass: what one client costs a pass */
-#define NODE_FORWARD_WINDOW 1024u
-#define NODE_FORWARD_BYTES  (256u << 10) /* per client and pass, but for one record */
+#define NODE_CLIENTS_MAX     64u
+#define NODE_LIFE_MAX        8u /* logs that are created, or deleted, at one time */
+#define NODE_PLACES          (2u * NODE_LOGS_MAX) /* power of two */
+#define NODE_REASSEMBLY_MAX  4u                   /* large forwarded records at one time */
+#define NODE_ENTRY_BYTES_MAX (LEAT_SEGMENT_BYTES_MAX / 4)
+#define NODE_CATCHUP_BYTES   (256u << 10)
+#define NODE_CATCHUPS_MAX    16u /* peers that are sent bytes from disk at one time, over all logs */
+#define NODE_SEND_BURST      256u /* datagrams per peer and pass */
+#define NODE_CLIENT_BURST    256u /* records per client and pass: what one client costs a pass */
+#define NODE_FORWARD_WINDOW  1024u
+#define NODE_FORWARD_BYTES   (256u << 10) /* per client and pass, but for one record */
 
 /* Per client and log. */
 struct client_log {
@@ -52,7 +57,7 @@ struct node_client {
 
 struct node_reassembly {
     uint8_t peer; /* of the sender; NODE free: LEAT_CORE_NOBODY */
-    uint8_t log;
+    uint16_t log;
     struct leat_uuid client;
     uint64_t sequence;
     uint32_t total_bytes;
@@ -61,12 +66,10 @@ struct node_reassembly {
     uint8_t *bytes;
 };
 
-struct node_peer {
-    uint32_t node_id;
-    uint8_t member; /* index in the sorted list of nodes */
-    bool known;     /* hello accepted: identity checked against the pin */
-    bool refused;   /* identity wrong: said once */
-    uint8_t worker_count;
+/* This worker and one worker of a peer. Both speak in the name of their nodes' incarnations. */
+struct node_link {
+    bool known;   /* hello accepted: identity checked against the pin */
+    bool refused; /* identity wrong: said once */
     uint64_t incarnation;
     uint64_t hello_sent_ns;
     uint64_t heartbeat_sent_ns;
@@ -78,15 +81,68 @@ struct node_peer {
     uint64_t set_counter;
     uint32_t set_hash;
     uint32_t set_count;
+    uint32_t set_filled; /* of a set that comes in parts; == set_count: whole */
     struct leat_wire_led set[NODE_LOGS_MAX];
     /* our own set, as it holds it */
     uint64_t told_counter;
     bool asked;
 };
 
+struct node_peer {
+    uint32_t node_id;
+    uint8_t member;                           /* index in the sorted list of nodes */
+    uint8_t worker_count;                     /* 0: not known yet */
+    struct node_link links[LEAT_WORKERS_MAX]; /* by its worker */
+};
+
+/* Questions of this node's clients where a log ends (tail.c). */
+#define NODE_TAILS_MAX 64u
+
+struct node_tail_question {
+    struct node_command *command; /* NULL: free */
+    uint32_t log_id;
+    bool replicated;
+    bool answered; /* target_pos is what this replica must reach */
+    uint64_t request;
+    uint64_t target_pos;
+    uint64_t began_ns;
+    uint64_t asked_ns;
+};
+
+/* A BASE frame that is read to know how old a segment is (retention.c). */
+struct node_retention {
+    struct node_log *log; /* NULL: none */
+    uint64_t base_pos;
+    uint8_t *block;
+};
+
+/* Changes of the catalogue that wait (admin.c). */
+#define NODE_ADMIN_REQUESTS 32u
+#define NODE_ADMIN_RECENT   256u
+
+struct node_admin_request {
+    struct node_command *command; /* NULL: free */
+    uint64_t began_ns;
+    uint64_t asked_ns;
+};
+
+struct node_admin_recent {
+    struct leat_uuid request;
+    uint32_t term; /* in which this node wrote it */
+    bool applied;
+};
+
+struct node_admin {
+    uint32_t waiting;
+    uint32_t recent_next;
+    struct node_admin_request requests[NODE_ADMIN_REQUESTS];
+    struct node_admin_recent recent[NODE_ADMIN_RECENT];
+};
+
 struct node_worker {
     const struct leat_config *config;
     struct node_logger *out; /* the log for people */
+    uint32_t number;         /* of the node's workers: it hosts the logs id % worker_count */
     struct leat_uuid instance;
     struct leat_uuid cluster;
     struct leat_uuid node;
@@ -98,14 +154,30 @@ struct node_worker {
 
     struct leat_port *port;
     struct leat_storage *storage;
-    struct node_commands *commands;
+    struct node_commands commands[NODE_COMMAND_QUEUES];
+    /* worker 0 only: log 0's state, as committed and as of its end */
+    struct node_catalogue *catalogue;
+    struct node_catalogue *catalogue_tail;
+    struct node_admin *admin;
+    _Atomic uint64_t catalogue_version; /* counts its changes, for the lifecycle thread */
+    struct node_command *creations[NODE_LIFE_MAX]; /* that wait for storage */
+    struct node_command *deletions[NODE_LIFE_MAX];
 
-    uint32_t log_count;
-    struct node_log logs[NODE_LOGS_MAX];
+    /* by index in storage; NULL: none. Found by id through `places`, a hash (worker_logs.c). */
+    uint32_t log_count; /* the highest index ever used, plus one */
+    struct node_log *logs[NODE_LOGS_MAX];
+    uint16_t places[NODE_PLACES];
+    /* what the pass goes over: logs with something to do; the others when their time comes */
+    uint32_t active_count;
+    struct node_log *active[NODE_LOGS_MAX];
+    uint64_t due_ns[NODE_LOGS_MAX];
+    uint64_t due_next_ns;             /* not above the lowest of them */
+    struct leat_core_effects effects; /* of the log that is being gone over */
     uint32_t genesis_crc[2];
     uint32_t peer_count;
     struct node_peer peers[LEAT_MEMBERS_MAX]; /* as in the port's configuration */
     uint8_t peer_of_member[LEAT_MEMBERS_MAX];
+    bool led_changed;
     uint64_t led_counter; /* of the own set of led logs */
     uint32_t led_hash;
     uint32_t led_count;
@@ -114,6 +186,13 @@ struct node_worker {
     struct node_client clients[NODE_CLIENTS_MAX];
     uint32_t clients_high; /* slots ever used */
     struct node_reassembly reassembly[NODE_REASSEMBLY_MAX];
+    uint8_t *catchup;      /* NODE_CATCHUPS_MAX buffers of NODE_CATCHUP_BYTES */
+    uint32_t catchup_used; /* one bit each */
+
+    uint64_t tail_request;
+    uint32_t tail_count;
+    struct node_tail_question tails[NODE_TAILS_MAX];
+    struct node_retention retention;
 
     uint8_t *base_scratch; /* LEAT_BASE_PAYLOAD_BYTES_MAX */
     uint64_t drops[LEAT_WIRE_DROP_COUNT];
@@ -127,6 +206,19 @@ struct node_worker {
     uint64_t drain_deadline_ns;
 };
 
+/* worker_logs.c */
+struct node_log *worker_log(const struct node_worker *worker, uint32_t log_id);
+void worker_add_log(struct node_worker *worker, struct node_log *log);
+void worker_remove_log(struct node_worker *worker, struct node_log *log);
+/* The log shall be gone over in this pass; what depends on the pass is made anew for it. */
+void worker_wake(struct node_log *log);
+/* The log shall be gone over at due_ns, if not before. */
+void worker_due(struct node_log *log, uint64_t due_ns);
+/* Wakes the logs whose time has come. */
+void worker_wake_due(struct node_worker *worker);
+uint8_t *worker_catchup_take(struct node_worker *worker);
+void worker_catchup_give(struct node_worker *worker, uint8_t *buffer);
+
 /* pass.c: one pass; returns the work done. */
 unsigned node_pass(struct node_worker *worker);
 void node_fatal(struct node_worker *worker, int error, const char *format, ...)
@@ -137,11 +229,16 @@ void peers_tick(struct node_worker *worker);
 bool peers_take_hello(struct node_worker *worker, unsigned peer, const struct leat_wire_view *view);
 void peers_take_heartbeat(struct node_worker *worker, unsigned peer,
                           const struct leat_wire_view *view);
-void peers_update_led(struct node_worker *worker);
 /* Header fields of a datagram to `peer`; kind, log and lengths are the caller's. */
 void peers_header(const struct node_worker *worker, unsigned peer, unsigned kind,
                   struct leat_wire_header *header);
-struct node_log *worker_log(struct node_worker *worker, uint32_t log_id);
+/* The worker of a peer that hosts a log (0 while its count is not known), and the link to it. */
+unsigned peers_worker_of(const struct node_peer *peer, uint32_t log_id);
+struct node_link *peers_link(struct node_worker *worker, unsigned peer, uint32_t log_id);
+/* Sends a datagram about a log to the worker of `peer` that hosts it: header fields but kind, log
+ * and generation are filled here. */
+void peers_send(struct node_log *log, unsigned peer, unsigned kind, const void *body,
+                uint16_t body_bytes, const void *payload, uint32_t payload_bytes);
 
 /* clients.c */
 uint32_t clients_find(const struct node_worker *worker, const struct leat_uuid *client);
@@ -187,8 +284,52 @@ void forward_take_reply(struct node_worker *worker, struct node_log *log,
 /* commands.c */
 unsigned commands_run(struct node_worker *worker);
 
+/* admin.c */
+int admin_begin(struct node_worker *worker, struct node_command *command);
+unsigned admin_tick(struct node_worker *worker);
+/* A CATALOGUE frame was applied here. */
+void admin_applied(struct node_worker *worker, const struct leat_catalogue_payload *payload);
+void admin_take(struct node_worker *worker, struct node_log *log, unsigned peer,
+                const struct leat_wire_view *view);
+void admin_take_reply(struct node_worker *worker, struct node_log *log, unsigned peer,
+                      const struct leat_wire_view *view);
+
+/* tail.c */
+int tail_begin(struct node_worker *worker, struct node_log *log, struct node_command *command);
+void tail_tick(struct node_worker *worker);
+void tail_lead(struct node_log *log);
+void tail_clear(struct node_log *log);
+bool tail_is_busy(const struct node_log *log);
+void tail_take(struct node_log *log, unsigned peer, const struct leat_wire_view *view);
+void tail_take_reply(struct node_log *log, const struct leat_wire_view *view);
+
+/* retention.c */
+void retention_tick(struct node_log *log);
+void retention_read_done(struct node_worker *worker, int64_t result);
+
+/* log_life.c: logs that come and go while the node serves */
+int life_create(struct node_worker *worker, struct node_command *command);
+int life_delete(struct node_worker *worker, struct node_command *command);
+void life_created(struct node_worker *worker, uint32_t index, int64_t result);
+void life_deleted(struct node_worker *worker, uint32_t index);
+void life_tick(struct node_worker *worker);
+
 /* boot.c */
-int worker_boot(struct node_worker *worker);
+int worker_boot(struct node_worker *worker, char *error, unsigned error_bytes);
 void worker_shut(struct node_worker *worker);
+
+/* log_boot.c */
+struct node_log *log_new(void);
+void log_free(struct node_log *log);
+/* Recovers log `index` of the worker's storage from disk and arena. */
+int log_boot(struct node_worker *worker, uint32_t index, const struct leat_uuid *boot,
+             struct node_log **ret_log, char *error, unsigned error_bytes);
+/* Takes it into service, once the incarnation is durable. */
+void log_boot_serve(struct node_log *log);
+/* A log that is to be created: its arena, empty but for the genesis frame, and its state. Lifecycle
+ * thread; blocks. */
+int log_prepare(struct node_log *log, struct node_worker *worker, const struct leat_uuid *boot,
+                const struct leat_catalogue_row *row, char *error, unsigned error_bytes);
+int node_boot_id(struct leat_uuid *ret_boot);
 
 #endif

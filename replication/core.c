@@ -99,6 +99,7 @@ void leat_core_init(struct leat_core *core, const struct leat_core_config *confi
     core->write_next_seq = 1;
     core->commit_d = boot->commit_d;
     core->commit_r = boot->commit_d;
+    core->cut_epoch = boot->cut_epoch;
     core->clear_at = UINT64_MAX;
     /* W7: the term at start is the higher of vote record and last run */
     core->term = boot->vote_term;
@@ -282,7 +283,7 @@ uint64_t leat_core_deadline_ns(const struct leat_core *core)
     if (core->role == LEAT_FOLLOWER && (core->reconciled || core->leader == LEAT_CORE_NOBODY))
         return core->election_deadline_ns;
     if (core->role == LEAT_LEADER)
-        return core->now_ns + core->config.retransmit_ns;
+        return leader_deadline_ns(core);
     return min_u64(core->election_deadline_ns, core->now_ns + core->config.retransmit_ns);
 }
 

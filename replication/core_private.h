@@ -84,6 +84,7 @@ void leader_ack(struct leat_core *core, const struct leat_message *message);
 void leader_nak(struct leat_core *core, const struct leat_message *message);
 void leader_reconcile_request(struct leat_core *core, const struct leat_message *message);
 void leader_tick(struct leat_core *core);
+uint64_t leader_deadline_ns(const struct leat_core *core);
 void leader_advance(struct leat_core *core);
 void leader_transfer(struct leat_core *core, uint8_t peer);
 void leader_emit(struct leat_core *core, struct leat_core_effects *effects);

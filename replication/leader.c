@@ -218,6 +218,31 @@ void leader_tick(struct leat_core *core)
     }
 }
 
+/* Retransmissions while something is awaited; else when the first of the peers that are heard may
+ * fall silent. A leader of an idle log asks for no more than that. */
+uint64_t leader_deadline_ns(const struct leat_core *core)
+{
+    uint64_t soon = core->now_ns + core->config.retransmit_ns;
+    uint64_t deadline = core->now_ns + core->config.election_min_ns;
+    LEAT_ASSERT(core->role == LEAT_LEADER);
+    if (core->term_end == 0 || core->transfer_to != LEAT_CORE_NOBODY || core->amnesiac)
+        return soon;
+    for (unsigned i = 0; i < core->config.member_count; i++) {
+        const struct leat_core_peer *peer = &core->peers[i];
+        if (i == core->config.self)
+            continue;
+        if (peer->notice || peer->reconcile_reply)
+            return soon;
+        if (leader_hears(core, peer))
+            deadline = min_u64(deadline, peer->heard_ns + core->config.election_max_ns);
+        if (leader_awaits(core, peer))
+            deadline = min_u64(deadline,
+                               max_u64(core->now_ns, peer->progress_ns + (core->config.retransmit_ns
+                                                                          << peer->backoff)));
+    }
+    return deadline;
+}
+
 /* The position that a majority has reached: the majority-th largest. */
 static uint64_t leader_quorum_position(const struct leat_core *core, bool durable)
 {

@@ -130,15 +130,19 @@ static int commit_votes(struct leat_storage *storage)
     return pass_drain(storage);
 }
 
-int leat_storage_commit_begin(struct leat_storage *storage, uint64_t *ret_incarnation)
+int leat_storage_commit_begin(struct leat_storage *storage, uint64_t *io_incarnation)
 {
     LEAT_ASSERT(!storage->serving);
     struct leat_rng random;
     if (leat_rng_seed_from_system(&random) != LEAT_OK)
         return LEAT_ESYSTEM;
-    storage->incarnation = ((storage->incarnation >> LEAT_INCARNATION_RANDOM_BITS) + 1)
-                               << LEAT_INCARNATION_RANDOM_BITS |
-                           leat_rng_below(&random, 1u << LEAT_INCARNATION_RANDOM_BITS);
+    if (*io_incarnation != 0 && *io_incarnation <= storage->incarnation)
+        return LEAT_ECORRUPT; /* the workers' directories are of different times */
+    storage->incarnation = *io_incarnation
+                               ? *io_incarnation
+                               : ((storage->incarnation >> LEAT_INCARNATION_RANDOM_BITS) + 1)
+                                         << LEAT_INCARNATION_RANDOM_BITS |
+                                     leat_rng_below(&random, 1u << LEAT_INCARNATION_RANDOM_BITS);
     register_buffers(storage);
     for (uint32_t i = 0; i < storage->log_count; i++) {
         if (storage->logs[i].begun)
@@ -163,7 +167,7 @@ int leat_storage_commit_begin(struct leat_storage *storage, uint64_t *ret_incarn
     storage->image = (struct journal_image){0};
     storage->segment_buffer = NULL;
     storage->serving = true;
-    *ret_incarnation = storage->incarnation;
+    *io_incarnation = storage->incarnation;
     return LEAT_OK;
 }
 

@@ -220,8 +220,7 @@ static void run_command(struct fake_node *node, struct node_command *command)
         break;
     }
     case NODE_COMMAND_STATUS:
-        snprintf(command->text, command->text_bytes, "{\"node\":1}");
-        break;
+        break; /* there is but one part */
     default:
         snprintf(command->text, command->text_bytes, "kind %d log %u node %u position %llu",
                  (int)command->kind, command->log_id, command->node_id,
@@ -229,6 +228,37 @@ static void run_command(struct fake_node *node, struct node_command *command)
         break;
     }
     atomic_store_explicit(&command->done, true, memory_order_release);
+}
+
+/* The state that the control thread gathers: here it is the same, whoever is asked. */
+struct node_status {
+    bool told;
+};
+
+struct node_status *node_status_new(bool one, uint32_t log_id)
+{
+    (void)one, (void)log_id;
+    return calloc(1, sizeof(struct node_status));
+}
+
+void node_status_free(struct node_status *status)
+{
+    free(status);
+}
+
+bool node_status_next(struct node_status *status, uint32_t worker_count, uint32_t *ret_worker)
+{
+    bool more = !status->told;
+    (void)worker_count;
+    status->told = true;
+    *ret_worker = 0;
+    return more;
+}
+
+char *node_status_json(struct node_status *status)
+{
+    (void)status;
+    return strdup("{\"node\":1}");
 }
 
 static void *worker_thread(void *context)
@@ -262,8 +292,9 @@ void fake_node_come_up(struct fake_node *node)
     struct leat_uuid instance;
     LEAT_ASSERT(leat_uuid_random(&instance) == LEAT_OK);
     atomic_store(&node->stop, false);
-    int rc = node_control_start(&node->config, &instance, &node->commands, &node->control, error,
-                                sizeof(error));
+    struct node_commands *queue = &node->commands;
+    int rc =
+        node_control_start(&node->config, &instance, &queue, &node->control, error, sizeof(error));
     if (rc != LEAT_OK)
         fprintf(stderr, "%s\n", error);
     LEAT_ASSERT(rc == LEAT_OK);
@@ -286,6 +317,9 @@ struct fake_node *fake_node_start(bool accepts_replicated)
     LEAT_ASSERT(mkdtemp(node->directory));
     snprintf(node->config.socket, sizeof(node->config.socket), "%s/leat.sock", node->directory);
     node->config.node_id = 1;
+    node->config.worker_count = 1;
+    node->config.quota_sessions = 16;
+    node->config.quota_memory_bytes = 256u << 20;
     fake_log_open(&node->log, node->directory, 1, accepts_replicated);
     fake_log_open(&node->other, node->directory, 2, accepts_replicated);
     fake_node_come_up(node);

@@ -198,7 +198,7 @@ static const struct mistake mistakes[] = {
     {9, "raft: {election_timeout: 150ms}", 0, "expected a list of two times"},
     {9, "raft: {election_timeout: [1s, 1s]}", 0, "expected a range"},
     {11, "worker: {lcore: -2}", 0, "lcore is '-2', expected -1 to 1023"},
-    {11, "worker: {count: 2}", 0, "expected 1 to 1"},
+    {11, "worker: {count: 17}", 0, "expected 1 to 16"},
     {11, "clients: {uids: root}", 0, "uids is 'root', expected a list"},
     {11, "clients: {gids: [wheel]}", 0, "gids is 'wheel'"},
     {11, "clients: {uids: [1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17]}", 0, "at most 16 ids"},

@@ -284,12 +284,12 @@ static void test_requests_reach_the_worker(void **state)
     (void)state;
     char explanation[128];
     assert_int_equal(leat_transfer(node->config.socket, 1, 3, explanation, sizeof(explanation)), 0);
-    assert_string_equal(explanation, "kind 5 log 1 node 3 position 0");
+    assert_string_equal(explanation, "kind 6 log 1 node 3 position 0");
     assert_int_equal(leat_amnesia_accept(node->config.socket, 2, explanation, sizeof(explanation)),
                      0);
-    assert_string_equal(explanation, "kind 6 log 2 node 0 position 0");
+    assert_string_equal(explanation, "kind 7 log 2 node 0 position 0");
     assert_int_equal(leat_trim(node->config.socket, 1, 4096, explanation, sizeof(explanation)), 0);
-    assert_string_equal(explanation, "kind 7 log 1 node 0 position 4096");
+    assert_string_equal(explanation, "kind 8 log 1 node 0 position 4096");
     int connection = connect_raw();
     assert_int_equal(ask(connection, request_of(LEAT_CONTROL_LOG), &answer), LEAT_OK);
     assert_int_equal(answer.descriptor_count, 1);
@@ -420,11 +420,12 @@ static void test_connection_limit(void **state)
 static void test_socket_in_use_and_stale(void **state)
 {
     (void)state;
+    struct node_commands *queue = &node->commands;
     struct node_control *other;
     struct leat_uuid instance = {{1}};
     char error[256] = "";
     assert_int_equal(
-        node_control_start(&node->config, &instance, &node->commands, &other, error, sizeof(error)),
+        node_control_start(&node->config, &instance, &queue, &other, error, sizeof(error)),
         LEAT_EINUSE);
     assert_non_null(strstr(error, node->config.socket));
     fake_node_go_down(node);
@@ -442,7 +443,7 @@ static void test_socket_in_use_and_stale(void **state)
     int file = open(node->config.socket, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
     close(file);
     assert_int_equal(
-        node_control_start(&node->config, &instance, &node->commands, &other, error, sizeof(error)),
+        node_control_start(&node->config, &instance, &queue, &other, error, sizeof(error)),
         LEAT_EINUSE);
     assert_int_equal(unlink(node->config.socket), 0); /* not ours: left alone */
     fake_node_come_up(node);

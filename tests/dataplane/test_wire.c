@@ -102,6 +102,8 @@ static void make_heartbeat(struct datagram *datagram)
     struct leat_wire_heartbeat *heartbeat = body_of(datagram);
     heartbeat->flags = LEAT_HEARTBEAT_FULL;
     heartbeat->led_count = 5;
+    heartbeat->led_first = 2;
+    heartbeat->led_total = 8;
 }
 
 static void make_forward(struct datagram *datagram)
@@ -119,8 +121,49 @@ static void make_forwarded(struct datagram *datagram)
     forwarded->error = -2;
 }
 
-static void (*const makers[])(struct datagram *) = {make_append,    make_reply,   make_hello,
-                                                    make_heartbeat, make_forward, make_forwarded};
+static void make_admin(struct datagram *datagram)
+{
+    begin(datagram, LEAT_WIRE_ADMIN, sizeof(struct leat_wire_admin),
+          sizeof(struct leat_catalogue_payload));
+}
+
+static void make_administered(struct datagram *datagram)
+{
+    begin(datagram, LEAT_WIRE_ADMINISTERED, sizeof(struct leat_wire_administered), 20);
+    struct leat_wire_administered *administered = body_of(datagram);
+    administered->error = -2;
+}
+
+static void make_tail(struct datagram *datagram)
+{
+    begin(datagram, LEAT_WIRE_TAIL, sizeof(struct leat_wire_tail), 0);
+}
+
+static void make_tail_reply(struct datagram *datagram)
+{
+    begin(datagram, LEAT_WIRE_TAIL_REPLY, sizeof(struct leat_wire_tail_reply), 0);
+    struct leat_wire_tail_reply *reply = body_of(datagram);
+    reply->commit_d = 100;
+    reply->commit_r = 200;
+}
+
+static void make_repair(struct datagram *datagram)
+{
+    begin(datagram, LEAT_WIRE_REPAIR, sizeof(struct leat_wire_repair), 0);
+    struct leat_wire_repair *repair = body_of(datagram);
+    repair->begin_pos = 4096;
+    repair->end_pos = 8192;
+}
+
+static void make_repair_data(struct datagram *datagram)
+{
+    begin(datagram, LEAT_WIRE_REPAIR_DATA, sizeof(struct leat_wire_repair_data), 64);
+}
+
+static void (*const makers[])(struct datagram *) = {
+    make_append, make_reply, make_hello,      make_heartbeat, make_forward,     make_forwarded,
+    make_admin,  make_tail,  make_tail_reply, make_repair,    make_repair_data, make_administered,
+};
 #define MAKERS (sizeof(makers) / sizeof(makers[0]))
 
 static int parse_bytes(const void *bytes, uint32_t length, struct leat_wire_view *view)
@@ -284,6 +327,9 @@ static void each_body_field_is_checked(void **state)
     BODY(make_heartbeat, leat_wire_heartbeat, body->flags = 8 | LEAT_HEARTBEAT_FULL);
     BODY(make_heartbeat, leat_wire_heartbeat, body->flags = 0);
     BODY(make_heartbeat, leat_wire_heartbeat, body->led_count = 6);
+    BODY(make_heartbeat, leat_wire_heartbeat, body->led_first = 4); /* 4 + 5 of 8 */
+    BODY(make_heartbeat, leat_wire_heartbeat, body->led_first = UINT32_MAX - 2);
+    BODY(make_heartbeat, leat_wire_heartbeat, body->led_total = LEAT_LOGS_MAX + 1);
     BODY(make_heartbeat, leat_wire_heartbeat, body->led_count = 5 + (1u << 29)); /* times 8 */
     BODY(make_heartbeat, leat_wire_heartbeat, body->reserved = 1);
     BODY(make_forward, leat_wire_forward, body->flags = 4);
@@ -292,6 +338,15 @@ static void each_body_field_is_checked(void **state)
     BODY(make_forward, leat_wire_forward, body->begin_byte = UINT32_MAX - 49);
     BODY(make_forward, leat_wire_forward, body->reserved = 1);
     BODY(make_forwarded, leat_wire_forwarded, body->error = 1);
+    BODY(make_admin, leat_wire_admin, body->reserved = 1);
+    BODY(make_administered, leat_wire_administered, body->error = 0); /* a change is not told so */
+    BODY(make_administered, leat_wire_administered, body->reserved = 1);
+    BODY(make_tail, leat_wire_tail, body->reserved = 1);
+    BODY(make_tail_reply, leat_wire_tail_reply, body->commit_d = 201);
+    BODY(make_tail_reply, leat_wire_tail_reply, body->reserved = 1);
+    BODY(make_repair, leat_wire_repair, body->end_pos = 4096);
+    BODY(make_repair_data, leat_wire_repair_data, body->error = -1); /* and bytes */
+    BODY(make_repair_data, leat_wire_repair_data, body->reserved = 1);
     BODY(make_forwarded, leat_wire_forwarded, body->reserved = 1);
 }
 

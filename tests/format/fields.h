@@ -301,6 +301,8 @@ static const struct field leat_wire_heartbeat_fields[] = {
       "the newest set_counter of the receiver that the sender holds"),
     F(leat_wire_heartbeat, sequence, "counts up; a reply echoes it"),
     F(leat_wire_heartbeat, flags, "flags"),
+    F(leat_wire_heartbeat, led_first, "FULL: place in the set of the first that follows"),
+    F(leat_wire_heartbeat, led_total, "of the set"),
     F(leat_wire_heartbeat, reserved, "zero"),
 };
 

@@ -316,6 +316,7 @@ void replica_boot(struct cluster *cluster, struct replica *replica)
         .memory_pos = recovery.end,
         .durable_pos = durable,
         .commit_d = lower(journal->commit_d, durable),
+        .cut_epoch = replica->seen_cut_epoch,
     };
     if (boot.commit_d < base)
         boot.commit_d = base;

@@ -155,6 +155,7 @@ struct replica {
     uint64_t acked_memory;
     uint64_t seen_commit_d;
     uint64_t seen_commit_r;
+    uint64_t seen_cut_epoch; /* over all its lives: the journal compares by it */
     uint32_t seen_term;
     enum leat_role seen_role;
     uint64_t believed_memory[LEAT_MEMBERS_MAX];

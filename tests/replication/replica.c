@@ -351,6 +351,11 @@ static void replica_cut(struct cluster *cluster, struct replica *replica)
     uint64_t position = effects->cut_pos;
     cluster_line(cluster, "  %c %s %lu", replica_name(replica->self),
                  effects->reset ? "begins anew at" : "cuts to", (unsigned long)position);
+    if (effects->cut_epoch <= replica->seen_cut_epoch)
+        check_fail(cluster, "V1: %c cuts in epoch %lu, and had one in %lu",
+                   replica_name(replica->self), (unsigned long)effects->cut_epoch,
+                   (unsigned long)replica->seen_cut_epoch);
+    replica->seen_cut_epoch = effects->cut_epoch;
     assembler_clear(replica);
     replica->tail_is_valid = false;
     replica->published_end = position; /* W4: lowered before the range is overwritten */

@@ -111,6 +111,7 @@ void rig_begin(struct rig *rig)
         assert_int_equal(leat_storage_begin(rig->storage, i, &rig->logs[i].recovered,
                                             &rig->logs[i].arena_id, &rig->boot, false),
                          LEAT_OK);
+    rig->incarnation = 0;
     assert_int_equal(leat_storage_commit_begin(rig->storage, &rig->incarnation), LEAT_OK);
     for (uint32_t i = 0; i < RIG_LOGS; i++)
         rig->logs[i].arena_valid = true;

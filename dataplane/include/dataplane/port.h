@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define LEAT_WORKERS_MAX    16u
 #define LEAT_PORT_PEERS_MAX 7u
 #define LEAT_PORT_BURST_MAX 64u
 

@@ -11,6 +11,12 @@
  *   HEARTBEAT   struct leat_wire_heartbeat struct leat_wire_led each (when FULL)
  *   FORWARD     struct leat_wire_forward   bytes of a client's record
  *   FORWARDED   struct leat_wire_forwarded -
+ *   ADMIN       struct leat_wire_admin     struct leat_catalogue_payload: to the leader of log 0
+ *   ADMINISTERED struct leat_wire_administered  one line of text that explains an error
+ *   TAIL        struct leat_wire_tail      -
+ *   TAIL_REPLY  struct leat_wire_tail_reply -
+ *   REPAIR      struct leat_wire_repair    -
+ *   REPAIR_DATA struct leat_wire_repair_data  bytes of the log from begin_pos on
  *
  * The header's CRC covers header and body. The payload of an APPEND is proved by the chain of
  * frames in it (ADR 0003), every other (RECONCILE_REPLY's runs too) by payload_crc.
@@ -21,12 +27,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/base_frame.h"
 #include "base/message.h"
 #include "base/uuid.h"
 
-#define LEAT_WIRE_MAGIC        0x5441454cu /* "LEAT" */
-#define LEAT_WIRE_VERSION      1u
-#define LEAT_NET_HEADERS_BYTES 42u /* Ethernet 14, IPv4 20, UDP 8 */
+#define LEAT_WIRE_MAGIC          0x5441454cu /* "LEAT" */
+#define LEAT_WIRE_VERSION        1u
+#define LEAT_WIRE_TEXT_BYTES_MAX 256u
+#define LEAT_NET_HEADERS_BYTES   42u /* Ethernet 14, IPv4 20, UDP 8 */
 
 enum leat_wire_kind {
     LEAT_WIRE_LOG = 1,
@@ -34,7 +42,13 @@ enum leat_wire_kind {
     LEAT_WIRE_HEARTBEAT = 3,
     LEAT_WIRE_FORWARD = 4,
     LEAT_WIRE_FORWARDED = 5,
-    LEAT_WIRE_KIND_LAST = LEAT_WIRE_FORWARDED,
+    LEAT_WIRE_ADMIN = 6,
+    LEAT_WIRE_ADMINISTERED = 7,
+    LEAT_WIRE_TAIL = 8,
+    LEAT_WIRE_TAIL_REPLY = 9,
+    LEAT_WIRE_REPAIR = 10,
+    LEAT_WIRE_REPAIR_DATA = 11,
+    LEAT_WIRE_KIND_LAST = LEAT_WIRE_REPAIR_DATA,
 };
 
 struct leat_wire_header {
@@ -61,20 +75,23 @@ _Static_assert(offsetof(struct leat_wire_header, from_incarnation) == 40, "layou
 struct leat_wire_hello {
     struct leat_uuid node; /* pinned by the receiver */
     uint64_t incarnation;
-    uint64_t durable_high[2]; /* the sender's D of logs 0 and 1, or what it had before damage */
-    uint32_t genesis_crc[2];  /* of the genesis frames of logs 0 and 1 */
-    uint32_t flags;           /* 1: please answer */
+    /* the sender's D of logs 0 and 1, or what it had before damage; of a log that its worker does
+     * not host: UINT64_MAX */
+    uint64_t durable_high[2];
+    uint32_t genesis_crc[2]; /* of the genesis frames of logs 0 and 1; 0: not hosted */
+    uint32_t flags;          /* 1: please answer */
     uint32_t reserved;
 };
 _Static_assert(sizeof(struct leat_wire_hello) == 56, "no padding");
 
 enum leat_wire_heartbeat_flag {
-    LEAT_HEARTBEAT_FULL = 1,  /* the whole set of led logs follows */
+    LEAT_HEARTBEAT_FULL = 1,  /* of the whole set of led logs the part from led_first on follows */
     LEAT_HEARTBEAT_ASK = 2,   /* the sender lacks the receiver's current set: send it in full */
     LEAT_HEARTBEAT_REPLY = 4, /* answers a heartbeat: not to be answered again */
 };
 
-/* One per peer and worker, whatever the number of logs (rule G4). */
+/* One per peer and pair of workers, whatever the number of logs (rule G4). A set that does not fit
+ * one datagram is listed over as many as it takes, in order. */
 struct leat_wire_heartbeat {
     uint64_t incarnation;
     uint64_t to_incarnation; /* as known to the sender; 0 unknown */
@@ -84,9 +101,11 @@ struct leat_wire_heartbeat {
     uint64_t heard_counter; /* the newest set_counter of the receiver that the sender holds */
     uint64_t sequence;      /* counts up; a reply echoes it */
     uint32_t flags;
+    uint32_t led_first; /* FULL: place of the first that follows */
+    uint32_t led_total; /* of the set */
     uint32_t reserved;
 };
-_Static_assert(sizeof(struct leat_wire_heartbeat) == 56, "no padding");
+_Static_assert(sizeof(struct leat_wire_heartbeat) == 64, "no padding");
 
 struct leat_wire_led {
     uint32_t log_id;
@@ -121,6 +140,53 @@ struct leat_wire_forwarded {
     uint32_t reserved;
 };
 _Static_assert(sizeof(struct leat_wire_forwarded) == 56, "no padding");
+
+/* A change of the catalogue, from an administrator on a follower's host. */
+struct leat_wire_admin {
+    struct leat_uuid request; /* names it: a repeated one is the same */
+    uint32_t uid;             /* who asks */
+    uint32_t reserved;
+};
+_Static_assert(sizeof(struct leat_wire_admin) == 24, "no padding");
+
+/* The leader's refusal; a change that was made is seen in the catalogue itself. */
+struct leat_wire_administered {
+    struct leat_uuid request;
+    int32_t error; /* enum leat_error */
+    uint32_t reserved;
+};
+_Static_assert(sizeof(struct leat_wire_administered) == 24, "no padding");
+
+/* Where does the log end? Asked of its leader (a read index: Ongaro's thesis, 6.4). */
+struct leat_wire_tail {
+    uint64_t request; /* the asker's number; the answer holds for all up to it */
+    uint64_t reserved;
+};
+_Static_assert(sizeof(struct leat_wire_tail) == 16, "no padding");
+
+/* What was committed when the question came, said after a round of the leader's that began later.
+ */
+struct leat_wire_tail_reply {
+    uint64_t request;
+    uint64_t commit_d;
+    uint64_t commit_r;
+    uint64_t reserved;
+};
+_Static_assert(sizeof(struct leat_wire_tail_reply) == 32, "no padding");
+
+/* Bytes [begin_pos, end_pos) of a sealed segment, please: the asker's are damaged. */
+struct leat_wire_repair {
+    uint64_t begin_pos;
+    uint64_t end_pos;
+};
+_Static_assert(sizeof(struct leat_wire_repair) == 16, "no padding");
+
+struct leat_wire_repair_data {
+    uint64_t begin_pos;
+    int32_t error; /* enum leat_error: this node has them not either */
+    uint32_t reserved;
+};
+_Static_assert(sizeof(struct leat_wire_repair_data) == 16, "no padding");
 
 /* Fills magic, version, crc and payload_crc of a datagram whose other header fields, body and
  * payload are in place. */

@@ -47,9 +47,11 @@ struct leat_config {
     uint16_t mtu_bytes;
     bool huge_pages;
 
-    uint32_t worker_count; /* 1 until the next issue */
+    uint32_t worker_count; /* fixed at format */
     enum leat_idle_strategy idle;
-    int32_t lcore; /* the worker is pinned to it; -1: floats */
+    int32_t lcore;        /* worker 0 is pinned to it; -1: floats */
+    uint32_t lcore_count; /* 0: by `lcore`; else one per worker */
+    uint32_t lcores[LEAT_CONFIG_IDS_MAX];
     uint32_t writes_in_flight_max;
     uint32_t segments_ahead;
 
@@ -63,6 +65,11 @@ struct leat_config {
     uint64_t arena_bytes;
     uint32_t entry_bytes_max;
     bool accepts_replicated;
+
+    uint64_t arena_budget_bytes; /* of all logs' arenas together */
+    uint32_t quota_sessions;     /* per uid that is neither the node's nor root */
+    uint32_t quota_logs;
+    uint64_t quota_memory_bytes; /* of rings */
 
     uint32_t client_uid_count;
     uint32_t client_gid_count;

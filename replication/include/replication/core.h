@@ -69,6 +69,7 @@ struct leat_core_boot {
     uint64_t memory_pos;  /* M */
     uint64_t durable_pos; /* D */
     uint64_t commit_d;
+    uint64_t cut_epoch; /* of the newest cut on record: the next one's is higher */
 };
 
 enum leat_input_kind {

@@ -158,8 +158,10 @@ int leat_storage_begin(struct leat_storage *storage, uint32_t index,
 
 /* Persists a new incarnation (both vote slots) and one journal record with the state of every
  * log that began. Blocks; to be called once, before the first packet and before the arenas are
- * used. Returns 0 and the incarnation, or LEAT_EFENCED. */
-int leat_storage_commit_begin(struct leat_storage *storage, uint64_t *ret_incarnation);
+ * used. *io_incarnation: 0, or the one that the node's first worker was given (the same for all
+ * workers of a process). Returns 0 and the incarnation, LEAT_ECORRUPT (this worker's directory has
+ * seen a later one), or LEAT_EFENCED. */
+int leat_storage_commit_begin(struct leat_storage *storage, uint64_t *io_incarnation);
 
 /* ---- the pass ---- */
 
