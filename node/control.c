@@ -121,7 +121,7 @@ static void connection_free(struct control_connection *connection)
     if (connection->client_region >= 0)
         close(connection->client_region);
     close(connection->descriptor);
-    LEAT_ASSERT(!connection->status);
+    LEAT_ASSERT(!connection->status && !connection->catalogue);
     memset(connection, 0, sizeof(*connection));
 }
 

@@ -45,10 +45,11 @@ struct control_connection {
     uint64_t heard_ns;
     uint64_t ring_memory_bytes;
     struct node_rings *rings;
-    int client_region;          /* until sealed; -1 */
-    uint16_t kind;              /* of the request being served */
-    uint32_t worker;            /* that has, or will have, the rings */
-    struct node_status *status; /* STATUS: being filled, worker by worker */
+    int client_region;                /* until sealed; -1 */
+    uint16_t kind;                    /* of the request being served */
+    uint32_t worker;                  /* that has, or will have, the rings */
+    struct node_catalogue *catalogue; /* LOGS: being filled */
+    struct node_status *status;       /* STATUS: being filled, worker by worker */
     struct node_command command;
     char *text; /* LEAT_CONTROL_TEXT_BYTES_MAX while a command that may answer with text is out */
 };

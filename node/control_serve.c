@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "catalogue.h"
 #include "control_private.h"
 #include "leat/error.h"
 
@@ -151,7 +152,7 @@ static uint32_t worker_of(const struct node_control *control,
 {
     if (kind == NODE_COMMAND_ATTACH)
         return connection->worker;
-    if (kind == NODE_COMMAND_CHANGE)
+    if (kind == NODE_COMMAND_CHANGE || kind == NODE_COMMAND_CATALOGUE)
         return 0;
     return log_id % control->config->worker_count;
 }
@@ -174,6 +175,7 @@ static bool push_command(struct node_control *control, struct control_connection
         return reply_error(control, connection, LEAT_ENOMEM, "");
     command->text = connection->text;
     command->text_bytes = LEAT_CONTROL_TEXT_BYTES_MAX;
+    command->catalogue = connection->catalogue;
     uint32_t worker = worker_of(control, connection, kind, request->log_id);
     if (!node_commands_push(control->queues[worker], command)) {
         free(connection->text);
@@ -229,6 +231,20 @@ static bool serve_status(struct node_control *control, struct control_connection
     return true;
 }
 
+static bool serve_logs(struct node_control *control, struct control_connection *connection,
+                       const struct leat_control_request *request)
+{
+    connection->catalogue = calloc(1, sizeof(*connection->catalogue));
+    if (!connection->catalogue)
+        return reply_error(control, connection, LEAT_ENOMEM, "");
+    bool pushed = push_command(control, connection, NODE_COMMAND_CATALOGUE, request);
+    if (connection->state == CONTROL_BUSY)
+        return pushed;
+    free(connection->catalogue);
+    connection->catalogue = NULL;
+    return pushed;
+}
+
 static bool serve_checked(struct node_control *control, struct control_connection *connection,
                           const struct leat_control_request *request)
 {
@@ -248,6 +264,8 @@ static bool serve_checked(struct node_control *control, struct control_connectio
         return push_command(control, connection, NODE_COMMAND_SEGMENT, request);
     case LEAT_CONTROL_INDEX:
         return push_command(control, connection, NODE_COMMAND_INDEX, request);
+    case LEAT_CONTROL_LOGS:
+        return serve_logs(control, connection, request);
     case LEAT_CONTROL_TAIL:
         return push_command(control, connection, NODE_COMMAND_TAIL, request);
     case LEAT_CONTROL_CHANGE: /* whose log it may be, the leader judges */
@@ -339,14 +357,14 @@ static char *add_counters(const struct node_control *control, char *text)
     return longer;
 }
 
-/* A text that is too long for a packet goes out as a file in memory that cannot be changed. */
-static int make_memfd(const char *text, size_t length)
+/* What is too long for a packet goes out as a file in memory that cannot be changed. */
+static int make_memfd(const void *bytes, size_t length)
 {
-    int descriptor = memfd_create("leat-status", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    int descriptor = memfd_create("leat-reply", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (descriptor < 0)
         return -1;
     for (size_t at = 0; at < length;) {
-        ssize_t done = write(descriptor, text + at, length - at);
+        ssize_t done = write(descriptor, (const char *)bytes + at, length - at);
         if (done <= 0) {
             close(descriptor);
             return -1;
@@ -383,6 +401,26 @@ static bool reply_status(struct node_control *control, struct control_connection
     return sent;
 }
 
+static bool logs_done(struct node_control *control, struct control_connection *connection)
+{
+    struct node_catalogue *catalogue = connection->catalogue;
+    struct reply reply = {.error = connection->command.error, .position = catalogue->count};
+    connection->catalogue = NULL;
+    if (reply.error == LEAT_OK) {
+        reply.descriptors[0] =
+            make_memfd(catalogue->rows, catalogue->count * sizeof(catalogue->rows[0]));
+        reply.descriptor_count = reply.descriptors[0] >= 0;
+        reply.error = reply.descriptor_count ? LEAT_OK : LEAT_ENOMEM;
+    }
+    free(catalogue);
+    free(connection->text);
+    connection->text = NULL;
+    bool sent = !connection->hung_up && reply_send(control, connection, &reply);
+    if (reply.descriptor_count > 0)
+        close(reply.descriptors[0]);
+    return sent;
+}
+
 /* One worker filled a part: it goes on, or the next does, or all is told. */
 static bool status_done(struct node_control *control, struct control_connection *connection)
 {
@@ -408,6 +446,8 @@ bool serve_done(struct node_control *control, struct control_connection *connect
     if (command->kind == NODE_COMMAND_STATUS)
         return status_done(control, connection);
     LEAT_ASSERT(connection->text);
+    if (command->kind == NODE_COMMAND_CATALOGUE)
+        return logs_done(control, connection);
     connection->text[LEAT_CONTROL_TEXT_BYTES_MAX - 1] = 0;
     if (command->kind == NODE_COMMAND_ATTACH && command->error == LEAT_OK)
         connection->attached = true;

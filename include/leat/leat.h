@@ -150,6 +150,54 @@ LEAT_API int leat_reader_wait(struct leat_reader *reader, uint64_t timeout_ns,
 /* The offset of the record that leat_reader_next would give. */
 LEAT_API uint64_t leat_reader_offset(const struct leat_reader *reader);
 
+/* Where the log ends, linearizable at the level: not below any append acknowledged at it, by
+ * whichever node, before the call. Costs a round trip between the leader and a majority; many calls
+ * share one. Waits up to 5 s. Errors: ENOLEADER, EDEADLINE, ENOLOG, EAGAIN (not attached now). */
+LEAT_API int leat_tail(struct leat_client *client, uint32_t log, enum leat_ack level,
+                       uint64_t *ret_position, uint64_t *ret_offset);
+
+/* ---- logs ---- */
+
+#define LEAT_LOG_NAME_BYTES 48u /* with the zero */
+
+/* A log as the cluster's catalogue has it. Sizes in bytes, powers of two. */
+struct leat_log_entry {
+    char name[LEAT_LOG_NAME_BYTES];
+    uint32_t log;             /* its id, never reused */
+    uint32_t entry_bytes_max; /* largest record; at most a quarter of a segment */
+    uint64_t segment_bytes;   /* at least 1 MiB */
+    uint64_t arena_bytes;     /* memory of each node; at least two segments */
+    uint64_t retention_bytes; /* what exceeds it is trimmed by segments; 0: nothing */
+    uint64_t retention_ns;    /* what is older is trimmed by segments; 0: nothing */
+    uint64_t created_ns;      /* since 1970 */
+    uint32_t owner_uid;
+    int accepts_replicated; /* takes appends at LEAT_ACK_REPLICATED */
+};
+
+/* Creates a log on every node. Fields of `settings` that are 0 take defaults (segment 16 MiB, arena
+ * two segments, largest entry: what they allow up to 1 MiB); name is required: a letter, then
+ * letters, digits, '-', '.', '_'. Returns when the log takes appends at this node, or with
+ * EDEADLINE (it may come to be: look at leat_logs), EEXISTS, EBUDGET (memory.budget), EQUOTA,
+ * EINVAL; `explanation` (may be NULL) receives a line. Blocks. Any thread. */
+LEAT_API int leat_log_create(const char *socket, const struct leat_log_entry *settings,
+                             uint64_t timeout_ns, uint32_t *ret_log, char *explanation,
+                             size_t explanation_bytes);
+
+/* Deletes a log and all its records, on every node, for good. Logs 0 and 1 stay. */
+LEAT_API int leat_log_delete(const char *socket, uint32_t log, char *explanation,
+                             size_t explanation_bytes);
+
+/* Sets a log's retention. */
+LEAT_API int leat_log_configure(const char *socket, uint32_t log, uint64_t retention_bytes,
+                                uint64_t retention_ns, char *explanation, size_t explanation_bytes);
+
+/* Up to `max` logs in order of id; *ret_count: how many there are. */
+LEAT_API int leat_logs(const char *socket, struct leat_log_entry *entries, size_t max,
+                       size_t *ret_count);
+
+/* The log of that name, or ENOLOG. */
+LEAT_API int leat_log_find(const char *socket, const char *name, struct leat_log_entry *ret_entry);
+
 /* ---- operating ---- */
 
 /* The node's state as one JSON object, for leat status: to be freed by the caller. */

@@ -39,7 +39,9 @@ enum leat_control_kind {
                                 segment that holds position; LEAT_EAGAIN: none yet */
     LEAT_CONTROL_TAIL = 11,  /* log_id, node_id: enum leat_level -> position, offset: where the log
                                 ends, linearizable */
-    LEAT_CONTROL_KIND_LAST = LEAT_CONTROL_TAIL,
+    LEAT_CONTROL_LOGS = 12,  /* -> descriptor of a sealed memfd: `position` many struct
+                                leat_catalogue_row */
+    LEAT_CONTROL_KIND_LAST = LEAT_CONTROL_LOGS,
 };
 
 struct leat_control_request {
