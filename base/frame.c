@@ -65,6 +65,9 @@ void leat_chain_advance(struct leat_chain *chain, const struct leat_frame *frame
     chain->crc = frame->crc;
     chain->last_time_ns = frame->time_ns;
     chain->next_offset = frame->offset + (leat_frame_type(frame) == LEAT_FRAME_RECORD);
+    bool continues = (frame->type_flags & LEAT_FRAME_FLAG_CONTINUES) != 0;
+    chain->batch_sequence = continues ? frame->sequence : 0;
+    chain->batch_session = continues ? frame->session : 0;
     chain->position += extent;
 }
 
@@ -141,6 +144,13 @@ static bool frame_keeps_rules(const struct leat_log_shape *shape, const struct l
     if (at_base != (leat_frame_type(frame) == LEAT_FRAME_BASE))
         return false;
     if (frame->offset != chain->next_offset || frame->time_ns < chain->last_time_ns)
+        return false;
+    if (leat_chain_in_batch(chain) &&
+        (leat_frame_type(frame) != LEAT_FRAME_RECORD || frame->session != chain->batch_session ||
+         frame->sequence != chain->batch_sequence))
+        return false;
+    if ((frame->type_flags & LEAT_FRAME_FLAG_CONTINUES) &&
+        (frame->session == 0 || frame->sequence == 0))
         return false;
     if (leat_frame_type(frame) != LEAT_FRAME_TERM)
         return frame->term == chain->term;
@@ -276,7 +286,9 @@ int leat_base_parse(const void *payload, uint32_t length_bytes,
     }
     for (unsigned i = 0; i < head->session_count; i++) {
         uint32_t session = sessions[i].session;
+        int32_t error = sessions[i].last_error;
         if (session == 0 || session > LEAT_SESSIONS_MAX ||
+            (error != LEAT_OK && error != LEAT_ECONDITION && error != LEAT_EFENCEDOUT) ||
             (i > 0 && session <= sessions[i - 1].session))
             return LEAT_ECORRUPT;
     }

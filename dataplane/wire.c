@@ -98,8 +98,13 @@ static bool wire_heartbeat_is_valid(const struct leat_wire_heartbeat *heartbeat,
 
 static bool wire_forward_is_valid(const struct leat_wire_forward *forward, uint32_t payload_bytes)
 {
-    if ((forward->flags & ~(uint32_t)(LEAT_FORWARD_OLDEST | LEAT_FORWARD_REPLICATED)) != 0 ||
-        forward->reserved != 0)
+    const uint32_t flags_all = LEAT_FORWARD_OLDEST | LEAT_FORWARD_REPLICATED | LEAT_FORWARD_BATCH |
+                               LEAT_FORWARD_FENCE | LEAT_FORWARD_CONDITION;
+    const uint32_t fence = forward->flags & LEAT_FORWARD_FENCE;
+    if ((forward->flags & ~flags_all) != 0 ||
+        (forward->condition != 0 && (forward->flags & LEAT_FORWARD_CONDITION) == 0) ||
+        (fence && ((forward->flags & (LEAT_FORWARD_BATCH | LEAT_FORWARD_CONDITION)) != 0 ||
+                   forward->total_bytes != 0 || forward->writer_epoch == 0)))
         return false;
     if (payload_bytes == 0) /* only a record without bytes has a piece without bytes */
         return forward->total_bytes == 0 && forward->begin_byte == 0;

@@ -116,6 +116,22 @@ void node_arena_close(struct node_arena *arena)
     arena->header = NULL;
 }
 
+void node_arena_leadership(struct node_arena *arena, uint32_t term, uint32_t leader_node,
+                           enum leat_arena_role role)
+{
+    struct leat_arena_leadership *to = &arena->header->leadership;
+    uint64_t counter = (to->counter + 1) & ~1ull; /* odd: a former life died in between */
+    if (counter == to->counter && to->term == term && to->leader_node == leader_node &&
+        to->role == (uint64_t)role)
+        return;
+    __atomic_store_n(&to->counter, counter + 1, __ATOMIC_RELAXED);
+    atomic_thread_fence(memory_order_release); /* pairs with the reader's acquire fence */
+    __atomic_store_n(&to->term, term, __ATOMIC_RELAXED);
+    __atomic_store_n(&to->leader_node, leader_node, __ATOMIC_RELAXED);
+    __atomic_store_n(&to->role, (uint64_t)role, __ATOMIC_RELAXED);
+    __atomic_store_n(&to->counter, counter + 2, __ATOMIC_RELEASE); /* pairs with its acquire */
+}
+
 /* Before bytes below end_pos are laid: what they overwrite is no longer whole (H3). */
 void node_arena_horizon(struct node_arena *arena, uint64_t end_pos)
 {

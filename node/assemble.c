@@ -14,6 +14,13 @@
 #define NAK_DELAY_NS  200000u /* about one round trip on any of our ports */
 #define NAK_BYTES_MAX (256u << 10)
 
+/* Up to here all is verified: never written again. */
+static const struct leat_chain *assembler_verified(const struct node_log *log)
+{
+    const struct leat_chain *ahead = &log->assembler.ahead;
+    return ahead->position > log->chain.position ? ahead : &log->chain;
+}
+
 void log_assembler_clear(struct node_log *log)
 {
     memset(&log->assembler, 0, sizeof(log->assembler));
@@ -67,7 +74,7 @@ void log_receive(struct node_log *log, const struct leat_message *message, const
 {
     uint64_t begin = message->begin_pos;
     uint64_t end = begin + payload_bytes;
-    uint64_t verified = log->chain.position;
+    uint64_t verified = assembler_verified(log)->position;
     uint64_t limit = log_arena_limit(log);
 
     if (end <= verified) {
@@ -100,16 +107,17 @@ static void step_follower(struct node_log *log, enum leat_input_kind kind, uint6
 
 /* A PAD's body is zeros by rule and never sent: laid down here, once its header has proved itself
  * (of a PAD the CRC covers nothing else) and the arena has room for it. */
-static void assembler_fill_pad(struct node_log *log, uint64_t available)
+static void assembler_fill_pad(struct node_log *log, const struct leat_chain *chain,
+                               uint64_t available)
 {
     struct leat_frame frame;
-    uint64_t position = log->chain.position;
+    uint64_t position = chain->position;
     if (available < sizeof(frame))
         return;
     memcpy(&frame, log_at(log, position), sizeof(frame));
     if (leat_frame_type(&frame) != LEAT_FRAME_PAD || frame.length_bytes < sizeof(frame) ||
         frame.length_bytes > leat_segment_room(&log->shape, position) ||
-        frame.previous_crc != log->chain.crc ||
+        frame.previous_crc != chain->crc ||
         leat_frame_crc(&log->shape, position, &frame, NULL) != frame.crc)
         return;
     uint64_t begin = position + sizeof(frame);
@@ -142,23 +150,28 @@ static int assembler_begin_at_base(struct node_log *log, uint64_t available)
     return rc;
 }
 
-static int assembler_check(struct node_log *log, uint64_t available, uint64_t *ret_extent)
+/* The frame at the end of `chain`. The log's own chain follows when that is a boundary: of a batch
+ * only the whole is reported, acknowledged, written or published (ADR 0030). */
+static int assembler_check(struct node_log *log, struct leat_chain *chain, uint64_t available)
 {
-    struct leat_chain probe = log->chain;
-    uint8_t *bytes = log_at(log, log->chain.position);
-    int rc = leat_frame_check(&log->shape, &probe, bytes, available, ret_extent);
+    struct leat_chain probe = *chain;
+    uint64_t extent;
+    uint8_t *bytes = log_at(log, chain->position);
+    int rc = leat_frame_check(&log->shape, &probe, bytes, available, &extent);
     if (rc != LEAT_OK)
         return rc;
-    uint32_t expected = leat_core_expected_term(&log->core, log->chain.position);
+    uint32_t expected = leat_core_expected_term(&log->core, chain->position);
     if (expected != 0 && probe.term != expected &&
         leat_frame_type((const void *)bytes) != LEAT_FRAME_BASE)
         return LEAT_ECHAIN;
-    if (probe.term != log->chain.term) {
-        step_follower(log, LEAT_INPUT_RUN, log->chain.position, probe.term);
+    if (probe.term != chain->term) { /* never inside a batch: leat_frame_check */
+        step_follower(log, LEAT_INPUT_RUN, chain->position, probe.term);
         step_follower(log, LEAT_INPUT_VERIFIED, probe.position, 0);
     }
-    log_note_pad(log, log->chain.position, (const void *)bytes);
-    log->chain = probe;
+    log_note_pad(log, chain->position, (const void *)bytes);
+    *chain = probe;
+    if (!leat_chain_in_batch(chain))
+        log->chain = *chain;
     return LEAT_OK;
 }
 
@@ -166,24 +179,27 @@ int log_verify(struct node_log *log)
 {
     struct node_assembler *assembler = &log->assembler;
     uint64_t begin = log->chain.position;
-    uint64_t extent;
     int rc = LEAT_OK;
 
     /* the leader changed in this very burst: what it laid here is dropped when roles are told */
     if (log->core.role != LEAT_FOLLOWER || !log->core.reconciled || log->core.cut_settling)
         return LEAT_OK;
-    while (assembler->count > 0 && assembler->intervals[0].begin <= log->chain.position) {
-        uint64_t available = assembler->intervals[0].end - log->chain.position;
-        if (log->installing)
+    struct leat_chain *chain = &assembler->ahead;
+    *chain = *assembler_verified(log);
+    while (assembler->count > 0 && assembler->intervals[0].begin <= chain->position) {
+        uint64_t available = assembler->intervals[0].end - chain->position;
+        if (log->installing) {
             rc = assembler_begin_at_base(log, available);
-        else
-            assembler_fill_pad(log, available);
-        available = assembler->intervals[0].end - log->chain.position;
+            *chain = log->chain;
+        } else {
+            assembler_fill_pad(log, chain, available);
+        }
+        available = assembler->intervals[0].end - chain->position;
         if (rc == LEAT_OK)
-            rc = assembler_check(log, available, &extent);
+            rc = assembler_check(log, chain, available);
         if (rc == LEAT_OK) {
             log->counters.frames_verified++;
-            assembler_drop_below(assembler, log->chain.position);
+            assembler_drop_below(assembler, chain->position);
             continue;
         }
         if (rc == LEAT_ECHAIN)
@@ -208,7 +224,7 @@ void log_nak(struct node_log *log, uint64_t now_ns)
         assembler->gap_since_ns = 0;
         return;
     }
-    uint64_t begin = log->chain.position;
+    uint64_t begin = assembler_verified(log)->position;
     uint64_t end = assembler->intervals[0].begin;
     if (end <= begin) { /* contiguous: an incomplete frame; its end is still to come */
         begin = assembler->intervals[0].end;

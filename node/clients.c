@@ -20,10 +20,19 @@ static struct client_slot *slot_at(const struct node_client *client, uint64_t in
     return &client->slots[index & client->slot_mask];
 }
 
-const uint8_t *client_payload(const struct node_client *client, const struct client_slot *slot)
+struct node_append client_append(const struct node_client *client, const struct client_slot *slot)
 {
     uint64_t at = slot->ring_pos & (client->rings->ring_bytes - 1);
-    return client->rings->records + at + sizeof(struct leat_ring_record);
+    return (struct node_append){
+        .sequence = slot->sequence,
+        .level = (enum leat_level)slot->level,
+        .kind = (enum leat_ring_kind)slot->kind,
+        .conditional = slot->conditional,
+        .writer_epoch = slot->writer_epoch,
+        .condition = slot->condition,
+        .payload = client->rings->records + at + sizeof(struct leat_ring_record),
+        .payload_bytes = slot->payload_bytes,
+    };
 }
 
 uint32_t clients_find(const struct node_worker *worker, const struct leat_uuid *client)
@@ -184,6 +193,13 @@ void clients_complete(struct node_worker *worker, uint32_t owner, struct node_lo
         .offset = frame->offset,
         .level = (uint8_t)level,
     };
+    if (leat_frame_type(frame) == LEAT_FRAME_REFUSED) {
+        struct leat_refused_payload refused; /* sealed or verified here */
+        memcpy(&refused, frame + 1, sizeof(refused));
+        completion.error = refused.error;
+        completion.detail = refused.detail;
+        completion.offset = UINT64_MAX;
+    }
     client_end_slot(worker, client, slot, &completion);
     client_release(client);
 }
@@ -249,9 +265,24 @@ static bool record_keeps_protocol(const struct node_client *client,
         return false;
     if (record->kind == LEAT_RING_SKIP)
         return true;
-    return record->kind == LEAT_RING_APPEND && record->flags == 0 && record->condition == 0 &&
-           (record->level == LEAT_LEVEL_DURABLE || record->level == LEAT_LEVEL_REPLICATED) &&
-           record->sequence != 0;
+    if ((record->level != LEAT_LEVEL_DURABLE && record->level != LEAT_LEVEL_REPLICATED) ||
+        record->sequence == 0 || (record->flags & ~(unsigned)LEAT_RING_FLAG_CONDITION) != 0 ||
+        (record->flags == 0 && record->condition != 0))
+        return false;
+    if (record->kind == LEAT_RING_FENCE)
+        return record->flags == 0 && record->payload_bytes == 0 && record->writer_epoch != 0;
+    return record->kind == LEAT_RING_APPEND || record->kind == LEAT_RING_BATCH;
+}
+
+/* What an honest library never writes is known at once; what comes later is judged when sealed. */
+static int batch_error(const struct node_client *client, const struct node_log *log,
+                       const struct client_slot *slot)
+{
+    uint32_t lengths[LEAT_BATCH_RECORDS_MAX], count;
+    uint64_t frames_bytes;
+    struct node_append append = client_append(client, slot);
+    return log_batch_parse(log, append.payload, append.payload_bytes, lengths, &count,
+                           &frames_bytes);
 }
 
 static bool client_take(struct node_worker *worker, struct node_client *client,
@@ -277,11 +308,15 @@ static bool client_take(struct node_worker *worker, struct node_client *client,
         .sequence = record->sequence,
         .ring_pos = position,
         .ring_end = client->taken,
+        .condition = record->condition,
         .payload_bytes = record->payload_bytes,
+        .writer_epoch = record->writer_epoch,
         .log = (uint16_t)log->index,
         .level = record->level,
+        .kind = record->kind,
+        .conditional = (record->flags & LEAT_RING_FLAG_CONDITION) != 0,
     };
-    return true;
+    return record->kind != LEAT_RING_BATCH || batch_error(client, log, slot) == LEAT_OK;
 }
 
 /* Takes what the client published. Returns how many, or -1 when it broke the protocol. */
@@ -326,9 +361,12 @@ static void client_end_recorded(struct node_worker *worker, struct node_client *
         .error = LEAT_EUNKNOWN,
     };
     if (slot->sequence == row->last_sequence) {
-        completion.error = LEAT_OK;
+        completion.error = row->last_error;
         completion.position = row->last_position;
-        completion.offset = row->last_offset;
+        if (row->last_error == LEAT_OK)
+            completion.offset = row->last_offset;
+        else
+            completion.detail = row->last_offset;
     }
     client_end_slot(worker, client, slot, &completion);
 }
@@ -339,10 +377,9 @@ static bool client_seal(struct node_worker *worker, uint32_t owner, struct node_
 {
     struct node_client *client = &worker->clients[owner];
     struct leat_session_row row;
+    struct node_append append = client_append(client, slot);
     int error = LEAT_OK;
-    switch (session_append(log, &client->rings->client, slot->sequence, oldest,
-                           (enum leat_level)slot->level, client_payload(client, slot),
-                           slot->payload_bytes, &row, &error)) {
+    switch (session_append(log, &client->rings->client, &append, oldest, &row, &error)) {
     case APPEND_SEALED:
         return true;
     case APPEND_RECORDED: { /* completes with its commit, unless that has passed */
@@ -396,9 +433,9 @@ static unsigned client_submit(struct node_worker *worker, uint32_t owner, struct
                              forwarded_bytes >= NODE_FORWARD_BYTES))
                 break;
             forwarded_bytes += slot->payload_bytes;
+            struct node_append append = client_append(client, slot);
             bool on = leads ? client_seal(worker, owner, log, slot, oldest)
-                            : forward_record(log, &client->rings->client, slot,
-                                             client_payload(client, slot), oldest);
+                            : forward_record(log, &client->rings->client, &append, oldest);
             oldest = false;
             if (!on)
                 break;

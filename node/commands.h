@@ -24,9 +24,13 @@ struct client_slot {
     uint64_t sequence;
     uint64_t ring_end; /* position behind its record */
     uint64_t ring_pos;
+    uint64_t condition; /* conditional: the offset asked for */
     uint32_t payload_bytes;
+    uint32_t writer_epoch;
     uint16_t log;  /* index */
     uint8_t level; /* enum leat_level asked for */
+    uint8_t kind;  /* enum leat_ring_kind: APPEND, BATCH, FENCE */
+    bool conditional;
     bool ended;
 };
 

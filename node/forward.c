@@ -58,19 +58,18 @@ static enum append_verdict session_open(struct node_log *log, const struct leat_
 }
 
 enum append_verdict session_append(struct node_log *log, const struct leat_uuid *client,
-                                   uint64_t sequence, bool oldest, enum leat_level level,
-                                   const void *payload, uint32_t payload_bytes,
+                                   const struct node_append *append, bool oldest,
                                    struct leat_session_row *ret_row, int *ret_error)
 {
     uint32_t session = leat_sessions_find(&log->tail, client);
     if (session == 0) {
         enum append_verdict opened =
-            session_open(log, client, sequence, oldest, &session, ret_error);
+            session_open(log, client, append->sequence, oldest, &session, ret_error);
         if (opened != APPEND_SEALED)
             return opened;
     }
     *ret_row = *leat_sessions_row(&log->tail, session);
-    switch (leat_sessions_judge(&log->tail, session, sequence)) {
+    switch (leat_sessions_judge(&log->tail, session, append->sequence)) {
     case LEAT_SESSION_NEXT:
         break;
     case LEAT_SESSION_LAST:
@@ -82,8 +81,8 @@ enum append_verdict session_append(struct node_log *log, const struct leat_uuid 
         LEAT_ASSERT(!"the session was found or opened");
     }
     uint64_t wanted = log->durable_wanted;
-    int rc = log_append(log, LEAT_FRAME_RECORD, session, sequence, payload, payload_bytes);
-    if (level == LEAT_LEVEL_REPLICATED)
+    int rc = log_append_client(log, session, append);
+    if (append->level == LEAT_LEVEL_REPLICATED)
         log->durable_wanted = wanted; /* nobody waits for the disk */
     if (rc == LEAT_OK)
         return APPEND_SEALED;
@@ -98,18 +97,47 @@ struct forward_datagram {
     struct leat_wire_forward body;
 };
 
+static uint32_t forward_flags(const struct node_append *append, bool oldest)
+{
+    return (oldest ? LEAT_FORWARD_OLDEST : 0u) |
+           (append->level == LEAT_LEVEL_REPLICATED ? LEAT_FORWARD_REPLICATED : 0u) |
+           (append->kind == LEAT_RING_BATCH ? LEAT_FORWARD_BATCH : 0u) |
+           (append->kind == LEAT_RING_FENCE ? LEAT_FORWARD_FENCE : 0u) |
+           (append->conditional ? LEAT_FORWARD_CONDITION : 0u);
+}
+
+static struct node_append forward_wants(const struct leat_wire_forward *forward,
+                                        const void *payload)
+{
+    return (struct node_append){
+        .sequence = forward->sequence,
+        .level =
+            forward->flags & LEAT_FORWARD_REPLICATED ? LEAT_LEVEL_REPLICATED : LEAT_LEVEL_DURABLE,
+        .kind = forward->flags & LEAT_FORWARD_BATCH   ? LEAT_RING_BATCH
+                : forward->flags & LEAT_FORWARD_FENCE ? LEAT_RING_FENCE
+                                                      : LEAT_RING_APPEND,
+        .conditional = (forward->flags & LEAT_FORWARD_CONDITION) != 0,
+        .writer_epoch = forward->writer_epoch,
+        .condition = forward->condition,
+        .payload = payload,
+        .payload_bytes = forward->total_bytes,
+    };
+}
+
 /* False: the port takes no more now. */
 bool forward_record(struct node_log *log, const struct leat_uuid *client,
-                    const struct client_slot *slot, const uint8_t *payload, bool oldest)
+                    const struct node_append *append, bool oldest)
 {
     struct node_worker *worker = log->worker;
+    const uint8_t *payload = append->payload;
     unsigned peer = worker->peer_of_member[log->core.leader];
     uint32_t room =
         leat_port_datagram_bytes_max(worker->port) - (uint32_t)sizeof(struct forward_datagram);
     uint32_t begin = 0;
     do {
         struct forward_datagram datagram;
-        uint32_t bytes = slot->payload_bytes - begin < room ? slot->payload_bytes - begin : room;
+        uint32_t bytes =
+            append->payload_bytes - begin < room ? append->payload_bytes - begin : room;
         peers_header(worker, peer, LEAT_WIRE_FORWARD, &datagram.header);
         datagram.header.log_id = log->id;
         datagram.header.log_generation = log->generation;
@@ -117,11 +145,12 @@ bool forward_record(struct node_log *log, const struct leat_uuid *client,
         datagram.header.payload_bytes = bytes;
         datagram.body = (struct leat_wire_forward){
             .client = *client,
-            .sequence = slot->sequence,
-            .total_bytes = slot->payload_bytes,
+            .sequence = append->sequence,
+            .total_bytes = append->payload_bytes,
             .begin_byte = begin,
-            .flags = (oldest ? LEAT_FORWARD_OLDEST : 0u) |
-                     (slot->level == LEAT_LEVEL_REPLICATED ? LEAT_FORWARD_REPLICATED : 0u),
+            .flags = forward_flags(append, oldest),
+            .writer_epoch = append->writer_epoch,
+            .condition = append->condition,
         };
         /* the client may change its bytes meanwhile: the CRC is over what is copied out last,
          * so a torn piece is refused at the leader and the client's own loss */
@@ -131,7 +160,7 @@ bool forward_record(struct node_log *log, const struct leat_uuid *client,
                            0) != LEAT_OK)
             return false;
         begin += bytes;
-    } while (begin < slot->payload_bytes);
+    } while (begin < append->payload_bytes);
     return true;
 }
 
@@ -159,6 +188,10 @@ void forward_take_reply(struct node_worker *worker, struct node_log *log,
         .offset = reply->offset,
         .level = LEAT_LEVEL_DURABLE,
     };
+    if (reply->error == LEAT_ECONDITION || reply->error == LEAT_EFENCEDOUT) {
+        completion.detail = reply->offset;
+        completion.offset = UINT64_MAX;
+    }
     clients_end(worker, owner, log->index, &completion);
 }
 
@@ -184,11 +217,9 @@ static void forward_append(struct node_log *log, unsigned peer,
 {
     struct leat_session_row row;
     int error = LEAT_OK;
-    enum leat_level level =
-        forward->flags & LEAT_FORWARD_REPLICATED ? LEAT_LEVEL_REPLICATED : LEAT_LEVEL_DURABLE;
-    switch (session_append(log, &forward->client, forward->sequence,
-                           (forward->flags & LEAT_FORWARD_OLDEST) != 0, level, payload,
-                           forward->total_bytes, &row, &error)) {
+    struct node_append append = forward_wants(forward, payload);
+    switch (session_append(log, &forward->client, &append,
+                           (forward->flags & LEAT_FORWARD_OLDEST) != 0, &row, &error)) {
     case APPEND_SEALED:
         log->counters.forwards_in++;
         return;
@@ -197,7 +228,8 @@ static void forward_append(struct node_log *log, unsigned peer,
         const struct leat_session_row *committed = leat_sessions_row(&log->committed, session);
         if (committed && forward->sequence <= committed->last_sequence)
             forward_answer(log, peer, forward, committed,
-                           forward->sequence == committed->last_sequence ? LEAT_OK : LEAT_EUNKNOWN);
+                           forward->sequence == committed->last_sequence ? committed->last_error
+                                                                         : LEAT_EUNKNOWN);
         return;
     }
     case APPEND_GAP: /* those before it were lost with a majority's memory (W8) */

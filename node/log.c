@@ -34,7 +34,8 @@ uint64_t log_needed_from(struct node_log *log)
 
 static uint32_t base_payload(struct node_log *log, const struct leat_chain *chain,
                              const struct leat_sessions *sessions,
-                             const struct node_catalogue *catalogue, uint64_t trim_pos)
+                             const struct node_catalogue *catalogue, uint64_t trim_pos,
+                             uint64_t fence_epoch)
 {
     uint8_t *to = log->worker->base_scratch;
     struct leat_base_head *head = (struct leat_base_head *)to;
@@ -46,6 +47,7 @@ static uint32_t base_payload(struct node_log *log, const struct leat_chain *chai
     head->run_term = chain->term;
     head->chain_crc = chain->crc;
     head->trim_pos = trim_pos;
+    head->fence_epoch = fence_epoch;
     uint8_t *members = to + sizeof(*head);
     memcpy(members, log->members, head->member_count * sizeof(log->members[0]));
     uint8_t *rows = members + head->member_count * sizeof(log->members[0]);
@@ -73,6 +75,7 @@ void log_load_base(struct node_log *log, const struct leat_chain *chain, const v
         log->worker->catalogue_version++;
     }
     log->trim_committed = head->trim_pos;
+    log->fence_committed = head->fence_epoch;
     log->chain = *chain;
     log->applied = *chain;
     log->completed = *chain;
@@ -80,13 +83,27 @@ void log_load_base(struct node_log *log, const struct leat_chain *chain, const v
 
 /* ---- sealing ---- */
 
-static void log_seal(struct node_log *log, uint32_t type, uint32_t session, uint64_t sequence,
+/* What is kept as of the log's end, beside the sessions. */
+static void log_note_tail(struct node_log *log, const struct leat_frame *frame, const void *payload)
+{
+    if (leat_frame_type(frame) == LEAT_FRAME_TRIM)
+        memcpy(&log->trim_tail, payload, sizeof(log->trim_tail));
+    else if (leat_frame_type(frame) == LEAT_FRAME_FENCE)
+        memcpy(&log->fence_tail, payload, sizeof(log->fence_tail));
+    else if (leat_frame_type(frame) == LEAT_FRAME_CATALOGUE) {
+        int rc = catalogue_apply(log->worker->catalogue_tail, payload);
+        LEAT_ASSERT(rc == LEAT_OK); /* judged before it was sealed */
+    }
+}
+
+static void log_seal(struct node_log *log, uint32_t type_flags, uint32_t session, uint64_t sequence,
                      const void *payload, uint32_t payload_bytes)
 {
     uint64_t position = log->chain.position;
+    unsigned type = type_flags & 0xffffu;
     struct leat_frame frame = {
         .length_bytes = LEAT_FRAME_HEADER_BYTES + payload_bytes,
-        .type_flags = type,
+        .type_flags = type_flags,
         .time_ns = log->chain.last_time_ns,
         .session = session,
         .sequence = sequence,
@@ -99,14 +116,11 @@ static void log_seal(struct node_log *log, uint32_t type, uint32_t session, uint
     uint64_t extent = leat_frame_extent(&log->shape, position, frame.length_bytes);
     node_arena_horizon(&log->arena, position + extent);
     leat_frame_seal(&log->shape, &log->chain, log_at(log, position), &frame, payload);
-    int rc = leat_sessions_apply(&log->tail, position, &frame, payload);
+    /* the arena's copy: what the caller points to may lie in a client's memory */
+    const void *sealed = log_at(log, position) + LEAT_FRAME_HEADER_BYTES;
+    int rc = leat_sessions_apply(&log->tail, position, &frame, sealed);
     LEAT_ASSERT(rc == LEAT_OK);
-    if (type == LEAT_FRAME_TRIM)
-        memcpy(&log->trim_tail, payload, sizeof(log->trim_tail));
-    if (type == LEAT_FRAME_CATALOGUE) {
-        rc = catalogue_apply(log->worker->catalogue_tail, payload);
-        LEAT_ASSERT(rc == LEAT_OK); /* judged before */
-    }
+    log_note_tail(log, &frame, sealed);
     log_note_pad(log, position, &frame);
 }
 
@@ -118,8 +132,8 @@ void log_note_pad(struct node_log *log, uint64_t position, const struct leat_fra
 
 static void log_seal_base(struct node_log *log)
 {
-    uint32_t bytes =
-        base_payload(log, &log->chain, &log->tail, log->worker->catalogue_tail, log->trim_tail);
+    uint32_t bytes = base_payload(log, &log->chain, &log->tail, log->worker->catalogue_tail,
+                                  log->trim_tail, log->fence_tail);
     log_seal(log, LEAT_FRAME_BASE, 0, 0, log->worker->base_scratch, bytes);
 }
 
@@ -138,33 +152,123 @@ static uint64_t log_append_span(const struct node_log *log, uint64_t frame_bytes
     return frame_bytes <= room ? frame_bytes : room + base_bytes + frame_bytes;
 }
 
-int log_append(struct node_log *log, uint32_t type, uint32_t session, uint64_t sequence,
-               const void *payload, uint32_t payload_bytes)
+/* Makes the log's end a place where frames of `exact` bytes fit one segment, and `spare` behind
+ * them: what must come before (a closing PAD, a BASE) is sealed. LEAT_EAGAIN: nothing changed. */
+static int log_make_room(struct node_log *log, bool is_term, uint64_t exact, uint64_t spare)
 {
     LEAT_ASSERT(log->core.role == LEAT_LEADER && log->tail_is_valid);
-    if (type == LEAT_FRAME_RECORD && payload_bytes > log->shape.entry_bytes_max)
-        return LEAT_ETOOBIG;
-    /* aligned, and what a frame at a segment's end takes in addition */
-    uint64_t frame_bytes = LEAT_FRAME_HEADER_BYTES + (uint64_t)payload_bytes + LEAT_FRAME_ALIGN +
-                           LEAT_TERM_FRAME_BYTES;
+    /* and what a frame at a segment's end takes in addition */
+    uint64_t frame_bytes = exact + LEAT_FRAME_ALIGN + LEAT_TERM_FRAME_BYTES;
     uint64_t end = log->chain.position + log_append_span(log, frame_bytes);
-    if (type != LEAT_FRAME_TERM && (end > log->append_limit || end > log_arena_limit(log)))
+    if (!is_term && (end > log->append_limit || end > log_arena_limit(log)))
         return LEAT_EAGAIN;
     LEAT_ASSERT(end <= log_arena_limit(log) + NODE_ARENA_RESERVE_BYTES);
-    uint64_t exact = (LEAT_FRAME_HEADER_BYTES + (uint64_t)payload_bytes + LEAT_FRAME_ALIGN - 1) &
-                     ~(uint64_t)(LEAT_FRAME_ALIGN - 1);
     uint64_t room = leat_segment_room(&log->shape, log->chain.position);
-    if (!at_segment_base(log, log->chain.position) && exact > room)
+    if (!at_segment_base(log, log->chain.position) && exact + spare > room)
         log_seal(log, LEAT_FRAME_PAD, 0, 0, NULL, (uint32_t)(room - LEAT_FRAME_HEADER_BYTES));
     if (at_segment_base(log, log->chain.position))
         log_seal_base(log);
-    log_seal(log, type, session, sequence, payload, payload_bytes);
-    log->durable_wanted = log->chain.position;
-    if (type == LEAT_FRAME_RECORD) {
-        log->counters.appends++;
-        log->counters.append_bytes += payload_bytes;
-    }
     return LEAT_OK;
+}
+
+static void log_seal_record(struct node_log *log, uint32_t flags, uint32_t session,
+                            uint64_t sequence, const void *payload, uint32_t payload_bytes)
+{
+    log_seal(log, LEAT_FRAME_RECORD | flags, session, sequence, payload, payload_bytes);
+    log->counters.appends++;
+    log->counters.append_bytes += payload_bytes;
+}
+
+int log_append(struct node_log *log, uint32_t type_flags, uint32_t session, uint64_t sequence,
+               const void *payload, uint32_t payload_bytes)
+{
+    unsigned type = type_flags & 0xffffu;
+    if (type == LEAT_FRAME_RECORD && payload_bytes > log->shape.entry_bytes_max)
+        return LEAT_ETOOBIG;
+    int rc = log_make_room(log, type == LEAT_FRAME_TERM, leat_batch_frame_extent(payload_bytes), 0);
+    if (rc != LEAT_OK)
+        return rc;
+    if (type == LEAT_FRAME_RECORD)
+        log_seal_record(log, type_flags & ~0xffffu, session, sequence, payload, payload_bytes);
+    else
+        log_seal(log, type_flags, session, sequence, payload, payload_bytes);
+    log->durable_wanted = log->chain.position;
+    return LEAT_OK;
+}
+
+/* ---- what clients want appended ---- */
+
+int log_batch_parse(const struct node_log *log, const void *payload, uint32_t payload_bytes,
+                    uint32_t *lengths, uint32_t *ret_count, uint64_t *ret_frames_bytes)
+{
+    uint32_t count = leat_batch_parse(payload, payload_bytes, lengths);
+    uint64_t frames_bytes = 0;
+    for (uint32_t i = 0; i < count; i++)
+        frames_bytes += leat_batch_frame_extent(lengths[i]);
+    if (count == 0)
+        return LEAT_EPROTO;
+    if (!leat_batch_fits(payload_bytes, frames_bytes, log->shape.entry_bytes_max))
+        return LEAT_ETOOBIG;
+    *ret_count = count;
+    *ret_frames_bytes = frames_bytes;
+    return LEAT_OK;
+}
+
+/* In one go and in one segment, so that what is published ends at the batch's end (ADR 0030). */
+static int log_append_batch(struct node_log *log, uint32_t flags, uint32_t session,
+                            const struct node_append *append)
+{
+    uint32_t lengths[LEAT_BATCH_RECORDS_MAX], count;
+    uint64_t frames_bytes;
+    const uint8_t *item = append->payload;
+    int rc = log_batch_parse(log, item, append->payload_bytes, lengths, &count, &frames_bytes);
+    /* room for a TERM frame behind it: or a frame before the last would take the segment's rest */
+    if (rc == LEAT_OK)
+        rc = log_make_room(log, false, frames_bytes, LEAT_TERM_FRAME_BYTES);
+    if (rc != LEAT_OK)
+        return rc;
+    uint64_t begin = log->chain.position;
+    for (uint32_t i = 0; i < count; i++) { /* the lengths as parsed, whatever lies there now */
+        log_seal_record(log, flags | (i + 1 < count ? LEAT_FRAME_FLAG_CONTINUES : 0u), session,
+                        append->sequence, item + sizeof(struct leat_batch_item), lengths[i]);
+        item += leat_batch_item_extent(lengths[i]);
+    }
+    LEAT_ASSERT(!leat_chain_in_batch(&log->chain));
+    LEAT_ASSERT(leat_segment_base(&log->shape, begin) ==
+                leat_segment_base(&log->shape, log->chain.position - 1));
+    log->durable_wanted = log->chain.position;
+    return LEAT_OK;
+}
+
+/* Judged against the log's end, so the answer is the log's: it stands when its frame commits. */
+static struct leat_refused_payload log_judge(const struct node_log *log,
+                                             const struct node_append *append)
+{
+    bool fenced = append->kind == LEAT_RING_FENCE ? append->writer_epoch <= log->fence_tail
+                                                  : append->writer_epoch < log->fence_tail;
+    if (fenced)
+        return (struct leat_refused_payload){.error = LEAT_EFENCEDOUT, .detail = log->fence_tail};
+    if (append->conditional && append->condition != log->chain.next_offset)
+        return (struct leat_refused_payload){.error = LEAT_ECONDITION,
+                                             .detail = log->chain.next_offset};
+    return (struct leat_refused_payload){.error = LEAT_OK};
+}
+
+int log_append_client(struct node_log *log, uint32_t session, const struct node_append *append)
+{
+    struct leat_refused_payload refused = log_judge(log, append);
+    uint32_t flags = append->conditional ? LEAT_FRAME_FLAG_CONDITIONAL : 0u;
+    if (refused.error != LEAT_OK)
+        return log_append(log, LEAT_FRAME_REFUSED, session, append->sequence, &refused,
+                          sizeof(refused));
+    if (append->kind == LEAT_RING_BATCH)
+        return log_append_batch(log, flags, session, append);
+    if (append->kind == LEAT_RING_FENCE) {
+        struct leat_fence_payload fence = {.epoch = append->writer_epoch};
+        return log_append(log, LEAT_FRAME_FENCE, session, append->sequence, &fence, sizeof(fence));
+    }
+    return log_append(log, LEAT_FRAME_RECORD | flags, session, append->sequence, append->payload,
+                      append->payload_bytes);
 }
 
 static void core_step_at(struct node_log *log, enum leat_input_kind kind, uint64_t position,
@@ -175,8 +279,20 @@ static void core_step_at(struct node_log *log, enum leat_input_kind kind, uint64
     leat_core_step(&log->core, &input);
 }
 
+void log_tell_leadership(struct node_log *log)
+{
+    const struct leat_core *core = &log->core;
+    uint32_t leader =
+        core->leader == LEAT_CORE_NOBODY ? 0 : log->worker->config->nodes[core->leader].id;
+    enum leat_arena_role role = core->role == LEAT_LEADER     ? LEAT_ARENA_LEADER
+                                : core->role == LEAT_FOLLOWER ? LEAT_ARENA_FOLLOWER
+                                                              : LEAT_ARENA_CANDIDATE;
+    node_arena_leadership(&log->arena, core->term, leader, role);
+}
+
 void log_publish(struct node_log *log)
 {
+    LEAT_DASSERT(!leat_chain_in_batch(&log->chain));
     if (log->chain.position == log->core.memory_pos)
         return;
     /* W4: published before any acknowledgement, and before this leader counts itself */
@@ -226,16 +342,14 @@ void log_rebuild_tail(struct node_log *log)
     struct leat_chain chain = log->applied;
     log->tail = log->committed;
     log->trim_tail = log->trim_committed;
+    log->fence_tail = log->fence_committed;
     if (log->id == 0)
         *log->worker->catalogue_tail = *log->worker->catalogue;
     while (chain.position < log->chain.position) {
         const struct leat_frame *frame = log_frame(log, chain.position);
         int rc = leat_sessions_apply(&log->tail, chain.position, frame, frame + 1);
         LEAT_ASSERT(rc == LEAT_OK);
-        if (leat_frame_type(frame) == LEAT_FRAME_TRIM)
-            memcpy(&log->trim_tail, frame + 1, sizeof(log->trim_tail));
-        if (leat_frame_type(frame) == LEAT_FRAME_CATALOGUE)
-            catalogue_apply(log->worker->catalogue_tail, (const void *)(frame + 1));
+        log_note_tail(log, frame, frame + 1);
         chain_step(log, &chain, frame);
     }
     log->tail_is_valid = true;
@@ -254,6 +368,16 @@ static void log_apply_trim(struct node_log *log, const void *payload)
     if (trim.trim_pos > log->core.base_pos)
         core_step_at(log, LEAT_INPUT_BASE, trim.trim_pos, 0);
     store_release(&log->arena.header->base_pos, log->core.base_pos);
+}
+
+static bool log_apply_fence(struct node_log *log, const void *payload)
+{
+    struct leat_fence_payload fence;
+    memcpy(&fence, payload, sizeof(fence));
+    if (fence.epoch <= log->fence_committed)
+        return false; /* a leader refuses it */
+    log->fence_committed = fence.epoch;
+    return true;
 }
 
 static void log_apply_session(struct node_log *log, const struct leat_frame *frame,
@@ -282,7 +406,7 @@ static bool log_apply_frame(struct node_log *log, const struct leat_frame *frame
     uint64_t position = log->applied.position;
     if (leat_frame_type(frame) == LEAT_FRAME_BASE) {
         uint32_t bytes = base_payload(log, &log->applied, &log->committed, log->worker->catalogue,
-                                      log->trim_committed);
+                                      log->trim_committed, log->fence_committed);
         return bytes == frame->length_bytes - LEAT_FRAME_HEADER_BYTES &&
                memcmp(log->worker->base_scratch, frame + 1, bytes) == 0;
     }
@@ -294,6 +418,8 @@ static bool log_apply_frame(struct node_log *log, const struct leat_frame *frame
         log_apply_trim(log, frame + 1);
     else if (leat_frame_type(frame) == LEAT_FRAME_SESSION_CLOSE)
         log_apply_session(log, frame, frame + 1);
+    else if (leat_frame_type(frame) == LEAT_FRAME_FENCE)
+        return log_apply_fence(log, frame + 1);
     return true;
 }
 
@@ -302,7 +428,10 @@ static void log_complete(struct node_log *log, uint64_t position, const struct l
 {
     if (leat_frame_type(frame) == LEAT_FRAME_SESSION_OPEN)
         log_apply_session(log, frame, frame + 1); /* owners are known from the lower level on */
-    if (frame->session == 0 || leat_frame_type(frame) != LEAT_FRAME_RECORD)
+    bool ends = leat_frame_type(frame) == LEAT_FRAME_RECORD ||
+                leat_frame_type(frame) == LEAT_FRAME_FENCE ||
+                leat_frame_type(frame) == LEAT_FRAME_REFUSED;
+    if (frame->session == 0 || !ends || (frame->type_flags & LEAT_FRAME_FLAG_CONTINUES))
         return;
     uint32_t owner = log->owners[frame->session - 1];
     if (owner != NODE_NO_CLIENT)

@@ -19,6 +19,7 @@
 #include "base/arena.h"
 #include "base/base_frame.h"
 #include "base/frame.h"
+#include "base/ring.h"
 #include "replication/core.h"
 #include "replication/sessions.h"
 #include "storage/storage.h"
@@ -48,6 +49,9 @@ struct node_interval {
 
 /* Bytes received above the verified end, sorted, disjoint, not touching. */
 struct node_assembler {
+    /* The end of what is verified: beyond log->chain while a batch is not there to its last frame.
+     * Dropped with all that lies above log->chain; valid only when beyond it. */
+    struct leat_chain ahead;
     uint32_t count;
     struct node_interval intervals[NODE_INTERVALS_MAX];
     uint64_t gap_since_ns; /* a gap stands since; 0 none */
@@ -105,7 +109,7 @@ struct node_log {
 
     struct leat_core core;
 
-    struct leat_chain chain;         /* at the log's end: sealed or verified */
+    struct leat_chain chain;         /* at the log's end: sealed or verified; a batch's end */
     struct leat_chain applied;       /* at commitD: sessions, base frames, completions */
     struct leat_chain completed;     /* at commitR: completions of that level */
     struct leat_base_head base_head; /* what does not change, from the genesis frame */
@@ -114,6 +118,8 @@ struct node_log {
     struct leat_sessions tail; /* leader only: as of the log's end */
     uint64_t trim_committed;
     uint64_t trim_tail;
+    uint64_t fence_committed; /* writers of a lower epoch are shut out */
+    uint64_t fence_tail;
     bool tail_is_valid;
     bool installing; /* reset to a base whose frame has not come yet: the chains are not known */
     uint32_t expire_cursor;
@@ -163,11 +169,36 @@ static inline uint64_t node_arena_low(const struct node_arena *arena)
 }
 
 /* log.c */
+/* Who leads, for clients: written when it changed (base/arena.h). */
+void node_arena_leadership(struct node_arena *arena, uint32_t term, uint32_t leader_node,
+                           enum leat_arena_role role);
+
+/* What a client wants appended, wherever it came from. */
+struct node_append {
+    uint64_t sequence;
+    enum leat_level level;
+    enum leat_ring_kind kind; /* APPEND, BATCH, FENCE */
+    bool conditional;
+    uint32_t writer_epoch;
+    uint64_t condition; /* conditional: the offset that the log must be at */
+    const void *payload;
+    uint32_t payload_bytes;
+};
+
 /* Seals one frame (and what must come before it: a closing PAD, a BASE) at the end of a led log.
  * Returns 0, LEAT_EAGAIN (window or arena full: nothing changed), LEAT_ETOOBIG. */
-int log_append(struct node_log *log, uint32_t type, uint32_t session, uint64_t sequence,
+int log_append(struct node_log *log, uint32_t type_flags, uint32_t session, uint64_t sequence,
                const void *payload, uint32_t payload_bytes);
+/* Seals a client's append of `session`: its frame, a batch's frames, or the REFUSED frame that its
+ * condition or its writer's epoch earned it. Also LEAT_EPROTO: not a batch. */
+int log_append_client(struct node_log *log, uint32_t session, const struct node_append *append);
+/* A batch's records: their lengths (room for LEAT_BATCH_RECORDS_MAX), and what they take in the
+ * log. Returns 0, LEAT_EPROTO or LEAT_ETOOBIG. */
+int log_batch_parse(const struct node_log *log, const void *payload, uint32_t payload_bytes,
+                    uint32_t *lengths, uint32_t *ret_count, uint64_t *ret_frames_bytes);
 void log_append_term(struct node_log *log);
+/* Tells clients who leads now. */
+void log_tell_leadership(struct node_log *log);
 /* Publishes what was sealed in this pass and tells the core. */
 void log_publish(struct node_log *log);
 /* Goes over frames that commits now cover: sessions, base frames, trims, completions. Returns

@@ -91,6 +91,8 @@ static void boot_visit(void *context, uint64_t position, const struct leat_frame
         catalogue_apply(log->worker->catalogue, payload);
     if (leat_frame_type(frame) == LEAT_FRAME_TRIM)
         memcpy(&log->trim_committed, payload, sizeof(log->trim_committed));
+    else if (leat_frame_type(frame) == LEAT_FRAME_FENCE)
+        memcpy(&log->fence_committed, payload, sizeof(log->fence_committed));
     leat_chain_advance(&log->applied, frame,
                        leat_frame_extent(&log->shape, position, frame->length_bytes));
 }
@@ -145,6 +147,7 @@ static void boot_publish(struct node_log *log, const struct leat_recovered *reco
     header->commit_d.value = log->applied.position;
     header->commit_r.value = log->applied.position;
     header->base_pos.value = recovered->base_pos;
+    log_tell_leadership(log);
     __atomic_store_n(&header->instance.value, header->instance.value + 1, __ATOMIC_RELEASE);
 }
 

@@ -209,6 +209,7 @@ static void pass_role_changed(struct node_log *log, const struct leat_core_effec
         log_send_clear(log);
     }
     worker->led_changed = true;
+    log_tell_leadership(log);
     uint32_t leader = core->leader == LEAT_CORE_NOBODY ? 0 : worker->config->nodes[core->leader].id;
     logger_line(worker->out, LEAT_LOG_INFO,
                 "log %u: %s in term %u, leader %u, end %lu, durable %lu, commit %lu%s%s", log->id,

@@ -257,11 +257,12 @@ void clients_end_session(struct node_worker *worker, uint32_t owner, struct node
                          int error, uint64_t last_sequence);
 /* Makes the next submission of (client, log) begin at its oldest unended append. */
 void clients_resubmit(struct node_worker *worker, uint32_t owner, uint32_t log_index);
-const uint8_t *client_payload(const struct node_client *client, const struct client_slot *slot);
+/* What a slot asks for; its payload lies in the client's ring. */
+struct node_append client_append(const struct node_client *client, const struct client_slot *slot);
 
 /* forward.c */
 enum append_verdict {
-    APPEND_SEALED,   /* in the log: completes when it commits */
+    APPEND_SEALED,   /* in the log, or its refusal is: completes when that commits */
     APPEND_RECORDED, /* was in the log already */
     APPEND_WAIT,     /* no room now */
     APPEND_GAP,      /* a sequence before it is missing */
@@ -270,12 +271,11 @@ enum append_verdict {
 /* A client's record at its leader. `oldest`: no unended append of this client to this log comes
  * before it; only then can it be told that its session is unknown or has a gap. */
 enum append_verdict session_append(struct node_log *log, const struct leat_uuid *client,
-                                   uint64_t sequence, bool oldest, enum leat_level level,
-                                   const void *payload, uint32_t payload_bytes,
+                                   const struct node_append *append, bool oldest,
                                    struct leat_session_row *ret_row, int *ret_error);
 /* `oldest`: no unended append of this client to this log comes before it. */
 bool forward_record(struct node_log *log, const struct leat_uuid *client,
-                    const struct client_slot *slot, const uint8_t *payload, bool oldest);
+                    const struct node_append *append, bool oldest);
 void forward_take(struct node_worker *worker, struct node_log *log, unsigned peer,
                   const struct leat_wire_view *view);
 void forward_take_reply(struct node_worker *worker, struct node_log *log,

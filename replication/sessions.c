@@ -83,17 +83,24 @@ static int apply_close(struct leat_sessions *sessions, const struct leat_session
     return LEAT_OK;
 }
 
+/* RECORD, FENCE, REFUSED (then `refused`): the frame of a session's next sequence. */
 static int apply_record(struct leat_sessions *sessions, uint64_t position,
-                        const struct leat_frame *frame)
+                        const struct leat_frame *frame, const struct leat_refused_payload *refused)
 {
+    bool continues = (frame->type_flags & LEAT_FRAME_FLAG_CONTINUES) != 0;
     if (frame->session == 0)
-        return frame->sequence == 0 ? LEAT_OK : LEAT_ECORRUPT;
+        return frame->sequence == 0 && !continues && !refused ? LEAT_OK : LEAT_ECORRUPT;
     if (leat_sessions_judge(sessions, frame->session, frame->sequence) != LEAT_SESSION_NEXT)
         return LEAT_ECORRUPT;
+    if (refused && refused->error != LEAT_ECONDITION && refused->error != LEAT_EFENCEDOUT)
+        return LEAT_ECORRUPT;
+    if (continues)
+        return LEAT_OK; /* the last of the batch moves the row */
     struct leat_session_row *row = &sessions->rows[frame->session - 1];
     row->last_sequence = frame->sequence;
     row->last_position = position;
-    row->last_offset = frame->offset;
+    row->last_offset = refused ? refused->detail : frame->offset;
+    row->last_error = refused ? refused->error : LEAT_OK;
     row->last_time_ns = frame->time_ns;
     return LEAT_OK;
 }
@@ -102,9 +109,14 @@ int leat_sessions_apply(struct leat_sessions *sessions, uint64_t position,
                         const struct leat_frame *frame, const void *payload)
 {
     struct leat_session_payload session;
+    struct leat_refused_payload refused;
     switch (leat_frame_type(frame)) {
     case LEAT_FRAME_RECORD:
-        return apply_record(sessions, position, frame);
+    case LEAT_FRAME_FENCE:
+        return apply_record(sessions, position, frame, NULL);
+    case LEAT_FRAME_REFUSED:
+        memcpy(&refused, payload, sizeof(refused));
+        return apply_record(sessions, position, frame, &refused);
     case LEAT_FRAME_SESSION_OPEN:
         memcpy(&session, payload, sizeof(session));
         return apply_open(sessions, frame, &session);

@@ -115,16 +115,29 @@ static void inspect_segments(const struct inspection *inspection,
 static void inspect_frame(void *context, uint64_t position, const struct leat_frame *frame,
                           const void *payload)
 {
-    static const char *const names[] = {"?",    "record",  "pad",           "term",
-                                        "base", "session", "session close", "trim"};
+    static const char *const names[] = {
+        [LEAT_FRAME_RECORD] = "record",
+        [LEAT_FRAME_PAD] = "pad",
+        [LEAT_FRAME_TERM] = "term",
+        [LEAT_FRAME_BASE] = "base",
+        [LEAT_FRAME_SESSION_OPEN] = "session",
+        [LEAT_FRAME_SESSION_CLOSE] = "session close",
+        [LEAT_FRAME_TRIM] = "trim",
+        [LEAT_FRAME_CATALOGUE] = "catalogue",
+        [LEAT_FRAME_FENCE] = "fence",
+        [LEAT_FRAME_REFUSED] = "refused",
+    };
     const struct inspection *inspection = context;
     unsigned type = leat_frame_type(frame);
     (void)payload;
     say(inspection,
         "frame: log %u position %" PRIu64 " %s, %u bytes, offset %" PRIu64 ", term %u, session %u"
-        " sequence %" PRIu64 ", time %" PRIu64 ", crc %08x",
-        inspection->log_id, position, names[type < 8 ? type : 0], frame->length_bytes,
-        frame->offset, frame->term, frame->session, frame->sequence, frame->time_ns, frame->crc);
+        " sequence %" PRIu64 ", time %" PRIu64 ", crc %08x%s%s",
+        inspection->log_id, position,
+        type < sizeof(names) / sizeof(names[0]) && names[type] ? names[type] : "?",
+        frame->length_bytes, frame->offset, frame->term, frame->session, frame->sequence,
+        frame->time_ns, frame->crc, frame->type_flags & LEAT_FRAME_FLAG_CONTINUES ? ", batch" : "",
+        frame->type_flags & LEAT_FRAME_FLAG_CONDITIONAL ? ", conditional" : "");
 }
 
 /* ---- opening without a change ---- */

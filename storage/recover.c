@@ -48,27 +48,44 @@ static void walk_compare(struct walk *walk, uint64_t position, const uint8_t *by
     walk->agree_end_pos = position + length;
 }
 
-/* Checks the frames of one segment at `bytes`. True when it holds up to its end. */
+/* Takes the frames [position, end_pos) at `bytes`: one, or a whole batch. */
+static void walk_take(struct walk *walk, uint64_t position, uint64_t end_pos, const uint8_t *bytes)
+{
+    if (walk->fill_arena)
+        walk_copy_to_arena(walk, position, bytes, end_pos - position);
+    else if (walk->arena_low_pos != UINT64_MAX)
+        walk_compare(walk, position, bytes, end_pos - position);
+    while (walk->visit && position < end_pos) {
+        const struct leat_frame *frame = (const struct leat_frame *)(const void *)bytes;
+        uint64_t extent = leat_frame_extent(&walk->log->shape, position, frame->length_bytes);
+        walk->visit(walk->context, position, frame, bytes + LEAT_FRAME_HEADER_BYTES);
+        position += extent;
+        bytes += extent;
+    }
+}
+
+/* Checks the frames of one segment at `bytes`. True when it holds up to its end. A batch counts
+ * when it is there to its last frame (one in pieces is a torn tail, ADR 0030): what is checked runs
+ * ahead of walk->chain, which stands at boundaries only. */
 static int walk_segment(struct walk *walk, uint64_t base_pos, const uint8_t *bytes, bool *ret_whole)
 {
     const struct leat_log_shape *shape = &walk->log->shape;
     uint64_t end_pos = min_u64(base_pos + shape->segment_bytes, walk->limit_pos);
-    LEAT_ASSERT(walk->chain.position >= base_pos);
-    while (walk->chain.position < end_pos) {
-        uint64_t position = walk->chain.position, extent;
-        const uint8_t *at = bytes + (position - base_pos);
-        int rc = leat_frame_check(shape, &walk->chain, at, end_pos - position, &extent);
+    struct leat_chain ahead = walk->chain;
+    LEAT_ASSERT(walk->chain.position >= base_pos && !leat_chain_in_batch(&walk->chain));
+    while (ahead.position < end_pos) {
+        uint64_t extent;
+        int rc = leat_frame_check(shape, &ahead, bytes + (ahead.position - base_pos),
+                                  end_pos - ahead.position, &extent);
         if (rc == LEAT_EVERSION)
             return rc;
         if (rc != LEAT_OK)
             break;
-        if (walk->visit)
-            walk->visit(walk->context, position, (const struct leat_frame *)at,
-                        at + LEAT_FRAME_HEADER_BYTES);
-        if (walk->fill_arena)
-            walk_copy_to_arena(walk, position, at, extent);
-        else if (walk->arena_low_pos != UINT64_MAX)
-            walk_compare(walk, position, at, extent);
+        if (leat_chain_in_batch(&ahead))
+            continue;
+        uint64_t position = walk->chain.position;
+        walk->chain = ahead;
+        walk_take(walk, position, ahead.position, bytes + (position - base_pos));
     }
     *ret_whole = walk->chain.position == base_pos + shape->segment_bytes;
     return LEAT_OK;

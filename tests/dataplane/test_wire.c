@@ -332,11 +332,12 @@ static void each_body_field_is_checked(void **state)
     BODY(make_heartbeat, leat_wire_heartbeat, body->led_total = LEAT_LOGS_MAX + 1);
     BODY(make_heartbeat, leat_wire_heartbeat, body->led_count = 5 + (1u << 29)); /* times 8 */
     BODY(make_heartbeat, leat_wire_heartbeat, body->reserved = 1);
-    BODY(make_forward, leat_wire_forward, body->flags = 4);
-    BODY(make_forward, leat_wire_forward, body->flags = 7);
+    BODY(make_forward, leat_wire_forward, body->flags = 32);
+    BODY(make_forward, leat_wire_forward, body->flags = 32 | LEAT_FORWARD_BATCH);
+    BODY(make_forward, leat_wire_forward, body->flags = LEAT_FORWARD_FENCE); /* carries no bytes */
+    BODY(make_forward, leat_wire_forward, body->condition = 1);              /* without its flag */
     BODY(make_forward, leat_wire_forward, body->begin_byte = 51);
     BODY(make_forward, leat_wire_forward, body->begin_byte = UINT32_MAX - 49);
-    BODY(make_forward, leat_wire_forward, body->reserved = 1);
     BODY(make_forwarded, leat_wire_forwarded, body->error = 1);
     BODY(make_admin, leat_wire_admin, body->reserved = 1);
     BODY(make_administered, leat_wire_administered, body->error = 0); /* a change is not told so */

@@ -33,6 +33,39 @@ static const struct field leat_trim_payload_fields[] = {
     F(leat_trim_payload, trim_pos, "a segment boundary: all below it may be unlinked"),
 };
 
+static const struct field leat_fence_payload_fields[] = {
+    F(leat_fence_payload, epoch, "above the one before"),
+};
+
+static const struct field leat_refused_payload_fields[] = {
+    F(leat_refused_payload, error, "enum leat_error: LEAT_ECONDITION or LEAT_EFENCEDOUT"),
+    F(leat_refused_payload, reserved, "zero"),
+    F(leat_refused_payload, detail, "the next offset, or the log's fence epoch"),
+};
+
+static const struct field leat_catalogue_row_fields[] = {
+    F(leat_catalogue_row, name, "zero-padded, unique among the logs that exist"),
+    F(leat_catalogue_row, log_id, "log id"),
+    F(leat_catalogue_row, generation, "generation"),
+    F(leat_catalogue_row, flags, "enum leat_base_flag, LEAT_CATALOGUE_DELETED"),
+    F(leat_catalogue_row, entry_bytes_max, "largest entry in bytes"),
+    F(leat_catalogue_row, segment_bytes, "segment in bytes"),
+    F(leat_catalogue_row, arena_bytes, "arena in bytes"),
+    F(leat_catalogue_row, retention_bytes, "the leader trims what exceeds it; 0: nothing"),
+    F(leat_catalogue_row, retention_ns, "the leader trims what is older; 0: nothing"),
+    F(leat_catalogue_row, created_ns, "log time of log 0"),
+    F(leat_catalogue_row, owner_uid, "owner uid"),
+    F(leat_catalogue_row, reserved_word, "zero"),
+    F(leat_catalogue_row, reserved, "zero"),
+};
+
+static const struct field leat_catalogue_payload_fields[] = {
+    F(leat_catalogue_payload, operation, "enum leat_catalogue_operation"),
+    F(leat_catalogue_payload, reserved, "zero"),
+    F(leat_catalogue_payload, request, "of the administrator who asked: tells retries apart"),
+    F(leat_catalogue_payload, row, "as in a base frame"),
+};
+
 static const struct field leat_base_head_fields[] = {
     F(leat_base_head, version, "version"),
     F(leat_base_head, flags, "enum leat_base_flag"),
@@ -53,8 +86,10 @@ static const struct field leat_base_head_fields[] = {
     F(leat_base_head, trim_pos, "as committed before B"),
     F(leat_base_head, member_count, "member count"),
     F(leat_base_head, session_count, "session count"),
-    F(leat_base_head, catalogue_count, "log 0 only; the next issue's"),
+    F(leat_base_head, catalogue_count, "log 0 only"),
     F(leat_base_head, reserved, "zero"),
+    F(leat_base_head, fence_epoch, "writers below it are shut out; 0: none was ever set"),
+    F(leat_base_head, reserved_words, "zero"),
 };
 
 static const struct field leat_base_member_fields[] = {
@@ -65,11 +100,12 @@ static const struct field leat_base_member_fields[] = {
 static const struct field leat_session_row_fields[] = {
     F(leat_session_row, client, "client"),
     F(leat_session_row, last_sequence, "last sequence"),
-    F(leat_session_row, last_position, "last positionition"),
-    F(leat_session_row, last_offset, "last offset"),
+    F(leat_session_row, last_position, "last position"),
+    F(leat_session_row, last_offset,
+      "of a batch: its last record's; of a refused append: the detail"),
     F(leat_session_row, last_time_ns, "last time in ns"),
     F(leat_session_row, session, "table index + 1"),
-    F(leat_session_row, reserved, "zero"),
+    F(leat_session_row, last_error, "0, or why last_sequence was refused"),
 };
 
 static const struct field leat_identity_fields[] = {
@@ -167,6 +203,15 @@ static const struct field leat_arena_header_fields[] = {
     F(leat_arena_header, epoch, "counts cuts below a published commit_r (W6)"),
     F(leat_arena_header, base_pos, "lowest segment held; below: trimmed"),
     F(leat_arena_header, instance, "counts starts of the node; 0 while it is not serving"),
+    F(leat_arena_header, leadership, "struct leat_arena_leadership"),
+};
+
+static const struct field leat_arena_leadership_fields[] = {
+    F(leat_arena_leadership, counter, "odd while it is written"),
+    F(leat_arena_leadership, term, "of this node"),
+    F(leat_arena_leadership, leader_node, "id; 0: none is known"),
+    F(leat_arena_leadership, role, "of this node: enum leat_arena_role"),
+    F(leat_arena_leadership, pad, "zero"),
 };
 
 static const struct field leat_ring_client_fields[] = {
@@ -188,11 +233,17 @@ static const struct field leat_ring_record_fields[] = {
     F(leat_ring_record, payload_bytes, "payload in bytes"),
     F(leat_ring_record, kind, "enum leat_ring_kind"),
     F(leat_ring_record, level, "enum leat_level"),
-    F(leat_ring_record, flags, "reserved: batch, conditional, fence; zero"),
+    F(leat_ring_record, flags, "enum leat_ring_flag"),
     F(leat_ring_record, log_id, "log id"),
-    F(leat_ring_record, reserved, "zero"),
+    F(leat_ring_record, writer_epoch,
+      "refused when the log's fence epoch is above it; 0: none; FENCE: new"),
     F(leat_ring_record, sequence, "per client and log, from 1"),
-    F(leat_ring_record, condition, "reserved: only if the next offset is this; zero"),
+    F(leat_ring_record, condition, "FLAG_CONDITION, else zero"),
+};
+
+static const struct field leat_batch_item_fields[] = {
+    F(leat_batch_item, payload_bytes, "payload in bytes"),
+    F(leat_batch_item, zero, "zero"),
 };
 
 static const struct field leat_completion_fields[] = {
@@ -200,12 +251,14 @@ static const struct field leat_completion_fields[] = {
     F(leat_completion, error,
       "enum leat_error; ESESSION: `sequence` and on are lost or not recorded"),
     F(leat_completion, sequence, "sequence"),
-    F(leat_completion, position, "position"),
-    F(leat_completion, offset, "offset"),
+    F(leat_completion, position,
+      "of a batch: its last record's, like offset; refused: of its REFUSED frame"),
+    F(leat_completion, offset, "FENCE: the next record's"),
     F(leat_completion, last_sequence, "ESESSION, ENOSESSION: the session's last durable one"),
     F(leat_completion, level, "enum leat_level that was reached"),
     F(leat_completion, reserved, "zero"),
-    F(leat_completion, reserved_words, "reserved words"),
+    F(leat_completion, detail, "ECONDITION: the next offset; EFENCEDOUT: the log's fence epoch"),
+    F(leat_completion, reserved_word, "zero"),
 };
 
 static const struct field leat_control_request_fields[] = {
@@ -314,10 +367,11 @@ static const struct field leat_wire_led_fields[] = {
 static const struct field leat_wire_forward_fields[] = {
     F(leat_wire_forward, client, "client"),
     F(leat_wire_forward, sequence, "sequence"),
-    F(leat_wire_forward, total_bytes, "of the record"),
+    F(leat_wire_forward, total_bytes, "of the record or batch"),
     F(leat_wire_forward, begin_byte, "of this piece"),
-    F(leat_wire_forward, flags, "flags"),
-    F(leat_wire_forward, reserved, "zero"),
+    F(leat_wire_forward, flags, "enum leat_wire_forward_flag"),
+    F(leat_wire_forward, writer_epoch, "as in the ring"),
+    F(leat_wire_forward, condition, "CONDITION, else zero"),
 };
 
 static const struct field leat_wire_forwarded_fields[] = {
@@ -325,7 +379,7 @@ static const struct field leat_wire_forwarded_fields[] = {
     F(leat_wire_forwarded, sequence, "sequence"),
     F(leat_wire_forwarded, expected_sequence, "the next that the session takes"),
     F(leat_wire_forwarded, position, "position"),
-    F(leat_wire_forwarded, offset, "offset"),
+    F(leat_wire_forwarded, offset, "ECONDITION, EFENCEDOUT: the detail"),
     F(leat_wire_forwarded, error, "enum leat_error"),
     F(leat_wire_forwarded, reserved, "zero"),
 };

@@ -83,6 +83,55 @@ static void frames_that_do_not_fit_are_refused(void **state)
     assert_int_equal(apply(LEAT_FRAME_TERM, 0, 0, 0, 32), 0);
 }
 
+static int apply_refused(uint64_t sequence, int32_t error, uint64_t position)
+{
+    struct leat_frame frame = {.type_flags = LEAT_FRAME_REFUSED,
+                               .session = 1,
+                               .sequence = sequence,
+                               .offset = 5,
+                               .time_ns = position};
+    struct leat_refused_payload payload = {.error = error, .detail = 4711};
+    return leat_sessions_apply(&sessions, position, &frame, &payload);
+}
+
+static void a_batch_is_one_sequence(void **state)
+{
+    (void)state;
+    static struct leat_sessions before;
+    const uint32_t continues = LEAT_FRAME_RECORD | LEAT_FRAME_FLAG_CONTINUES;
+    assert_int_equal(apply(LEAT_FRAME_SESSION_OPEN, 1, 70, 0, 8), 0);
+    before = sessions;
+    assert_int_equal(apply(continues, 1, 0, 1, 16), 0);
+    assert_int_equal(apply(continues, 1, 0, 1, 24), 0);
+    assert_memory_equal(&before, &sessions, sizeof(before)); /* nothing yet */
+    assert_int_equal(apply(continues, 1, 0, 2, 32), LEAT_ECORRUPT);
+    assert_int_equal(apply(continues, 2, 0, 1, 32), LEAT_ECORRUPT);
+    assert_int_equal(apply(continues, 0, 0, 0, 32), LEAT_ECORRUPT);
+    assert_int_equal(apply(LEAT_FRAME_RECORD, 1, 0, 1, 32), 0);
+    assert_int_equal(leat_sessions_row(&sessions, 1)->last_sequence, 1);
+    assert_int_equal(leat_sessions_row(&sessions, 1)->last_position, 32);
+    assert_int_equal(apply(continues, 1, 0, 1, 40), LEAT_ECORRUPT); /* not again */
+}
+
+static void a_refusal_is_remembered_like_a_record(void **state)
+{
+    (void)state;
+    assert_int_equal(apply(LEAT_FRAME_SESSION_OPEN, 1, 70, 0, 8), 0);
+    assert_int_equal(apply_refused(2, LEAT_ECONDITION, 16), LEAT_ECORRUPT);
+    assert_int_equal(apply_refused(1, LEAT_OK, 16), LEAT_ECORRUPT);
+    assert_int_equal(apply_refused(1, LEAT_EIO, 16), LEAT_ECORRUPT);
+    assert_int_equal(apply_refused(1, LEAT_ECONDITION, 16), 0);
+    assert_int_equal(leat_sessions_judge(&sessions, 1, 1), LEAT_SESSION_LAST);
+    assert_int_equal(leat_sessions_row(&sessions, 1)->last_error, LEAT_ECONDITION);
+    assert_int_equal(leat_sessions_row(&sessions, 1)->last_offset, 4711);
+    assert_int_equal(apply_refused(2, LEAT_EFENCEDOUT, 24), 0);
+    assert_int_equal(leat_sessions_row(&sessions, 1)->last_error, LEAT_EFENCEDOUT);
+    assert_int_equal(apply(LEAT_FRAME_FENCE, 1, 0, 3, 32), 0);
+    assert_int_equal(leat_sessions_judge(&sessions, 1, 3), LEAT_SESSION_LAST);
+    assert_int_equal(leat_sessions_row(&sessions, 1)->last_error, LEAT_OK);
+    assert_int_equal(leat_sessions_row(&sessions, 1)->last_offset, 320);
+}
+
 static void a_full_table_refuses_and_evicts_nobody(void **state)
 {
     (void)state;
@@ -121,6 +170,10 @@ static void a_loaded_table_is_the_applied_one(void **state)
             assert_int_equal(apply(LEAT_FRAME_SESSION_CLOSE, session, client, 0, position), 0);
         } else if (session != 0) {
             uint64_t next = leat_sessions_row(&sessions, session)->last_sequence + 1;
+            if (step % 5 == 0 && session == 1) {
+                assert_int_equal(apply_refused(next, LEAT_ECONDITION, position), 0);
+                continue;
+            }
             assert_int_equal(apply(LEAT_FRAME_RECORD, session, 0, next, position), 0);
         }
         if (step % 1000 != 0)
@@ -150,6 +203,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(every_sequence_is_judged, setup),
         cmocka_unit_test_setup(frames_that_do_not_fit_are_refused, setup),
+        cmocka_unit_test_setup(a_batch_is_one_sequence, setup),
+        cmocka_unit_test_setup(a_refusal_is_remembered_like_a_record, setup),
         cmocka_unit_test_setup(a_full_table_refuses_and_evicts_nobody, setup),
         cmocka_unit_test_setup(a_loaded_table_is_the_applied_one, setup),
         cmocka_unit_test_setup(idle_sessions_expire_by_log_time, setup),

@@ -18,7 +18,7 @@
 #include "base/uuid.h"
 
 #define LEAT_ARENA_MAGIC        0x314152414554414cULL
-#define LEAT_ARENA_VERSION      1u
+#define LEAT_ARENA_VERSION      2u
 #define LEAT_ARENA_HEADER_BYTES 4096u
 
 enum leat_arena_flag {
@@ -29,6 +29,23 @@ enum leat_arena_flag {
 struct leat_arena_word {
     uint64_t value;
     uint64_t pad[7];
+};
+
+enum leat_arena_role {
+    LEAT_ARENA_FOLLOWER = 0,
+    LEAT_ARENA_CANDIDATE = 1,
+    LEAT_ARENA_LEADER = 2,
+};
+
+/* Who leads, as this node knows it: a cache line, written as a whole. The writer makes `counter`
+ * odd (release fence), stores the rest, makes it even (release); a reader takes what it read
+ * between two equal even counters (acquire), and gives up for now otherwise. */
+struct leat_arena_leadership {
+    uint64_t counter;     /* 2 x the changes of role, leader or term that were published */
+    uint64_t term;        /* of this node */
+    uint64_t leader_node; /* id; 0: none is known */
+    uint64_t role;        /* of this node: enum leat_arena_role */
+    uint64_t pad[4];
 };
 
 struct leat_arena_header {
@@ -52,6 +69,7 @@ struct leat_arena_header {
     struct leat_arena_word epoch;    /* counts cuts below a published commit_r (W6) */
     struct leat_arena_word base_pos; /* lowest segment held; below: trimmed */
     struct leat_arena_word instance; /* counts starts of the node; 0 while it is not serving */
+    struct leat_arena_leadership leadership;
 };
 _Static_assert(offsetof(struct leat_arena_header, published_end) == 128, "own cache lines");
 _Static_assert(sizeof(struct leat_arena_header) <= LEAT_ARENA_HEADER_BYTES, "one page");

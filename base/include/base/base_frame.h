@@ -61,10 +61,10 @@ struct leat_session_row {
     struct leat_uuid client;
     uint64_t last_sequence;
     uint64_t last_position;
-    uint64_t last_offset;
+    uint64_t last_offset; /* of a batch: its last record's; of a refused append: the detail */
     uint64_t last_time_ns;
-    uint32_t session; /* table index + 1 */
-    uint32_t reserved;
+    uint32_t session;   /* table index + 1 */
+    int32_t last_error; /* 0, or why last_sequence was refused: a retry gets the same answer */
 };
 _Static_assert(sizeof(struct leat_session_row) == 56, "no padding");
 

@@ -115,7 +115,7 @@ _Static_assert(sizeof(struct leat_fence_payload) == 8, "no padding");
  * at this place in the log, or its writer was fenced. As a frame, so that a retry at a later leader
  * gets the same answer, and the session goes on. */
 struct leat_refused_payload {
-    int32_t error; /* LEAT_ECONDITION or LEAT_EFENCEDOUT */
+    int32_t error; /* enum leat_error: LEAT_ECONDITION or LEAT_EFENCEDOUT */
     uint32_t reserved;
     uint64_t detail; /* the next offset, or the log's fence epoch */
 };
@@ -136,7 +136,18 @@ struct leat_chain {
     uint64_t run_first_pos; /* where the current run begins */
     uint32_t term;          /* of the current run; 0 before the first TERM frame */
     uint32_t crc;           /* of the frame before */
+    /* Inside a batch: whose; the next frame is a RECORD of the same. 0 at a boundary. */
+    uint64_t batch_sequence;
+    uint32_t batch_session;
+    uint32_t reserved; /* zero: no padding, so that two are compared as bytes */
 };
+
+/* Between two frames of one batch there is no boundary: the core, commits, disk writes and recovery
+ * know only places where this is false (ADR 0030). */
+static inline bool leat_chain_in_batch(const struct leat_chain *chain)
+{
+    return chain->batch_sequence != 0;
+}
 
 static inline unsigned leat_frame_type(const struct leat_frame *frame)
 {

@@ -32,7 +32,7 @@
 #include "base/uuid.h"
 
 #define LEAT_WIRE_MAGIC          0x5441454cu /* "LEAT" */
-#define LEAT_WIRE_VERSION        1u
+#define LEAT_WIRE_VERSION        2u
 #define LEAT_WIRE_TEXT_BYTES_MAX 256u
 #define LEAT_NET_HEADERS_BYTES   42u /* Ethernet 14, IPv4 20, UDP 8 */
 
@@ -116,18 +116,22 @@ _Static_assert(sizeof(struct leat_wire_led) == 8, "no padding");
 enum leat_wire_forward_flag {
     LEAT_FORWARD_OLDEST = 1,     /* no unended append of this client to this log comes before it */
     LEAT_FORWARD_REPLICATED = 2, /* asks for the replicated level; else durable */
+    LEAT_FORWARD_BATCH = 4,      /* the bytes are a batch's as in the client's ring */
+    LEAT_FORWARD_FENCE = 8,      /* asks to fence at writer_epoch; no bytes */
+    LEAT_FORWARD_CONDITION = 16, /* only if the log's next offset is `condition` */
 };
 
 /* A client's append on its way from a follower's host to the leader. */
 struct leat_wire_forward {
     struct leat_uuid client;
     uint64_t sequence;
-    uint32_t total_bytes; /* of the record */
+    uint32_t total_bytes; /* of the record or batch */
     uint32_t begin_byte;  /* of this piece */
-    uint32_t flags;
-    uint32_t reserved;
+    uint32_t flags;       /* enum leat_wire_forward_flag */
+    uint32_t writer_epoch;
+    uint64_t condition; /* CONDITION, else zero */
 };
-_Static_assert(sizeof(struct leat_wire_forward) == 40, "no padding");
+_Static_assert(sizeof(struct leat_wire_forward) == 48, "no padding");
 
 /* The leader's word on a forwarded append that did not become a frame. */
 struct leat_wire_forwarded {
@@ -135,8 +139,8 @@ struct leat_wire_forwarded {
     uint64_t sequence;
     uint64_t expected_sequence; /* the next that the session takes */
     uint64_t position;
-    uint64_t offset;
-    int32_t error; /* enum leat_error */
+    uint64_t offset; /* ECONDITION, EFENCEDOUT: the detail */
+    int32_t error;   /* enum leat_error */
     uint32_t reserved;
 };
 _Static_assert(sizeof(struct leat_wire_forwarded) == 56, "no padding");

@@ -3,8 +3,10 @@
  * Client sessions of one log: exactly-once appends (Ongaro's thesis, 6.3). Pure, like the core.
  *
  * A table is a function of a log's prefix: it changes only by leat_sessions_apply(), frame by
- * frame. A replica keeps one as of commitD; a leader keeps a second as of its log's end (a copy
- * of the first, gone over the uncommitted tail), which judges new appends and fills base frames.
+ * frame. A batch is one sequence: its last RECORD moves the row. A refused append and a fence are
+ * the frame of their sequence like any record: the row says how the last one ended. A replica keeps
+ * one as of commitD; a leader keeps a second as of its log's end (a copy of the first, gone over
+ * the uncommitted tail), which judges new appends and fills base frames.
  */
 #ifndef LEAT_REPLICATION_SESSIONS_H
 #define LEAT_REPLICATION_SESSIONS_H
@@ -24,7 +26,7 @@ struct leat_sessions {
 
 enum leat_session_verdict {
     LEAT_SESSION_NEXT,    /* the sequence that the session takes next: append it */
-    LEAT_SESSION_LAST,    /* a retry of the last: row has its position */
+    LEAT_SESSION_LAST,    /* a retry of the last: row has its position, or why it was refused */
     LEAT_SESSION_OLDER,   /* recorded, position unknown */
     LEAT_SESSION_GAP,     /* a sequence before it is missing */
     LEAT_SESSION_UNKNOWN, /* never opened, closed or expired */
