@@ -20,6 +20,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/base_frame.h"
 #include "base/histogram.h"
 #include "storage/format.h"
 
@@ -27,12 +28,18 @@ struct leat_storage;
 
 /* ---- format ---- */
 
+/* What struct leat_catalogue_row says of a log. */
 struct leat_format_log {
     uint32_t log_id;
     uint32_t entry_bytes_max;
     uint64_t segment_bytes;
     uint64_t arena_bytes;
     bool accepts_replicated;
+    uint32_t generation; /* 0: the first */
+    uint32_t owner_uid;
+    uint64_t retention_bytes;             /* 0: none */
+    uint64_t retention_ns;                /* 0: none */
+    char name[LEAT_CATALOGUE_NAME_BYTES]; /* empty: log 0 "catalogue", log 1 "default" */
 };
 
 struct leat_format_config {
@@ -46,8 +53,11 @@ struct leat_format_config {
     struct leat_format_log logs[2]; /* 0: catalogue, 1: default */
 };
 
-/* The genesis BASE frame of a log: a pure function of its arguments. `to` has room for a block.
- * Returns its extent in bytes. */
+#define LEAT_WORKERS_MAX 16u
+
+/* The genesis BASE frame of a log: a pure function of its arguments. That of log 0 carries the
+ * catalogue rows of config->logs, so these must be what format was given; for any other log only
+ * cluster and members of `config` count. `to` has room for a block. Returns its extent in bytes. */
 uint64_t leat_genesis_frame(const struct leat_format_config *config,
                             const struct leat_format_log *log, void *to);
 
@@ -66,9 +76,10 @@ struct leat_storage_config {
     uint32_t member_ids[LEAT_MEMBERS_MAX]; /* sorted */
     uint32_t worker;
     uint32_t worker_count;
-    uint32_t writes_in_flight_max;                     /* journal records at once; 0: the default */
-    uint32_t segments_ahead;                           /* zero-written ahead of need */
-    uint32_t lock_wait_ms;                             /* for a dead owner's last writes */
+    uint32_t writes_in_flight_max; /* journal records at once; 0: the default */
+    uint32_t segments_ahead;    /* zero-written ahead of need, once the active one is half full */
+    uint64_t scrub_bytes_per_s; /* of sealed segments, by the helper; 0: none are read */
+    uint32_t lock_wait_ms;      /* for a dead owner's last writes */
     void (*progress)(void *context, const char *line); /* NULL: silent */
     void *progress_context;
 };
@@ -103,7 +114,11 @@ struct leat_storage_log_info {
     uint32_t voted_for; /* node id, or LEAT_VOTED_NONE */
 };
 
+/* The high-water mark of indices: those of deleted logs are used again. */
 uint32_t leat_storage_log_count(const struct leat_storage *storage);
+
+/* True from open, or from its CREATED event, until leat_storage_log_delete(). */
+bool leat_storage_log_exists(const struct leat_storage *storage, uint32_t index);
 int leat_storage_log_info(const struct leat_storage *storage, uint32_t index,
                           struct leat_storage_log_info *ret_info);
 
@@ -163,6 +178,34 @@ int leat_storage_begin(struct leat_storage *storage, uint32_t index,
  * seen a later one), or LEAT_EFENCED. */
 int leat_storage_commit_begin(struct leat_storage *storage, uint64_t *io_incarnation);
 
+/* ---- logs at run time ---- */
+
+struct leat_storage_create {
+    struct leat_format_log log; /* its sizes: leat_log_sizes_are_legal() */
+    uint8_t *arena_bytes;       /* the ring, log.arena_bytes, page-aligned */
+    struct leat_uuid arena;     /* as for leat_storage_begin() */
+    struct leat_uuid boot;
+};
+
+/* Makes a log while the storage serves: never blocks. The genesis frame is laid into the arena at
+ * once; the helper makes directory and first segment, a journal record names the log, then
+ * LEAT_STORAGE_CREATED is reported: result LEAT_OK, and the log is in service with M = D = the
+ * genesis frame's extent (event.sequence), or LEAT_ENOSPACE / LEAT_ESYSTEM, and there is no such
+ * log. Until then nothing else may be asked of the index. Returns LEAT_OK and the index,
+ * LEAT_EINVAL (sizes), LEAT_EEXISTS (id and generation are in use, also by one being deleted),
+ * LEAT_EBUDGET (LEAT_LOGS_MAX logs: the journal's ring holds no more), LEAT_EFENCED. */
+int leat_storage_log_create(struct leat_storage *storage, const struct leat_storage_create *create,
+                            uint32_t *ret_index);
+
+/* Deletes a log that exists: never blocks. From now on nothing may be asked of the index and
+ * nothing of the log is reported but reads in flight and, when its writes in flight are done, its
+ * deletion is journalled and its files are gone, LEAT_STORAGE_DELETED. Only then may the arena's
+ * memory go; only then is the index used again. After a crash in between, open ends it. */
+void leat_storage_log_delete(struct leat_storage *storage, uint32_t index);
+
+/* Bytes of the log's segment files. */
+uint64_t leat_storage_bytes_held(const struct leat_storage *storage, uint32_t index);
+
 /* ---- the pass ---- */
 
 /* All frames below end_pos, a frame boundary, shall become durable; `write_seq` counts up per
@@ -218,6 +261,10 @@ enum leat_storage_event_kind {
     LEAT_STORAGE_VOTED,    /* sequence = vote_seq */
     LEAT_STORAGE_CUT_DONE, /* sequence = cut_epoch */
     LEAT_STORAGE_READ,     /* cookie; length_bytes read, or a negative error */
+    LEAT_STORAGE_CREATED,  /* result; sequence = the end of the genesis frame */
+    LEAT_STORAGE_DELETED,  /* the index is free */
+    LEAT_STORAGE_DAMAGE,   /* [sequence, result): positions of a sealed segment that do not hold */
+    LEAT_STORAGE_REPAIRED, /* sequence = segment base; result: leat_storage_repair_begin() */
 };
 
 struct leat_storage_event {
@@ -235,10 +282,19 @@ int leat_storage_poll(struct leat_storage *storage, uint64_t now_ns,
                       struct leat_storage_event *events, unsigned max);
 const char *leat_storage_fence_reason(const struct leat_storage *storage);
 
+/* How long the oldest write in flight has been so; 0: none is. */
+uint64_t leat_storage_oldest_write_ns(const struct leat_storage *storage, uint64_t now_ns);
+
+/* The helper found no space for a segment and tries again, ten times a second: writes that need
+ * one wait, all else goes on. */
+bool leat_storage_is_full(const struct leat_storage *storage);
+
 /* Reads [position, position + length_bytes) of durable bytes for catch-up; `buffer` is
  * block-aligned, position and length are multiples of a block, within one segment. Bytes of a
- * partial last block are zero behind the durable end. Reported as READ. Returns 0, LEAT_EAGAIN
- * (too many reads in flight), LEAT_ETRIMMED. */
+ * partial last block are zero behind the durable end. Reported as READ: fewer bytes than asked for,
+ * or LEAT_EDAMAGED, when a block cannot be read (which is reported as DAMAGE too). The bytes are
+ * as the disk has them: whoever gets them verifies them by the frames' chain, also a peer that
+ * asked for them to repair. Returns 0, LEAT_EAGAIN (too many reads in flight), LEAT_ETRIMMED. */
 int leat_storage_read(struct leat_storage *storage, uint32_t index, uint64_t position,
                       uint32_t length_bytes, void *buffer, void *cookie);
 
@@ -247,6 +303,29 @@ int leat_storage_read(struct leat_storage *storage, uint32_t index, uint64_t pos
  * Worker's thread; opens a file. */
 int leat_storage_segment_fd(struct leat_storage *storage, uint32_t index, uint64_t position);
 
+/* As above, of the segment's sparse index (base/segment_index.h). The helper makes it when the
+ * segment is sealed and committed: LEAT_EAGAIN until then. Whoever reads it checks its CRC. */
+int leat_storage_index_fd(struct leat_storage *storage, uint32_t index, uint64_t position);
+
+/* ---- repair of sealed segments ---- */
+
+/* One at a time: replaces the sealed segment with base `segment_base` by bytes of a peer. Returns
+ * LEAT_OK, LEAT_EAGAIN (another repair is on), LEAT_ETRIMMED, LEAT_EINVAL (not a base, or not
+ * sealed and committed). */
+int leat_storage_repair_begin(struct leat_storage *storage, uint32_t index, uint64_t segment_base);
+
+/* The next bytes of the segment, in strictly ascending order, gapless from its base. After its last
+ * byte the helper verifies the chain from the BASE frame to the next segment's, writes a new file,
+ * flushes it and renames it over the old one (V1); then LEAT_STORAGE_REPAIRED is reported: LEAT_OK,
+ * LEAT_ECHAIN (what was put is not this log: ask another peer), LEAT_EDAMAGED (the next segment's
+ * BASE frame is damaged: repair that one first), LEAT_ENOSPACE. Returns LEAT_OK, LEAT_EAGAIN (the
+ * helper is not ready: later), LEAT_EINVAL (no repair of this log, or not the next position). */
+int leat_storage_repair_put(struct leat_storage *storage, uint32_t index, uint64_t position,
+                            const void *bytes, uint32_t length_bytes);
+
+/* Gives up a repair that is not whole; nothing is reported. None is on: nothing happens. */
+void leat_storage_repair_abandon(struct leat_storage *storage, uint32_t index);
+
 /* The lowest segment base held. */
 uint64_t leat_storage_base_pos(const struct leat_storage *storage, uint32_t index);
 
@@ -254,8 +333,10 @@ uint64_t leat_storage_base_pos(const struct leat_storage *storage, uint32_t inde
  * acknowledged. Blocks. */
 int leat_storage_clean_stop(struct leat_storage *storage);
 
-/* One step of the helper: zero-writes up to 1 MiB of a segment to come, or unlinks one. Returns
- * true when it did something. Any one thread. */
+/* One step of the helper: at most about 1 MiB of I/O. Zero-writes segments to come, makes and
+ * removes logs, unlinks trimmed segments, puts repaired ones in place, indexes sealed ones, scrubs,
+ * and looks now and then whether the files are still what was opened. Returns true when it did
+ * something. Any one thread. */
 bool leat_storage_prepare_step(struct leat_storage *storage);
 
 struct leat_storage_counters {
@@ -269,8 +350,15 @@ struct leat_storage_counters {
     uint64_t submits;
     uint64_t segment_waits; /* times a write waited for a segment to be prepared */
     uint64_t resubmitted;   /* short writes and EAGAIN */
+    uint64_t logs_created;
+    uint64_t logs_deleted;
+    uint64_t full_waits;     /* preparations that found no space */
+    uint64_t scrubbed_bytes; /* read by the helper to verify sealed segments */
+    uint64_t damages;        /* segments reported damaged */
+    uint64_t repairs;        /* segments put in place */
 };
 
+/* The worker's thread. */
 const struct leat_storage_counters *leat_storage_counters(const struct leat_storage *storage);
 
 /* Nanoseconds from submit to completion of journal records. */
