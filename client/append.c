@@ -80,29 +80,33 @@ static int check_level(const struct client_log *log, enum leat_ack ack)
 
 /* The record at `position` is whole but for its header. */
 static uint64_t append_enter(struct leat_client *client, uint32_t place, uint64_t position,
-                             uint32_t payload_bytes, enum leat_ack ack, uint64_t timeout_ns,
-                             uint64_t user)
+                             uint32_t payload_bytes, const struct client_wish *wish)
 {
     struct client_log *log = &client->logs[place];
     struct client_append *append = client_at(client, client->next);
     uint64_t now_ns = client_now_ns();
     struct leat_ring_record record = {
         .payload_bytes = payload_bytes,
-        .kind = LEAT_RING_APPEND,
-        .level = (uint8_t)ack,
+        .kind = (uint8_t)wish->kind,
+        .level = (uint8_t)wish->ack,
+        .flags = wish->conditional ? LEAT_RING_FLAG_CONDITION : 0,
         .log_id = log->log_id,
+        .writer_epoch = wish->kind == LEAT_RING_FENCE ? wish->fence_epoch : log->writer_epoch,
         .sequence = log->next_sequence,
+        .condition = wish->condition,
     };
     LEAT_ASSERT(position == client->rings.tail);
     *append = (struct client_append){
         .sequence = log->next_sequence,
-        .user = user,
+        .user = wish->user,
         .start_ns = now_ns,
-        .deadline_ns = client_deadline(now_ns, timeout_ns),
+        .deadline_ns = client_deadline(now_ns, wish->timeout_ns),
         .ring_pos = position,
         .payload_bytes = payload_bytes,
         .log_place = place,
-        .level = (uint8_t)ack,
+        .record_count = wish->record_count,
+        .fence_epoch = wish->fence_epoch,
+        .level = (uint8_t)wish->ack,
     };
     if (append->deadline_ns < client->deadline_next_ns)
         client->deadline_next_ns = append->deadline_ns;
@@ -115,8 +119,8 @@ static uint64_t append_enter(struct leat_client *client, uint32_t place, uint64_
     return log->next_sequence++;
 }
 
-int leat_append_start(struct leat_client *client, uint32_t log, const void *data, size_t length,
-                      enum leat_ack ack, uint64_t timeout_ns, uint64_t user, uint64_t *ret_sequence)
+int client_start(struct leat_client *client, uint32_t log, const void *data, size_t length,
+                 const struct client_wish *wish, uint64_t *ret_sequence)
 {
     uint32_t place;
     uint64_t position;
@@ -124,20 +128,79 @@ int leat_append_start(struct leat_client *client, uint32_t log, const void *data
         return LEAT_EINVAL;
     int rc = append_room(client, log, length, &place, &position);
     if (rc == LEAT_OK)
-        rc = check_level(&client->logs[place], ack);
+        rc = check_level(&client->logs[place], wish->ack);
     if (rc != LEAT_OK)
         return rc;
     if (length > 0)
         memcpy(ring_at(client, &client->rings, position) + sizeof(struct leat_ring_record), data,
                length);
-    uint64_t sequence =
-        append_enter(client, place, position, (uint32_t)length, ack, timeout_ns, user);
+    uint64_t sequence = append_enter(client, place, position, (uint32_t)length, wish);
     if (ret_sequence)
         *ret_sequence = sequence;
     return LEAT_OK;
 }
 
-int leat_claim(struct leat_client *client, uint32_t log, size_t length, void **ret_bytes)
+static struct client_wish wish_of_one(enum leat_ack ack, uint64_t timeout_ns, uint64_t user)
+{
+    return (struct client_wish){.kind = LEAT_RING_APPEND,
+                                .record_count = 1,
+                                .ack = ack,
+                                .timeout_ns = timeout_ns,
+                                .user = user};
+}
+
+int leat_append_start(struct leat_client *client, uint32_t log, const void *data, size_t length,
+                      enum leat_ack ack, uint64_t timeout_ns, uint64_t user, uint64_t *ret_sequence)
+{
+    struct client_wish wish = wish_of_one(ack, timeout_ns, user);
+    return client_start(client, log, data, length, &wish, ret_sequence);
+}
+
+int leat_append_at(struct leat_client *client, uint32_t log, uint64_t offset, const void *data,
+                   size_t length, enum leat_ack ack, uint64_t timeout_ns, uint64_t user,
+                   uint64_t *ret_sequence)
+{
+    struct client_wish wish = wish_of_one(ack, timeout_ns, user);
+    wish.conditional = true;
+    wish.condition = offset;
+    return client_start(client, log, data, length, &wish, ret_sequence);
+}
+
+int leat_append(struct leat_client *client, uint32_t log, const void *data, size_t length,
+                enum leat_ack ack, uint64_t timeout_ns, struct leat_result *result)
+{
+    struct client_wish wish = wish_of_one(ack, timeout_ns, 0);
+    return client_start_and_wait(client, log, data, length, &wish, result);
+}
+
+int leat_append_if(struct leat_client *client, uint32_t log, uint64_t offset, const void *data,
+                   size_t length, enum leat_ack ack, uint64_t timeout_ns,
+                   struct leat_result *result)
+{
+    struct client_wish wish = wish_of_one(ack, timeout_ns, 0);
+    wish.conditional = true;
+    wish.condition = offset;
+    return client_start_and_wait(client, log, data, length, &wish, result);
+}
+
+int leat_fence(struct leat_client *client, uint32_t log, uint32_t epoch, uint64_t timeout_ns,
+               struct leat_result *result)
+{
+    struct client_wish wish = {
+        .kind = LEAT_RING_FENCE,
+        .fence_epoch = epoch,
+        .ack = LEAT_ACK_DURABLE,
+        .timeout_ns = timeout_ns,
+    };
+    if (epoch != 0) /* its completion sets the epoch that appends carry */
+        return client_start_and_wait(client, log, NULL, 0, &wish, result);
+    memset(result, 0, sizeof(*result));
+    result->log = log;
+    result->error = LEAT_EINVAL;
+    return LEAT_EINVAL;
+}
+
+int client_claim(struct leat_client *client, uint32_t log, size_t length)
 {
     uint32_t place;
     uint64_t position;
@@ -150,8 +213,23 @@ int leat_claim(struct leat_client *client, uint32_t log, size_t length, void **r
     client->claim_pos = position;
     client->claim_bytes = (uint32_t)length;
     client->claim_log = place;
-    *ret_bytes = ring_at(client, &client->rings, position) + sizeof(struct leat_ring_record);
+    client->claim_is_batch = false;
     return LEAT_OK;
+}
+
+uint8_t *client_claimed(const struct leat_client *client)
+{
+    const struct client_rings *rings =
+        client->claim_rings.shared ? &client->claim_rings : &client->rings;
+    return ring_at(client, rings, client->claim_pos) + sizeof(struct leat_ring_record);
+}
+
+int leat_claim(struct leat_client *client, uint32_t log, size_t length, void **ret_bytes)
+{
+    int rc = client_claim(client, log, length);
+    if (rc == LEAT_OK)
+        *ret_bytes = client_claimed(client);
+    return rc;
 }
 
 /* The ring was replaced under an open claim: its bytes move to the new one. */
@@ -172,15 +250,13 @@ static int claim_move(struct leat_client *client)
     return LEAT_OK;
 }
 
-int leat_publish(struct leat_client *client, enum leat_ack ack, uint64_t timeout_ns, uint64_t user,
-                 uint64_t *ret_sequence)
+int client_publish(struct leat_client *client, const struct client_wish *wish,
+                   uint64_t *ret_sequence)
 {
-    if (!client->claimed)
-        return LEAT_EINVAL;
     if (client->state == CLIENT_FAILED)
         return client->error;
     struct client_log *log = &client->logs[client->claim_log];
-    int rc = check_level(log, ack);
+    int rc = check_level(log, wish->ack);
     if (rc == LEAT_OK && client->identity != CLIENT_ID_GOOD) /* a session ended since the claim */
         rc = LEAT_EAGAIN;
     if (rc == LEAT_OK)
@@ -188,11 +264,20 @@ int leat_publish(struct leat_client *client, enum leat_ack ack, uint64_t timeout
     if (rc != LEAT_OK)
         return rc;
     client->claimed = false;
-    uint64_t sequence = append_enter(client, client->claim_log, client->claim_pos,
-                                     client->claim_bytes, ack, timeout_ns, user);
+    uint64_t sequence =
+        append_enter(client, client->claim_log, client->claim_pos, client->claim_bytes, wish);
     if (ret_sequence)
         *ret_sequence = sequence;
     return LEAT_OK;
+}
+
+int leat_publish(struct leat_client *client, enum leat_ack ack, uint64_t timeout_ns, uint64_t user,
+                 uint64_t *ret_sequence)
+{
+    struct client_wish wish = wish_of_one(ack, timeout_ns, user);
+    if (!client->claimed || client->claim_is_batch)
+        return LEAT_EINVAL;
+    return client_publish(client, &wish, ret_sequence);
 }
 
 void leat_claim_abort(struct leat_client *client)

@@ -336,8 +336,10 @@ void leat_detach(struct leat_client *client)
     client_rings_unmap(client, &client->rings);
     client_rings_unmap(client, &client->fresh);
     client_rings_unmap(client, &client->claim_rings);
-    for (uint32_t i = 0; i < client->log_count; i++)
+    for (uint32_t i = 0; i < client->log_count; i++) {
+        client_log_unmap(&client->logs[i]);
         free(client->logs[i].places);
+    }
     free(client->logs);
     free(client->appends);
     free(client);

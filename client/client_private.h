@@ -6,6 +6,8 @@
  *   request.c         one request and its reply on a control socket
  *   log.c             what is known of each log: limits, sequences
  *   append.c          claim and publish in the ring, the table of appends
+ *   batch.c           batches, built in a claim
+ *   watch.c           limits, positions, leaders: what a log's arena header says
  *   poll.c            completions, deadlines, results
  *   reader.c          the next record; reader_seek.c: where to begin; reader_bytes.c: arena, files
  *   admin.c           status and operating
@@ -76,10 +78,12 @@ struct client_append {
     uint64_t ring_pos; /* of its record in the current ring */
     uint32_t payload_bytes;
     uint32_t log_place; /* in client.logs */
-    uint8_t level;      /* asked for */
-    bool ended;         /* `result` holds */
-    bool answered;      /* the node is done with it */
-    bool taken;         /* the application has the result */
+    uint32_t record_count;
+    uint32_t fence_epoch; /* FENCE: the epoch asked for; else 0 */
+    uint8_t level;        /* asked for */
+    bool ended;           /* `result` holds */
+    bool answered;        /* the node is done with it */
+    bool taken;           /* the application has the result */
     struct leat_result result;
 };
 
@@ -89,6 +93,10 @@ struct client_log {
     uint32_t entry_bytes_max;
     bool accepts_replicated;
     bool session_ended; /* with this identity */
+    bool watched;
+    uint32_t writer_epoch;                  /* that appends carry */
+    const struct leat_arena_header *header; /* one page, of the newest attach; NULL: never */
+    struct leat_event told;                 /* the last event; kinds 0: none yet */
     uint64_t next_sequence;
     uint64_t deliver; /* the sequence whose result comes next */
     uint32_t held;    /* appends of this log in the table */
@@ -124,7 +132,11 @@ struct leat_client {
     bool claimed;
     uint64_t claim_pos;
     uint32_t claim_bytes;
-    uint32_t claim_log; /* place */
+    uint32_t claim_room; /* BATCH: claim_bytes grows up to it */
+    uint32_t claim_log;  /* place */
+    bool claim_is_batch;
+    uint32_t batch_count;
+    uint64_t batch_frames_bytes; /* what it takes in the log */
 
     struct client_log *logs;
     uint32_t log_count;
@@ -194,10 +206,37 @@ int client_map_arena(struct leat_client *client, uint32_t log_id, size_t bytes,
 /* The log's entry, its limits read in this attach. Errors: ENOLOG, EAGAIN, ENOMEM, ... */
 int client_log(struct leat_client *client, uint32_t log_id, uint32_t *ret_place);
 
+void client_log_unmap(struct client_log *log);
+
 /* Sequences of all logs begin at 1. */
 void client_logs_begin(struct leat_client *client);
 
 /* ---- append.c ---- */
+
+/* What is appended, beside its bytes. */
+struct client_wish {
+    enum leat_ring_kind kind;
+    bool conditional;
+    uint64_t condition;
+    uint32_t record_count;
+    uint32_t fence_epoch;
+    enum leat_ack ack;
+    uint64_t timeout_ns;
+    uint64_t user;
+};
+
+/* Copies a record into the ring and hands it over. */
+int client_start(struct leat_client *client, uint32_t log_id, const void *data, size_t length,
+                 const struct client_wish *wish, uint64_t *ret_sequence);
+/* client_start until there is room, then until it ended. */
+int client_start_and_wait(struct leat_client *client, uint32_t log_id, const void *data,
+                          size_t length, const struct client_wish *wish,
+                          struct leat_result *result);
+int client_claim(struct leat_client *client, uint32_t log_id, size_t length);
+/* Where the open claim's bytes are. */
+uint8_t *client_claimed(const struct leat_client *client);
+int client_publish(struct leat_client *client, const struct client_wish *wish,
+                   uint64_t *ret_sequence);
 
 /* Copies what the node has not answered from the former ring into the present, empty one. It fits:
  * it lay in a ring of the same size, and from the beginning it needs no SKIP. */

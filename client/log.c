@@ -91,6 +91,13 @@ void client_logs_begin(struct leat_client *client)
     }
 }
 
+void client_log_unmap(struct client_log *log)
+{
+    if (log->header)
+        munmap((void *)log->header, LEAT_ARENA_HEADER_BYTES);
+    log->header = NULL;
+}
+
 static int log_read_limits(struct leat_client *client, uint32_t place)
 {
     const struct leat_arena_header *header;
@@ -102,7 +109,8 @@ static int log_read_limits(struct leat_client *client, uint32_t place)
     log->entry_bytes_max = header->entry_bytes_max;
     log->accepts_replicated = header->flags & LEAT_ARENA_ACCEPTS_REPLICATED;
     log->attach_count = client->attach_count;
-    munmap((void *)header, bytes);
+    client_log_unmap(log);
+    log->header = header;
     return LEAT_OK;
 }
 

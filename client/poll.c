@@ -22,6 +22,8 @@ enum leat_end leat_outcome(int error)
     case LEAT_ETOOBIG:
     case LEAT_ENOLOG:
     case LEAT_ELEVEL:
+    case LEAT_ECONDITION: /* said when it is committed: for good */
+    case LEAT_EFENCEDOUT:
     case LEAT_ESESSIONS:
     case LEAT_EPERM:
     case LEAT_EVERSION:
@@ -48,6 +50,7 @@ static void append_end(struct leat_client *client, struct client_append *append,
         .error = error,
         .ack = (enum leat_ack)append->level,
         .latency_ns = now_ns - append->start_ns,
+        .record_count = append->record_count,
     };
 }
 
@@ -111,12 +114,17 @@ static void completion_take(struct leat_client *client, const struct leat_comple
     int error = completion->error == LEAT_EUNKNOWN ? LEAT_OK : completion->error;
     if (error == LEAT_ESESSION || error == LEAT_ENOSESSION || error == LEAT_ESESSIONS)
         log_end_session(client, log, completion, now_ns);
+    if (completion->error == LEAT_OK && append->fence_epoch > log->writer_epoch)
+        log->writer_epoch = append->fence_epoch; /* though its deadline may have passed */
     if (append->ended)
         return;
     append_end(client, append, error, now_ns);
     if (completion->error == LEAT_OK) {
         append->result.position = completion->position;
         append->result.offset = completion->offset;
+    } else if (error == LEAT_ECONDITION || error == LEAT_EFENCEDOUT) {
+        append->result.position = completion->position;
+        append->result.detail = completion->detail;
     }
     if (completion->level == LEAT_LEVEL_DURABLE || completion->level == LEAT_LEVEL_REPLICATED)
         append->result.ack = (enum leat_ack)completion->level;
@@ -227,24 +235,25 @@ int leat_wait(struct leat_client *client, struct leat_result *results, unsigned 
     }
 }
 
-int leat_append(struct leat_client *client, uint32_t log, const void *data, size_t length,
-                enum leat_ack ack, uint64_t timeout_ns, struct leat_result *result)
+int client_start_and_wait(struct leat_client *client, uint32_t log, const void *data, size_t length,
+                          const struct client_wish *wish, struct leat_result *result)
 {
+    struct client_wish left = *wish;
     uint64_t start_ns = client_now_ns();
-    uint64_t deadline_ns = client_deadline(start_ns, timeout_ns);
+    uint64_t deadline_ns = client_deadline(start_ns, wish->timeout_ns);
     unsigned spins = 0;
     memset(result, 0, sizeof(*result));
     result->log = log;
-    result->ack = ack;
+    result->ack = wish->ack;
     for (;;) {
         uint64_t now_ns = client_now_ns();
-        uint64_t left_ns = now_ns < deadline_ns ? deadline_ns - now_ns : 0;
-        int rc = leat_append_start(client, log, data, length, ack, left_ns, 0, &result->sequence);
+        left.timeout_ns = now_ns < deadline_ns ? deadline_ns - now_ns : 0;
+        int rc = client_start(client, log, data, length, &left, &result->sequence);
         if (rc == LEAT_OK)
             break;
         result->error = rc;
         result->latency_ns = now_ns - start_ns;
-        if (rc != LEAT_EAGAIN || left_ns == 0 || client->claimed)
+        if (rc != LEAT_EAGAIN || left.timeout_ns == 0 || client->claimed)
             return rc;
         client_pause(&spins);
         (void)leat_poll(client, NULL, 0);

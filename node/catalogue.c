@@ -208,7 +208,7 @@ static int judge_create(const struct node_catalogue *catalogue,
         rc = LEAT_EBUDGET;
     if (rc != LEAT_OK)
         return rc;
-    row->log_id = catalogue_last_id(catalogue) + 1;
+    row->log_id = (catalogue_last_id(catalogue) > 1 ? catalogue_last_id(catalogue) : 1) + 1;
     row->generation = 1;
     row->created_ns = log_time_ns;
     row->owner_uid = limits->uid;

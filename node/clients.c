@@ -353,15 +353,15 @@ static void client_end_recorded(struct node_worker *worker, struct node_client *
                                 struct node_log *log, struct client_slot *slot,
                                 const struct leat_session_row *row)
 {
+    struct node_append append = client_append(client, slot);
     struct leat_completion completion = {
         .log_id = log->id,
         .sequence = slot->sequence,
         .level = LEAT_LEVEL_DURABLE,
         .offset = UINT64_MAX,
-        .error = LEAT_EUNKNOWN,
+        .error = log_recorded_error(log, row, &append),
     };
     if (slot->sequence == row->last_sequence) {
-        completion.error = row->last_error;
         completion.position = row->last_position;
         if (row->last_error == LEAT_OK)
             completion.offset = row->last_offset;

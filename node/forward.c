@@ -228,8 +228,7 @@ static void forward_append(struct node_log *log, unsigned peer,
         const struct leat_session_row *committed = leat_sessions_row(&log->committed, session);
         if (committed && forward->sequence <= committed->last_sequence)
             forward_answer(log, peer, forward, committed,
-                           forward->sequence == committed->last_sequence ? committed->last_error
-                                                                         : LEAT_EUNKNOWN);
+                           log_recorded_error(log, committed, &append));
         return;
     }
     case APPEND_GAP: /* those before it were lost with a majority's memory (W8) */

@@ -41,7 +41,8 @@ struct node_lifecycle {
     struct {
         uint32_t log_id;
         uint32_t worker;
-    } running[2 * NODE_LOGS_MAX]; /* created, being created or being deleted here */
+        uint64_t retention_bytes, retention_ns; /* as the worker was told */
+    } running[2 * NODE_LOGS_MAX];               /* created, being created or being deleted here */
     uint64_t retry_ns;
     struct life_slot slots[LEAT_WORKERS_MAX];
 };
@@ -64,8 +65,10 @@ static uint32_t running_find(const struct node_lifecycle *life, uint32_t log_id)
 static void running_add(struct node_lifecycle *life, uint32_t log_id, uint32_t worker)
 {
     LEAT_ASSERT(life->running_count < 2 * NODE_LOGS_MAX);
-    life->running[life->running_count].log_id = log_id;
-    life->running[life->running_count++].worker = worker;
+    uint32_t at = life->running_count++;
+    memset(&life->running[at], 0, sizeof(life->running[at]));
+    life->running[at].log_id = log_id;
+    life->running[at].worker = worker;
 }
 
 static void running_remove(struct node_lifecycle *life, uint32_t log_id)
@@ -139,7 +142,29 @@ static void life_create_log(struct node_lifecycle *life, const struct leat_catal
     slot->command.change.row = *row;
     slot->command.log = log;
     running_add(life, row->log_id, worker);
+    life->running[life->running_count - 1].retention_bytes = row->retention_bytes;
+    life->running[life->running_count - 1].retention_ns = row->retention_ns;
     slot_start(life, worker);
+}
+
+/* Tells the worker of a running log what retention it has now. False: it has it already. */
+static bool life_configure_log(struct node_lifecycle *life, uint32_t at,
+                               const struct leat_catalogue_row *row)
+{
+    struct life_slot *slot = &life->slots[life->running[at].worker];
+    if (life->running[at].retention_bytes == row->retention_bytes &&
+        life->running[at].retention_ns == row->retention_ns)
+        return false;
+    if (slot->busy)
+        return true;
+    memset(&slot->command, 0, sizeof(slot->command));
+    slot->command.kind = NODE_COMMAND_LOG_CONFIGURE;
+    slot->command.log_id = row->log_id;
+    slot->command.change.row = *row;
+    life->running[at].retention_bytes = row->retention_bytes;
+    life->running[at].retention_ns = row->retention_ns;
+    slot_start(life, life->running[at].worker);
+    return true;
 }
 
 static void life_delete_log(struct node_lifecycle *life, uint32_t log_id, uint32_t worker)
@@ -192,8 +217,14 @@ static bool life_start_some(struct node_lifecycle *life)
     bool started = false;
     for (uint32_t i = 0; i < life->catalogue.count; i++) {
         const struct leat_catalogue_row *row = &life->catalogue.rows[i];
-        if ((row->flags & LEAT_CATALOGUE_DELETED) || row->log_id < 2 ||
-            running_find(life, row->log_id) != UINT32_MAX)
+        uint32_t at = running_find(life, row->log_id);
+        if (row->flags & LEAT_CATALOGUE_DELETED)
+            continue;
+        if (at != UINT32_MAX) {
+            started |= life_configure_log(life, at, row);
+            continue;
+        }
+        if (row->log_id < 2)
             continue;
         if (!life->slots[row->log_id % life->config->worker_count].busy)
             life_create_log(life, row);

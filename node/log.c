@@ -254,6 +254,17 @@ static struct leat_refused_payload log_judge(const struct node_log *log,
     return (struct leat_refused_payload){.error = LEAT_OK};
 }
 
+int log_recorded_error(const struct node_log *log, const struct leat_session_row *row,
+                       const struct node_append *append)
+{
+    LEAT_ASSERT(append->sequence <= row->last_sequence);
+    if (append->sequence == row->last_sequence)
+        return row->last_error;
+    bool may_be_refused = append->conditional || append->kind == LEAT_RING_FENCE ||
+                          append->writer_epoch < log->fence_committed;
+    return may_be_refused ? LEAT_ECLOSED : LEAT_EUNKNOWN;
+}
+
 int log_append_client(struct node_log *log, uint32_t session, const struct node_append *append)
 {
     struct leat_refused_payload refused = log_judge(log, append);

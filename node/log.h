@@ -196,6 +196,10 @@ int log_append_client(struct node_log *log, uint32_t session, const struct node_
  * log. Returns 0, LEAT_EPROTO or LEAT_ETOOBIG. */
 int log_batch_parse(const struct node_log *log, const void *payload, uint32_t payload_bytes,
                     uint32_t *lengths, uint32_t *ret_count, uint64_t *ret_frames_bytes);
+/* What is told of an append whose sequence is in the session's committed row or below. Of an older
+ * one only: LEAT_EUNKNOWN, recorded, or LEAT_ECLOSED when it may have been refused at that time. */
+int log_recorded_error(const struct node_log *log, const struct leat_session_row *row,
+                       const struct node_append *append);
 void log_append_term(struct node_log *log);
 /* Tells clients who leads now. */
 void log_tell_leadership(struct node_log *log);

@@ -286,6 +286,23 @@ void log_boot_serve(struct node_log *log)
     worker_add_log(log->worker, log);
 }
 
+void log_begin_created(struct node_log *log, uint64_t genesis_end)
+{
+    const uint8_t *genesis = log_at(log, 0);
+    struct leat_storage_log_info info = {.vote_term = 0, .voted_for = LEAT_VOTED_NONE};
+    struct leat_recovered recovered = {.kind = LEAT_RECOVERED_DISK, .durable_pos = genesis_end};
+    struct boot_walk walk = {.log = log, .commit_d = genesis_end};
+    uint64_t extent;
+    int rc = leat_frame_check(&log->shape, &recovered.chain, genesis, genesis_end, &extent);
+    LEAT_ASSERT(rc == LEAT_OK && extent == genesis_end); /* sealed by storage just now */
+    boot_visit(&walk, 0, (const void *)genesis, genesis + LEAT_FRAME_HEADER_BYTES);
+    log->chain = recovered.chain;
+    log->completed = log->applied;
+    boot_core(log, &walk, &info, &recovered, false);
+    boot_publish(log, &recovered);
+    worker_add_log(log->worker, log);
+}
+
 int log_prepare(struct node_log *log, struct node_worker *worker, const struct leat_uuid *boot,
                 const struct leat_catalogue_row *row, char *error, unsigned error_bytes)
 {

@@ -38,6 +38,27 @@ static void pass_step(struct node_log *log, enum leat_input_kind kind, uint64_t 
     leat_core_step(&log->core, &input);
 }
 
+/* Of a log that comes or goes. */
+static void pass_take_life(struct node_worker *worker, const struct leat_storage_event *event)
+{
+    switch (event->kind) {
+    case LEAT_STORAGE_CREATED:
+        life_created(worker, event->sequence, event->result);
+        break;
+    case LEAT_STORAGE_DELETED:
+        life_deleted(worker, event->log_index);
+        break;
+    case LEAT_STORAGE_READ:
+        if (event->cookie == &worker->retention)
+            retention_read_done(worker, event->result);
+        else
+            life_read_done(worker, worker->deletion->log, event->cookie, event->result);
+        break;
+    default:
+        break; /* what a deleted log had asked for */
+    }
+}
+
 static unsigned pass_storage(struct node_worker *worker)
 {
     struct leat_storage_event events[PASS_EVENTS_MAX];
@@ -48,8 +69,10 @@ static unsigned pass_storage(struct node_worker *worker)
     }
     for (int i = 0; i < count; i++) {
         struct node_log *log = worker->logs[events[i].log_index];
-        if (!log)
-            continue; /* deleted meanwhile */
+        if (!log) {
+            pass_take_life(worker, &events[i]);
+            continue;
+        }
         worker_wake(log);
         switch (events[i].kind) {
         case LEAT_STORAGE_WRITTEN:
@@ -68,6 +91,8 @@ static unsigned pass_storage(struct node_worker *worker)
             }
             log_send_read_done(log, (unsigned)((struct node_send *)events[i].cookie - log->sends),
                                events[i].result);
+            break;
+        default:
             break;
         }
     }
@@ -380,6 +405,7 @@ unsigned node_pass(struct node_worker *worker)
     peers_tick(worker);
     work += admin_tick(worker);
     tail_tick(worker);
+    life_tick(worker);
     worker_wake_due(worker);
     for (uint32_t i = 0; i < worker->active_count; i++)
         pass_log(worker, worker->active[i], &work);

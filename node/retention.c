@@ -54,8 +54,8 @@ void retention_read_done(struct node_worker *worker, int64_t result)
     const struct leat_frame *frame = (const void *)retention->block;
     const struct leat_base_head *head = (const void *)(frame + 1);
     retention->log = NULL;
-    if (!log || result < (int64_t)LEAT_BLOCK_BYTES || leat_frame_type(frame) != LEAT_FRAME_BASE ||
-        head->position != retention->base_pos)
+    if (!log || worker->logs[log->index] != log || result < (int64_t)LEAT_BLOCK_BYTES ||
+        leat_frame_type(frame) != LEAT_FRAME_BASE || head->position != retention->base_pos)
         return;
     log->oldest_next_base = retention->base_pos;
     log->oldest_time_ns = head->last_time_ns;

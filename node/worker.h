@@ -23,7 +23,6 @@
 #include "node/config.h"
 
 #define NODE_CLIENTS_MAX     64u
-#define NODE_LIFE_MAX        8u /* logs that are created, or deleted, at one time */
 #define NODE_PLACES          (2u * NODE_LOGS_MAX) /* power of two */
 #define NODE_REASSEMBLY_MAX  4u                   /* large forwarded records at one time */
 #define NODE_ENTRY_BYTES_MAX (LEAT_SEGMENT_BYTES_MAX / 4)
@@ -160,8 +159,9 @@ struct node_worker {
     struct node_catalogue *catalogue_tail;
     struct node_admin *admin;
     _Atomic uint64_t catalogue_version; /* counts its changes, for the lifecycle thread */
-    struct node_command *creations[NODE_LIFE_MAX]; /* that wait for storage */
-    struct node_command *deletions[NODE_LIFE_MAX];
+    struct node_command *creation;      /* a log that storage makes; NULL: none */
+    struct node_command *deletion;      /* a log that ends */
+    bool deletion_asked;                /* of storage */
 
     /* by index in storage; NULL: none. Found by id through `places`, a hash (worker_logs.c). */
     uint32_t log_count; /* the highest index ever used, plus one */
@@ -310,7 +310,8 @@ void retention_read_done(struct node_worker *worker, int64_t result);
 /* log_life.c: logs that come and go while the node serves */
 int life_create(struct node_worker *worker, struct node_command *command);
 int life_delete(struct node_worker *worker, struct node_command *command);
-void life_created(struct node_worker *worker, uint32_t index, int64_t result);
+void life_created(struct node_worker *worker, uint64_t genesis_end, int64_t result);
+void life_read_done(struct node_worker *worker, struct node_log *log, void *cookie, int64_t result);
 void life_deleted(struct node_worker *worker, uint32_t index);
 void life_tick(struct node_worker *worker);
 
@@ -326,6 +327,8 @@ int log_boot(struct node_worker *worker, uint32_t index, const struct leat_uuid 
              struct node_log **ret_log, char *error, unsigned error_bytes);
 /* Takes it into service, once the incarnation is durable. */
 void log_boot_serve(struct node_log *log);
+/* The same for a log that was created: nothing lies in it but the genesis frame. */
+void log_begin_created(struct node_log *log, uint64_t genesis_end);
 /* A log that is to be created: its arena, empty but for the genesis frame, and its state. Lifecycle
  * thread; blocks. */
 int log_prepare(struct node_log *log, struct node_worker *worker, const struct leat_uuid *boot,

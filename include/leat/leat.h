@@ -51,18 +51,23 @@ struct leat_options {
     size_t ring_bytes;          /* power of two; 0: 8 MiB */
     uint32_t in_flight_max;     /* appends not ended at one time; 0: 4096 */
     uint64_t attach_timeout_ns; /* 0: 5 s; the node may still be starting */
+    uint64_t reserved[4];       /* zero: room for later options */
 };
 
 struct leat_result {
     uint64_t sequence; /* as given by leat_append_start; begins anew after a session's end */
-    uint64_t position;
-    uint64_t offset; /* UINT64_MAX when only known to be recorded */
-    uint64_t user;   /* as given to leat_append_start: tells appends apart */
+    uint64_t position; /* of a batch: its last record's; ECONDITION, EFENCEDOUT: of the refusal */
+    uint64_t offset;   /* of a batch: its last record's; UINT64_MAX: none, or not known */
+    uint64_t user;     /* as given to leat_append_start: tells appends apart */
     uint32_t log;
     int32_t error;
     enum leat_ack ack;      /* the level reached */
     uint64_t last_sequence; /* ESESSION: the last known to be recorded; see below */
     uint64_t latency_ns;    /* from leat_append_start to the node's completion being seen */
+    uint64_t detail;        /* ECONDITION: the next offset; EFENCEDOUT: the log's fence epoch */
+    uint32_t record_count;  /* records of the append: 1, those of a batch, 0 of a fence */
+    uint32_t reserved_word;
+    uint64_t reserved[3]; /* zero: room for later results */
 };
 
 /* Connects to the node. Errors: ESYSTEM (no such socket: is leatd running?), EPERM, EVERSION,
@@ -110,6 +115,70 @@ LEAT_API int leat_wait(struct leat_client *client, struct leat_result *results, 
  * result->error; the result is always written. */
 LEAT_API int leat_append(struct leat_client *client, uint32_t log, const void *data, size_t length,
                          enum leat_ack ack, uint64_t timeout_ns, struct leat_result *result);
+
+/* ---- conditions ----
+ *
+ * A conditional append is in the log only if the log's next offset is `offset` when the leader
+ * comes to it; of any number of writers that ask for one offset exactly one gets it. Else it ends
+ * with LEAT_ECONDITION, and `detail` is the next offset that the leader found: certainly not in the
+ * log, and that is itself in the log, at the level asked for, so no later leader decides otherwise.
+ */
+
+/* leat_append_start with a condition. */
+LEAT_API int leat_append_at(struct leat_client *client, uint32_t log, uint64_t offset,
+                            const void *data, size_t length, enum leat_ack ack, uint64_t timeout_ns,
+                            uint64_t user, uint64_t *ret_sequence);
+
+/* leat_append with a condition: from start to end. */
+LEAT_API int leat_append_if(struct leat_client *client, uint32_t log, uint64_t offset,
+                            const void *data, size_t length, enum leat_ack ack, uint64_t timeout_ns,
+                            struct leat_result *result);
+
+/* ---- batches: all or nothing within one log ----
+ *
+ * A batch is built in the client's own ring and handed over by its commit: 1 to
+ * LEAT_BATCH_RECORDS records, with consecutive offsets, one sequence, one result (that of the last
+ * record; record_count says how many). No reader and no crash ever shows a part of it as all that
+ * is committed. Together with 48 bytes for each record, each rounded up to 8, a batch is at most
+ * one largest entry and 48 bytes. While one is open, no other append is started (LEAT_EINVAL). */
+
+#define LEAT_BATCH_RECORDS 1024u
+
+/* Opens a batch of up to `records_max` records of `bytes_max` bytes together, which is the room
+ * taken in the ring until then; 0: as many as go. Errors: as leat_append_start. */
+LEAT_API int leat_batch_begin(struct leat_client *client, uint32_t log, uint32_t records_max,
+                              size_t bytes_max);
+/* Adds a record, copied into its place. LEAT_ETOOBIG: it does not fit; the batch is as it was. */
+LEAT_API int leat_batch_add(struct leat_client *client, const void *data, size_t length);
+/* Adds a record of `length` bytes to be written to *ret_bytes before the next call. */
+LEAT_API int leat_batch_reserve(struct leat_client *client, size_t length, void **ret_bytes);
+/* Hands it over, as leat_publish. Also LEAT_EINVAL: no record. On an error it stays open. */
+LEAT_API int leat_batch_commit(struct leat_client *client, enum leat_ack ack, uint64_t timeout_ns,
+                               uint64_t user, uint64_t *ret_sequence);
+/* Under the condition that its first record gets `offset`. */
+LEAT_API int leat_batch_commit_at(struct leat_client *client, uint64_t offset, enum leat_ack ack,
+                                  uint64_t timeout_ns, uint64_t user, uint64_t *ret_sequence);
+LEAT_API void leat_batch_abort(struct leat_client *client);
+
+/* ---- fences ----
+ *
+ * Shuts older writers out of a log: once leat_fence has ended well, no append of a client with a
+ * lower epoch (0: one that never fenced) gets into the log; it ends with LEAT_EFENCEDOUT, `detail`
+ * the log's epoch. This client's appends to the log carry `epoch` from then on. An epoch (not 0)
+ * that is not above the log's ends the same way. Durable. Not to be mixed with unended appends. */
+LEAT_API int leat_fence(struct leat_client *client, uint32_t log, uint32_t epoch,
+                        uint64_t timeout_ns, struct leat_result *result);
+
+/* ---- waiting ---- */
+
+/* Until every append has ended; results stay to be taken. LEAT_EDEADLINE: not all have. */
+LEAT_API int leat_flush(struct leat_client *client, uint64_t timeout_ns);
+
+/* Until the record at `position` (of a result, a leat_record) is committed at `level` as this node
+ * knows: a reader of this node at that level sees it from now on. Looks at shared memory only.
+ * Errors: EDEADLINE, ENOLOG, EINVAL, what ended the client. */
+LEAT_API int leat_wait_position(struct leat_client *client, uint32_t log, uint64_t position,
+                                enum leat_ack level, uint64_t timeout_ns);
 
 /* How many appends have not ended. */
 LEAT_API unsigned leat_in_flight(const struct leat_client *client);
@@ -197,6 +266,74 @@ LEAT_API int leat_logs(const char *socket, struct leat_log_entry *entries, size_
 
 /* The log of that name, or ENOLOG. */
 LEAT_API int leat_log_find(const char *socket, const char *name, struct leat_log_entry *ret_entry);
+
+/* ---- what a log is, who leads it ---- */
+
+enum leat_role {
+    LEAT_ROLE_FOLLOWER = 0,
+    LEAT_ROLE_CANDIDATE = 1,
+    LEAT_ROLE_LEADER = 2,
+};
+
+struct leat_log_info {
+    uint32_t log;
+    uint32_t entry_bytes_max;
+    uint32_t batch_records_max;
+    uint32_t sessions_max;       /* clients with a session at one time */
+    uint32_t accepts_replicated; /* 0: LEAT_ACK_REPLICATED is refused (LEAT_ELEVEL) */
+    uint32_t writer_epoch;       /* that this client's appends carry */
+    uint64_t segment_bytes;
+    uint64_t arena_bytes;
+    uint64_t begin_position; /* lower ones were trimmed */
+    uint64_t commit_durable; /* positions, as this node knows them */
+    uint64_t commit_replicated;
+    uint32_t term;
+    uint32_t leader_node; /* 0: none is known */
+    uint32_t role;        /* enum leat_role of this node */
+    uint32_t reserved_word;
+    uint64_t rollbacks; /* counts cuts of what readers at the replicated level were shown */
+    uint64_t reserved[6];
+};
+
+/* Errors: ENOLOG, EAGAIN (not attached just now, and the log was not used before), ECLOSED. */
+LEAT_API int leat_log_info(struct leat_client *client, uint32_t log,
+                           struct leat_log_info *ret_info);
+
+/* What holds for every log and client. */
+struct leat_limits {
+    uint32_t batch_records_max;
+    uint32_t in_flight_max;
+    uint32_t sessions_max;
+    uint32_t logs_max;
+    uint64_t ring_bytes_min;
+    uint64_t ring_bytes_max;
+    uint64_t entry_bytes_max; /* of any log; one's own: leat_log_info */
+};
+LEAT_API const struct leat_limits *leat_limits(void);
+
+enum leat_event_kind {
+    LEAT_EVENT_LEADER = 1,   /* another leader, none, or the same in another term */
+    LEAT_EVENT_ROLE = 2,     /* this node's role is another */
+    LEAT_EVENT_ROLLBACK = 4, /* records at the replicated level were rolled back */
+};
+
+struct leat_event {
+    uint32_t log;
+    uint32_t kinds; /* enum leat_event_kind, one or more: what lay in between is not told */
+    uint32_t term;
+    uint32_t leader_node; /* 0: none is known */
+    uint32_t role;        /* enum leat_role of this node */
+    uint32_t reserved_word;
+    uint64_t rollbacks;
+    uint64_t reserved[2];
+};
+
+/* leat_events tells of this log from now on, first what holds now. Errors: as leat_log_info. */
+LEAT_API int leat_watch(struct leat_client *client, uint32_t log);
+
+/* Changes of the watched logs since the last call, one event per log at most. Returns how many.
+ * Looks at shared memory only, but for a log's first look after the node was started anew. */
+LEAT_API int leat_events(struct leat_client *client, struct leat_event *events, unsigned max);
 
 /* ---- operating ---- */
 

@@ -1,0 +1,168 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What sequencers need, on real nodes that are killed and power-cut: batches are never seen in part
+from any replica, of writers that race for an offset one wins, a fence shuts older writers out, and a
+retry gets the answer that was given."""
+import json
+import os
+import subprocess
+import sys
+
+from cluster import BUILD, PATIENCE, check, run_tests, wait_for
+
+SEQUENCER = os.path.join(BUILD, "tests", "system", "sequencer")
+SMALL = {"segment": "1MiB", "arena": "8MiB", "largest_entry": "64KiB", "window": "1MiB"}
+
+
+class Sequencer:
+    """One client in its own process."""
+
+    runs = 0
+
+    def __init__(self, cluster, node, mode, **options):
+        Sequencer.runs = (Sequencer.runs + 1) % 64
+        self.path = os.path.join(cluster.dir, f"sequencer-{Sequencer.runs}")
+        arguments = [SEQUENCER, mode, "--socket", node.socket, "--out", self.path, "--run", str(Sequencer.runs)]
+        for name, value in options.items():
+            arguments += ["--" + name, str(value)]
+        self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        cluster.helpers.append(self.process)
+        if mode != "watch":
+            cluster.sequencers = getattr(cluster, "sequencers", []) + [self]
+
+    def rows(self):
+        return os.path.getsize(self.path) // 32 if os.path.exists(self.path) else 0
+
+    def more(self, count):
+        begin = self.rows()
+        wait_for(lambda: self.rows() >= begin + count, f"{count} more appends to end", 60)
+
+    def stop(self):
+        """Its last line; also for one that ended by itself."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        out, err = self.process.communicate(timeout=90 * PATIENCE)
+        check(self.process.returncode == 0, f"sequencer: {err.strip()} {out.strip()}")
+        return json.loads(out.strip().splitlines()[-1])
+
+
+def audit(cluster):
+    """Every replica against every file; all replicas byte by byte."""
+    cluster.level()
+    audited = None
+    for node in cluster.running():
+        done = subprocess.run([SEQUENCER, "audit", "--socket", node.socket, *[s.path for s in cluster.sequencers]],
+                              capture_output=True, text=True, timeout=120 * PATIENCE)
+        check(done.returncode == 0, f"node {node.id}: {done.stdout.strip()} {done.stderr.strip()[:500]}")
+        audited = json.loads(done.stdout)
+    cluster.verify_digests()
+    return audited
+
+
+def batches_under_leader_kills(cluster):
+    cluster.start()
+    for _ in range(3):
+        leader = cluster.leader()
+        others = [node for node in cluster.nodes if node is not leader]
+        watchers = [Sequencer(cluster, node, "watch") for node in others]
+        writers = [Sequencer(cluster, node, "batch") for node in others]
+        for writer in writers:
+            writer.more(300)
+        leader.kill()
+        cluster.leader()
+        for writer in writers:
+            writer.more(300)
+        leader.start()
+        for writer in writers:
+            result = writer.stop()
+            check(result["unknown"] == 0 and result["no"] == 0, f"batches failed: {result}")
+        for watcher in watchers:
+            check(watcher.stop()["records"] > 0, "the watcher saw nothing")
+    check(audit(cluster)["appends"] > 1800, "too few batches")
+
+
+def batches_under_power_cuts(cluster):
+    cluster.start()
+    for victims in (1, 3, 2, 3):
+        leader = cluster.leader()
+        writers = [Sequencer(cluster, node, "batch") for node in cluster.nodes]
+        for writer in writers:
+            writer.more(150)
+        for node in [leader, *[n for n in cluster.nodes if n is not leader]][:victims]:
+            node.power_cut()
+            node.start()
+        cluster.leader(seconds=40)
+        for writer in writers:
+            writer.stop()
+    check(audit(cluster)["appends"] > 1000, "too few batches")
+
+
+def two_writers_with_fences(cluster):
+    leader = cluster.start()
+    follower = cluster.follower()
+    first = Sequencer(cluster, follower, "fence", epoch=5)
+    first.more(50)
+    second = Sequencer(cluster, leader, "fence", epoch=7)
+    wait_for(lambda: first.process.poll() is not None, "the older writer to be shut out", 30)
+    result = first.stop()
+    check(result["fenced_out"] == 1 and result["unknown"] == 0, f"first writer: {result}")
+    late = Sequencer(cluster, follower, "fence", epoch=6)
+    wait_for(lambda: late.process.poll() is not None, "an epoch below to be refused", 30)
+    result = late.stop()
+    check(result["fenced_out"] == 1 and result["ok"] == 0, f"late writer: {result}")
+    second.more(50)
+    leader.kill()  # the fence outlives its leader, and the memory of every node
+    cluster.leader()
+    leader.start()
+    second.more(50)
+    result = second.stop()
+    check(result["fenced_out"] == 0 and result["no"] == 0, f"second writer: {result}")
+    for node in cluster.nodes:
+        node.power_cut()
+    for node in cluster.nodes:
+        node.start()
+    cluster.leader(seconds=40)
+    for epoch in (6, 7):
+        late = Sequencer(cluster, follower, "fence", epoch=epoch)
+        wait_for(lambda: late.process.poll() is not None, "an epoch below to be refused", 30)
+        check(late.stop()["fenced_out"] == 1, f"epoch {epoch} after a restart")
+    audit(cluster)
+
+
+def one_winner_per_offset(cluster):
+    leader = cluster.start()
+    racers = [Sequencer(cluster, node, "race", inflight=4) for node in (leader, cluster.follower())]
+    for racer in racers:
+        racer.more(400)
+    results = [racer.stop() for racer in racers]
+    check(sum(r["condition"] for r in results) > 0, f"nobody raced: {results}")
+    check(all(r["unknown"] == 0 for r in results), f"unknown: {results}")
+    audited = audit(cluster)
+    check(audited["records"] == sum(r["ok"] for r in results), f"records and winners differ: {audited} {results}")
+
+
+def retries_get_the_same_answer(cluster):
+    """Leaders die, and the racers' own nodes: what is handed over again ends as it ended."""
+    cluster.start()
+    for _ in range(3):
+        leader = cluster.leader()
+        racers = [Sequencer(cluster, node, "race", inflight=8) for node in cluster.nodes]
+        for racer in racers:
+            racer.more(100)
+        leader.kill()
+        leader.start()
+        for racer in racers:
+            racer.more(100)
+        for racer in racers:
+            racer.stop()
+    audit(cluster)
+
+
+if __name__ == "__main__":
+    sys.exit(run_tests([
+        ("batches are whole on every replica while leaders are killed", batches_under_leader_kills, SMALL),
+        ("batches are whole after power cuts", batches_under_power_cuts, SMALL),
+        ("of two writers the older epoch is shut out, for good", two_writers_with_fences, {}),
+        ("conditional appends race: one winner per offset", one_winner_per_offset, {}),
+        ("retries of conditional appends get the same answers", retries_get_the_same_answer, {}),
+    ]))
