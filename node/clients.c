@@ -13,13 +13,6 @@
 #include "base/assert.h"
 #include "worker.h"
 
-#define CLIENT_FORWARD_RETRY_NS 20000000u /* without progress everything is forwarded again */
-
-static struct client_slot *slot_at(const struct node_client *client, uint64_t index)
-{
-    return &client->slots[index & client->slot_mask];
-}
-
 struct node_append client_append(const struct node_client *client, const struct client_slot *slot)
 {
     uint64_t at = slot->ring_pos & (client->rings->ring_bytes - 1);
@@ -57,61 +50,111 @@ void clients_adopt(struct node_worker *worker, struct node_log *log)
     }
 }
 
-/* The slots' memory is the control thread's (with the rings), so nothing is allocated here. */
-int clients_attach(struct node_worker *worker, struct node_rings *rings)
+static void clients_own(struct node_worker *worker, uint32_t place)
 {
-    if (clients_find(worker, &rings->client) != NODE_NO_CLIENT)
-        return LEAT_EEXISTS;
+    for (uint32_t l = 0; l < worker->log_count; l++) {
+        struct node_log *log = worker->logs[l];
+        if (!log)
+            continue;
+        uint32_t session =
+            leat_sessions_find(&log->committed, &worker->clients[place].rings->client);
+        if (session != 0)
+            log->owners[session - 1] = place;
+    }
+}
+
+static void clients_disown(struct node_worker *worker, uint32_t place)
+{
+    for (uint32_t l = 0; l < worker->log_count; l++) {
+        struct node_log *log = worker->logs[l];
+        for (uint32_t s = 0; log && s < LEAT_SESSIONS_MAX; s++) {
+            if (log->owners[s] == place)
+                log->owners[s] = NODE_NO_CLIENT;
+        }
+    }
+}
+
+/* A free place for a client, or for the guest of another worker's; the slots' memory is the control
+ * thread's (with the rings), so nothing is allocated here. */
+static struct node_client *clients_enter(struct node_worker *worker, struct node_rings *rings,
+                                         uint32_t home)
+{
     for (uint32_t i = 0; i < NODE_CLIENTS_MAX; i++) {
         struct node_client *client = &worker->clients[i];
         if (client->rings)
             continue;
         memset(client, 0, sizeof(*client));
         client->rings = rings;
-        client->slots = rings->slots;
+        client->home = home;
+        client->slots = rings->slots + worker->number * rings->completion_count;
         client->slot_mask = rings->completion_count - 1;
-        rings->slot = i;
         if (i >= worker->clients_high)
             worker->clients_high = i + 1;
-        for (uint32_t l = 0; l < worker->log_count; l++) {
-            struct node_log *log = worker->logs[l];
-            if (!log)
-                continue;
-            uint32_t session = leat_sessions_find(&log->committed, &rings->client);
-            if (session != 0)
-                log->owners[session - 1] = i;
-        }
+        clients_own(worker, i);
+        return client;
+    }
+    return NULL;
+}
+
+int clients_attach(struct node_worker *worker, struct node_rings *rings)
+{
+    if (clients_find(worker, &rings->client) != NODE_NO_CLIENT)
+        return LEAT_EEXISTS;
+    struct node_client *client = clients_enter(worker, rings, worker->number);
+    if (!client)
+        return LEAT_EAGAIN;
+    rings->slot = (uint32_t)(client - worker->clients);
+    return LEAT_OK;
+}
+
+void clients_forget(struct node_worker *worker, const struct node_rings *rings)
+{
+    for (uint32_t i = 0; i < worker->clients_high; i++) {
+        if (worker->clients[i].rings != rings)
+            continue;
+        clients_disown(worker, i);
+        memset(&worker->clients[i], 0, sizeof(worker->clients[i]));
+    }
+}
+
+/* Guests of the client are detached first: they read its ring. */
+int clients_detach(struct node_worker *worker, struct node_command *command)
+{
+    struct node_client *client = &worker->clients[command->rings->slot];
+    LEAT_ASSERT(client->rings == command->rings && !client->detaching);
+    if (worker->config->worker_count == 1) {
+        clients_forget(worker, command->rings);
         return LEAT_OK;
     }
-    return LEAT_EAGAIN;
+    clients_disown(worker, command->rings->slot);
+    client->detaching = command;
+    client->detach_waits = worker->config->worker_count - 1;
+    handover_detach(worker, client);
+    return NODE_COMMAND_LATER;
 }
 
-void clients_detach(struct node_worker *worker, struct node_rings *rings)
+void clients_detached(struct node_worker *worker, struct node_client *client)
 {
-    struct node_client *client = &worker->clients[rings->slot];
-    if (client->rings != rings)
-        return; /* let go before */
-    for (uint32_t l = 0; l < worker->log_count; l++) {
-        struct node_log *log = worker->logs[l];
-        for (uint32_t s = 0; log && s < LEAT_SESSIONS_MAX; s++) {
-            if (log->owners[s] == rings->slot)
-                log->owners[s] = NODE_NO_CLIENT;
-        }
-    }
-    memset(client, 0, sizeof(*client));
+    struct node_command *command = client->detaching;
+    LEAT_ASSERT(command && client->detach_waits > 0);
+    if (--client->detach_waits > 0)
+        return;
+    clients_forget(worker, command->rings);
+    command->error = LEAT_OK;
+    atomic_store_explicit(&command->done, true, memory_order_release);
 }
 
-/* Tells the client why and stops looking at its rings; its connection's end detaches it. */
+/* Tells the client why and looks at its ring no more; its connection's end detaches it. */
 static void client_let_go(struct node_worker *worker, struct node_client *client, int error)
 {
     static _Thread_local struct logger_rate rate;
-    struct node_rings *rings = client->rings;
     worker->client_violations++;
+    client->let_go = true;
     logger_limited(worker->out, &rate, worker->now_ns, LEAT_LOG_WARNING,
                    "a client of uid %u broke the protocol of its ring at %lu and is let go",
-                   rings->uid, (unsigned long)client->taken);
-    __atomic_store_n(&rings->answers->closed.value, (uint64_t)(int64_t)error, __ATOMIC_RELEASE);
-    clients_detach(worker, rings);
+                   client->rings->uid, (unsigned long)client->taken);
+    __atomic_store_n(&client->rings->answers->closed.value, (uint64_t)(int64_t)error,
+                     __ATOMIC_RELEASE);
 }
 
 /* ---- ending ---- */
@@ -125,13 +168,16 @@ static void client_push(struct node_client *client, const struct leat_completion
                      __ATOMIC_RELEASE); /* pairs with the client's acquire in its poll */
 }
 
-static void client_release(struct node_client *client)
+void client_release(struct node_worker *worker, struct node_client *client)
 {
     uint64_t released = client->released;
-    while (client->slot_first < client->slot_next && slot_at(client, client->slot_first)->ended) {
-        released = slot_at(client, client->slot_first)->ring_end;
+    while (client->slot_first < client->slot_next &&
+           client_slot_at(client, client->slot_first)->ended) {
+        released = client_slot_at(client, client->slot_first)->ring_end;
         client->slot_first++;
     }
+    if (client->home != worker->number)
+        return; /* its ring is given back at home */
     if (client->slot_first == client->slot_next)
         released = client->taken;
     if (released == client->released)
@@ -140,51 +186,63 @@ static void client_release(struct node_client *client)
     __atomic_store_n(&client->rings->answers->head.value, released, __ATOMIC_RELEASE);
 }
 
-static void client_end_slot(const struct node_worker *worker, struct node_client *client,
-                            struct client_slot *slot, const struct leat_completion *completion)
+/* Ends the slot with number `number`, wherever its client is. */
+void client_end_slot(struct node_worker *worker, struct node_client *client, uint64_t number,
+                     const struct leat_completion *completion)
 {
-    LEAT_ASSERT(!slot->ended);
+    struct client_slot *slot = client_slot_at(client, number);
+    struct client_log *of_log = &client->logs[slot->log];
+    LEAT_ASSERT(!slot->ended && of_log->unended > 0);
     slot->ended = true;
-    client_push(client, completion);
-    client->logs[slot->log].forwarded_ns = worker->now_ns; /* progress: the timer begins anew */
+    of_log->unended--;
+    of_log->forwarded_ns = worker->now_ns; /* progress: the timer begins anew */
+    if (of_log->submitted > 0)
+        of_log->submitted--;
+    while (of_log->first != CLIENT_NO_SLOT && client_slot_at(client, of_log->first)->ended) {
+        if (of_log->submit == of_log->first)
+            of_log->submit = client_slot_at(client, of_log->first)->next_of_log;
+        of_log->first = client_slot_at(client, of_log->first)->next_of_log;
+    }
+    if (of_log->unended == 0)
+        client->busy[slot->log / 64] &= ~(1ull << slot->log % 64);
+    if (client->home != worker->number)
+        handover_ended(worker, client, slot->home_slot, completion);
+    else
+        client_push(client, completion);
 }
 
-/* The slot of (log, sequence): where it is when all slots are of one log, else looked for. */
-static struct client_slot *client_find_slot(struct node_client *client, uint32_t log_index,
-                                            uint64_t sequence)
+/* The slot of (log, sequence) or none. Appends of a log end in order, mostly. */
+static uint64_t client_find_slot(struct node_client *client, uint32_t log_index, uint64_t sequence)
 {
-    if (client->slot_first == client->slot_next)
-        return NULL;
-    uint64_t guess =
-        client->slot_first + (sequence - slot_at(client, client->slot_first)->sequence);
-    if (guess >= client->slot_first && guess < client->slot_next &&
-        slot_at(client, guess)->log == log_index && slot_at(client, guess)->sequence == sequence)
-        return slot_at(client, guess);
-    for (uint64_t i = client->slot_first; i < client->slot_next; i++) {
-        struct client_slot *slot = slot_at(client, i);
-        if (slot->log == log_index && slot->sequence == sequence)
-            return slot;
-    }
-    return NULL;
+    uint64_t number = client->busy[log_index / 64] & 1ull << log_index % 64
+                          ? client->logs[log_index].first
+                          : CLIENT_NO_SLOT;
+    while (number != CLIENT_NO_SLOT && client_slot_at(client, number)->sequence < sequence)
+        number = client_slot_at(client, number)->next_of_log;
+    return number != CLIENT_NO_SLOT && client_slot_at(client, number)->sequence == sequence &&
+                   !client_slot_at(client, number)->ended
+               ? number
+               : CLIENT_NO_SLOT;
 }
 
 void clients_end(struct node_worker *worker, uint32_t owner, uint32_t log_index,
                  const struct leat_completion *completion)
 {
     struct node_client *client = &worker->clients[owner];
-    struct client_slot *slot = client_find_slot(client, log_index, completion->sequence);
-    if (!slot || slot->ended)
+    uint64_t number = client_find_slot(client, log_index, completion->sequence);
+    if (number == CLIENT_NO_SLOT)
         return;
-    client_end_slot(worker, client, slot, completion);
-    client_release(client);
+    client_end_slot(worker, client, number, completion);
+    client_release(worker, client);
 }
 
 void clients_complete(struct node_worker *worker, uint32_t owner, struct node_log *log,
                       const struct leat_frame *frame, uint64_t position, enum leat_level level)
 {
     struct node_client *client = &worker->clients[owner];
-    struct client_slot *slot = client_find_slot(client, log->index, frame->sequence);
-    if (!slot || slot->ended || (level == LEAT_LEVEL_REPLICATED && slot->level != level))
+    uint64_t number = client_find_slot(client, log->index, frame->sequence);
+    if (number == CLIENT_NO_SLOT ||
+        (level == LEAT_LEVEL_REPLICATED && client_slot_at(client, number)->level != level))
         return;
     struct leat_completion completion = {
         .log_id = log->id,
@@ -200,18 +258,20 @@ void clients_complete(struct node_worker *worker, uint32_t owner, struct node_lo
         completion.detail = refused.detail;
         completion.offset = UINT64_MAX;
     }
-    client_end_slot(worker, client, slot, &completion);
-    client_release(client);
+    client_end_slot(worker, client, number, &completion);
+    client_release(worker, client);
 }
 
 void clients_end_session(struct node_worker *worker, uint32_t owner, struct node_log *log,
                          int error, uint64_t last_sequence)
 {
     struct node_client *client = &worker->clients[owner];
-    for (uint64_t i = client->slot_first; i < client->slot_next; i++) {
-        struct client_slot *slot = slot_at(client, i);
-        if (slot->log != log->index || slot->ended)
-            continue;
+    uint64_t number = client->busy[log->index / 64] & 1ull << log->index % 64
+                          ? client->logs[log->index].first
+                          : CLIENT_NO_SLOT;
+    while (number != CLIENT_NO_SLOT) {
+        const struct client_slot *slot = client_slot_at(client, number);
+        uint64_t next = slot->next_of_log;
         struct leat_completion completion = {
             .log_id = log->id,
             .error = error,
@@ -219,16 +279,12 @@ void clients_end_session(struct node_worker *worker, uint32_t owner, struct node
             .last_sequence = last_sequence,
             .offset = UINT64_MAX,
         };
-        client_end_slot(worker, client, slot, &completion);
+        if (!slot->ended)
+            client_end_slot(worker, client, number, &completion);
+        number = next;
     }
     client->logs[log->index].next_sequence = 0;
-    client_release(client);
-}
-
-void clients_resubmit(struct node_worker *worker, uint32_t owner, uint32_t log_index)
-{
-    struct node_client *client = &worker->clients[owner];
-    client->logs[log_index].submit = client->slot_first;
+    client_release(worker, client);
 }
 
 /* ---- taking ---- */
@@ -245,7 +301,7 @@ static void client_refuse(struct node_client *client, const struct leat_ring_rec
     client_push(client, &completion);
 }
 
-static int record_error(const struct node_log *log, const struct leat_ring_record *record)
+static int record_error(const struct node_log *log, const struct client_slot *record)
 {
     if (!log || log->id == 0)
         return LEAT_ENOLOG; /* log 0 is the node's own */
@@ -285,38 +341,109 @@ static int batch_error(const struct node_client *client, const struct node_log *
                            &frames_bytes);
 }
 
+/* A record of a log of this worker gets its slot. An error that is the client's own breach of
+ * protocol is EPROTO. */
+static int client_admit(struct node_worker *worker, struct node_client *client, uint32_t log_id,
+                        const struct client_slot *record)
+{
+    struct node_log *log = worker_log(worker, log_id);
+    int error = record_error(log, record);
+    if (error != LEAT_OK)
+        return error;
+    struct client_log *of_log = &client->logs[log->index];
+    /* rising; not always by one: after a reconnect only what has not ended is handed over again */
+    if (record->sequence < of_log->next_sequence ||
+        (record->kind == LEAT_RING_BATCH && batch_error(client, log, record) != LEAT_OK))
+        return LEAT_EPROTO;
+    of_log->next_sequence = record->sequence + 1;
+    uint64_t number = client->slot_next++;
+    struct client_slot *slot = client_slot_at(client, number);
+    *slot = *record;
+    slot->log = (uint16_t)log->index;
+    slot->next_of_log = CLIENT_NO_SLOT;
+    if (of_log->unended++ == 0) {
+        client->busy[log->index / 64] |= 1ull << log->index % 64;
+        of_log->first = of_log->submit = number;
+        of_log->submitted = 0;
+    } else {
+        client_slot_at(client, of_log->last)->next_of_log = number;
+        if (of_log->submit == CLIENT_NO_SLOT)
+            of_log->submit = number;
+    }
+    of_log->last = number;
+    return LEAT_OK;
+}
+
+/* Of a log of another worker: it keeps its place here, and is worked on there. */
+static void client_hand_over(struct node_worker *worker, struct node_client *client,
+                             uint32_t log_id, const struct client_slot *record)
+{
+    uint64_t number = client->slot_next++;
+    struct client_slot *slot = client_slot_at(client, number);
+    *slot = *record;
+    slot->log = CLIENT_FOREIGN_LOG;
+    handover_record(worker, client, log_id, number, record);
+}
+
 static bool client_take(struct node_worker *worker, struct node_client *client,
                         const struct leat_ring_record *record, uint64_t extent)
 {
-    uint64_t position = client->taken;
-    client->taken += extent;
-    if (record->kind == LEAT_RING_SKIP)
-        return true;
-    struct node_log *log = worker_log(worker, record->log_id);
-    int error = record_error(log, record);
-    if (error != LEAT_OK) {
-        client_refuse(client, record, error);
-        return true;
-    }
-    struct client_log *of_log = &client->logs[log->index];
-    /* rising; not always by one: after a reconnect only what has not ended is handed over again */
-    if (record->sequence < of_log->next_sequence)
-        return false;
-    of_log->next_sequence = record->sequence + 1;
-    struct client_slot *slot = slot_at(client, client->slot_next++);
-    *slot = (struct client_slot){
+    struct client_slot slot = {
         .sequence = record->sequence,
-        .ring_pos = position,
-        .ring_end = client->taken,
+        .ring_pos = client->taken,
+        .ring_end = client->taken + extent,
         .condition = record->condition,
         .payload_bytes = record->payload_bytes,
         .writer_epoch = record->writer_epoch,
-        .log = (uint16_t)log->index,
         .level = record->level,
         .kind = record->kind,
         .conditional = (record->flags & LEAT_RING_FLAG_CONDITION) != 0,
     };
-    return record->kind != LEAT_RING_BATCH || batch_error(client, log, slot) == LEAT_OK;
+    client->taken += extent;
+    if (record->kind == LEAT_RING_SKIP)
+        return true;
+    if (record->log_id % worker->config->worker_count != worker->number) {
+        client_hand_over(worker, client, record->log_id, &slot);
+        return true;
+    }
+    int error = client_admit(worker, client, record->log_id, &slot);
+    if (error != LEAT_OK && error != LEAT_EPROTO)
+        client_refuse(client, record, error);
+    return error != LEAT_EPROTO;
+}
+
+void clients_foreign_ended(struct node_worker *worker, struct node_client *client, uint64_t number,
+                           const struct leat_completion *completion)
+{
+    struct client_slot *slot = client_slot_at(client, number);
+    if (client->detaching || client->let_go)
+        return;
+    LEAT_ASSERT(number >= client->slot_first && number < client->slot_next && !slot->ended);
+    if (completion->error == LEAT_EPROTO) {
+        client_let_go(worker, client, LEAT_EPROTO);
+        return;
+    }
+    slot->ended = true;
+    client_push(client, completion);
+    client_release(worker, client);
+}
+
+void clients_take_guest(struct node_worker *worker, uint32_t home, struct node_rings *rings,
+                        uint32_t log_id, uint64_t home_slot, const struct client_slot *record)
+{
+    struct node_client *guest = NULL;
+    struct client_slot slot = *record;
+    struct leat_completion completion = {
+        .log_id = log_id, .sequence = record->sequence, .offset = UINT64_MAX};
+    for (uint32_t i = 0; i < worker->clients_high && !guest; i++)
+        guest = worker->clients[i].rings == rings ? &worker->clients[i] : NULL;
+    if (!guest)
+        guest = clients_enter(worker, rings, home);
+    LEAT_ASSERT(guest); /* as many places as connections */
+    slot.home_slot = home_slot;
+    completion.error = client_admit(worker, guest, log_id, &slot);
+    if (completion.error != LEAT_OK)
+        handover_ended(worker, guest, home_slot, &completion);
 }
 
 /* Takes what the client published. Returns how many, or -1 when it broke the protocol. */
@@ -338,116 +465,15 @@ static int client_take_all(struct node_worker *worker, struct node_client *clien
         struct leat_ring_record record; /* the one copy of the header that is looked at */
         memcpy(&record, rings->records + (client->taken & (rings->ring_bytes - 1)), sizeof(record));
         uint64_t extent = leat_ring_extent(record.payload_bytes);
+        if (record.kind != LEAT_RING_SKIP && !handover_has_room(worker, record.log_id))
+            break; /* enough of it is on its way to that worker */
         if (!record_keeps_protocol(client, &record, extent, tail - client->taken) ||
             !client_take(worker, client, &record, extent))
             return -1;
         taken++;
     }
-    client_release(client);
+    client_release(worker, client);
     return taken;
-}
-
-/* ---- submitting ---- */
-
-static void client_end_recorded(struct node_worker *worker, struct node_client *client,
-                                struct node_log *log, struct client_slot *slot,
-                                const struct leat_session_row *row)
-{
-    struct node_append append = client_append(client, slot);
-    struct leat_completion completion = {
-        .log_id = log->id,
-        .sequence = slot->sequence,
-        .level = LEAT_LEVEL_DURABLE,
-        .offset = UINT64_MAX,
-        .error = log_recorded_error(log, row, &append),
-    };
-    if (slot->sequence == row->last_sequence) {
-        completion.position = row->last_position;
-        if (row->last_error == LEAT_OK)
-            completion.offset = row->last_offset;
-        else
-            completion.detail = row->last_offset;
-    }
-    client_end_slot(worker, client, slot, &completion);
-}
-
-/* Seals one slot's record into a log led here. Returns false to stop for this pass. */
-static bool client_seal(struct node_worker *worker, uint32_t owner, struct node_log *log,
-                        struct client_slot *slot, bool oldest)
-{
-    struct node_client *client = &worker->clients[owner];
-    struct leat_session_row row;
-    struct node_append append = client_append(client, slot);
-    int error = LEAT_OK;
-    switch (session_append(log, &client->rings->client, &append, oldest, &row, &error)) {
-    case APPEND_SEALED:
-        return true;
-    case APPEND_RECORDED: { /* completes with its commit, unless that has passed */
-        uint32_t session = leat_sessions_find(&log->committed, &client->rings->client);
-        const struct leat_session_row *committed = leat_sessions_row(&log->committed, session);
-        if (committed && slot->sequence <= committed->last_sequence)
-            client_end_recorded(worker, client, log, slot, committed);
-        return true;
-    }
-    case APPEND_WAIT:
-        return false;
-    case APPEND_GAP:
-        clients_end_session(worker, owner, log, LEAT_ESESSION, row.last_sequence);
-        return false;
-    case APPEND_REFUSED:
-        clients_end_session(worker, owner, log, error, 0);
-        return false;
-    }
-    return false;
-}
-
-static unsigned client_submit(struct node_worker *worker, uint32_t owner, struct node_log *log)
-{
-    struct node_client *client = &worker->clients[owner];
-    struct client_log *of_log = &client->logs[log->index];
-    bool leads = leat_core_may_append(&log->core);
-    bool forwards = !leads && log->core.role == LEAT_FOLLOWER &&
-                    log->core.leader != LEAT_CORE_NOBODY && log->core.reconciled;
-    if (of_log->role_epoch != log->role_epoch || of_log->submit < client->slot_first) {
-        of_log->submit = client->slot_first;
-        of_log->role_epoch = log->role_epoch;
-    }
-    if ((!leads && !forwards) || worker->draining)
-        return 0;
-    worker_wake(log);
-    /* what ends is progress and begins the wait for the rest anew; without one of the two a record
-     * lost on the way would wait for the client's next one */
-    if (forwards && of_log->submit > client->slot_first) {
-        if (of_log->forwarded_ns == 0)
-            of_log->forwarded_ns = worker->now_ns;
-        else if (worker->now_ns - of_log->forwarded_ns > CLIENT_FORWARD_RETRY_NS)
-            of_log->submit = client->slot_first;
-    }
-    unsigned done = 0;
-    uint64_t forwarded_bytes = 0;
-    bool oldest = of_log->submit == client->slot_first;
-    while (of_log->submit < client->slot_next && done < NODE_CLIENT_BURST) {
-        struct client_slot *slot = slot_at(client, of_log->submit);
-        if (slot->log == log->index && !slot->ended) {
-            if (forwards && (of_log->submit - client->slot_first >= NODE_FORWARD_WINDOW ||
-                             forwarded_bytes >= NODE_FORWARD_BYTES))
-                break;
-            forwarded_bytes += slot->payload_bytes;
-            struct node_append append = client_append(client, slot);
-            bool on = leads ? client_seal(worker, owner, log, slot, oldest)
-                            : forward_record(log, &client->rings->client, &append, oldest);
-            oldest = false;
-            if (!on)
-                break;
-            if (of_log->submit == client->slot_first)
-                of_log->forwarded_ns = worker->now_ns;
-            done++;
-        }
-        of_log->submit++;
-    }
-    if (done > 0)
-        client_release(client);
-    return done;
 }
 
 unsigned clients_poll(struct node_worker *worker)
@@ -455,16 +481,18 @@ unsigned clients_poll(struct node_worker *worker)
     unsigned work = 0;
     for (uint32_t i = 0; i < worker->clients_high; i++) {
         struct node_client *client = &worker->clients[i];
-        if (!client->rings)
+        if (!client->rings || client->let_go)
             continue;
-        int taken = client_take_all(worker, client);
+        if (client->detaching) {
+            handover_detach(worker, client);
+            continue;
+        }
+        int taken = client->home == worker->number ? client_take_all(worker, client) : 0;
         if (taken < 0) {
             client_let_go(worker, client, LEAT_EPROTO);
             continue;
         }
-        work += (unsigned)taken;
-        for (uint32_t l = 0; l < worker->log_count && client->slot_first < client->slot_next; l++)
-            work += worker->logs[l] ? client_submit(worker, i, worker->logs[l]) : 0;
+        work += (unsigned)taken + client_submit_all(worker, i);
     }
     return work;
 }

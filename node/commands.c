@@ -111,8 +111,7 @@ static int command_run(struct node_worker *worker, struct node_command *command)
     case NODE_COMMAND_ATTACH:
         return worker->draining ? LEAT_ECLOSED : clients_attach(worker, command->rings);
     case NODE_COMMAND_DETACH:
-        clients_detach(worker, command->rings);
-        return LEAT_OK;
+        return clients_detach(worker, command);
     case NODE_COMMAND_STATUS:
         node_status_fill(worker, command->status);
         return LEAT_OK;

@@ -24,7 +24,9 @@ struct client_slot {
     uint64_t sequence;
     uint64_t ring_end; /* position behind its record */
     uint64_t ring_pos;
-    uint64_t condition; /* conditional: the offset asked for */
+    uint64_t condition;   /* conditional: the offset asked for */
+    uint64_t next_of_log; /* number of the next slot of the same log, or none */
+    uint64_t home_slot;   /* a guest's: its number at home */
     uint32_t payload_bytes;
     uint32_t writer_epoch;
     uint16_t log;  /* index */
@@ -46,7 +48,8 @@ struct node_rings {
     const uint8_t *records;
     struct leat_ring_node *answers; /* node region */
     struct leat_completion *completions;
-    struct client_slot *slots; /* completion_count many: the worker's memory of what it took */
+    struct client_slot *slots; /* completion_count many for each worker, by its number: what it
+                                  took */
 };
 
 struct node_log;

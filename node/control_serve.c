@@ -126,7 +126,8 @@ static bool serve_attach(struct node_control *control, struct control_connection
                       "this user has as many sessions as quotas.sessions allows");
     struct rings_descriptors descriptors;
     int rc = rings_make(&request->client, connection->uid, &control->instance, request->ring_bytes,
-                        request->completion_count, &connection->rings, &descriptors);
+                        request->completion_count, control->config->worker_count,
+                        &connection->rings, &descriptors);
     if (rc != LEAT_OK)
         return reply_error(control, connection, rc, "the rings could not be made");
     connection->client_region = descriptors.client_region;

@@ -338,6 +338,23 @@ static int node_serve(struct node *node)
     return node_stop_clean(node);
 }
 
+/* A queue to and from each worker before it. */
+static int node_make_queues(struct node *node, uint32_t number)
+{
+    struct node_worker *worker = node->lanes[number].worker;
+    for (uint32_t i = 0; i < number; i++) {
+        struct node_worker *other = node->lanes[i].worker;
+        struct handover_queue *queues = aligned_alloc(128, 2 * sizeof(*queues)); /* until the end */
+        if (!queues)
+            return LEAT_ENOMEM;
+        for (unsigned q = 0; q < 2; q++)
+            queues[q].head = queues[q].tail = 0;
+        worker->outbox[i] = other->inbox[number] = &queues[0];
+        worker->inbox[i] = other->outbox[number] = &queues[1];
+    }
+    return LEAT_OK;
+}
+
 static int node_make_lane(struct node *node, uint32_t number)
 {
     char error[512];
@@ -352,6 +369,8 @@ static int node_make_lane(struct node *node, uint32_t number)
     worker->out = &node->out;
     worker->instance = node->instance;
     worker->incarnation = number == 0 ? 0 : node->lanes[0].worker->incarnation;
+    if (node_make_queues(node, number) != LEAT_OK)
+        return LEAT_ENOMEM;
     leat_idle_init(&lane->idle, node->config->idle, NODE_SLEEP_NS);
     node->lane_count = number + 1;
     int rc = worker_boot(worker, error, sizeof(error));

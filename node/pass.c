@@ -401,6 +401,8 @@ unsigned node_pass(struct node_worker *worker)
         log->needed_from = log_needed_from(log);
         log->append_limit = leat_core_append_limit(&log->core);
     }
+    if (worker->config->worker_count > 1)
+        work += handover_poll(worker);
     work += clients_poll(worker);
     peers_tick(worker);
     work += admin_tick(worker);

@@ -130,8 +130,8 @@ static int map_node_region(struct node_rings *rings, const struct leat_uuid *ins
 }
 
 int rings_make(const struct leat_uuid *client, uint32_t uid, const struct leat_uuid *instance,
-               uint64_t ring_bytes, uint64_t completion_count, struct node_rings **ret_rings,
-               struct rings_descriptors *ret_descriptors)
+               uint64_t ring_bytes, uint64_t completion_count, uint32_t worker_count,
+               struct node_rings **ret_rings, struct rings_descriptors *ret_descriptors)
 {
     if (rings_memory_bytes(ring_bytes, completion_count) == 0)
         return LEAT_EINVAL;
@@ -142,7 +142,7 @@ int rings_make(const struct leat_uuid *client, uint32_t uid, const struct leat_u
     rings->uid = uid;
     rings->ring_bytes = ring_bytes;
     rings->completion_count = completion_count;
-    rings->slots = calloc(completion_count, sizeof(*rings->slots));
+    rings->slots = calloc(worker_count * completion_count, sizeof(*rings->slots));
     struct rings_descriptors descriptors = {.client_region = -1, .node_region = -1};
     int rc = rings->slots ? map_client_region(rings, &descriptors.client_region) : LEAT_ENOMEM;
     if (rc == LEAT_OK)

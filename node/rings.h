@@ -22,8 +22,8 @@ struct rings_descriptors {
 
 /* Returns 0, LEAT_EINVAL (a size that ring.h does not allow), LEAT_ENOMEM or LEAT_ESYSTEM. */
 int rings_make(const struct leat_uuid *client, uint32_t uid, const struct leat_uuid *instance,
-               uint64_t ring_bytes, uint64_t completion_count, struct node_rings **ret_rings,
-               struct rings_descriptors *ret_descriptors);
+               uint64_t ring_bytes, uint64_t completion_count, uint32_t worker_count,
+               struct node_rings **ret_rings, struct rings_descriptors *ret_descriptors);
 
 /* Returns 0, LEAT_ENOMEM or LEAT_ESYSTEM. */
 int rings_seal(const struct node_rings *rings, int client_region);

@@ -14,6 +14,7 @@
 
 #include "catalogue.h"
 #include "commands.h"
+#include "handover.h"
 #include "dataplane/clock.h"
 #include "dataplane/idle.h"
 #include "dataplane/port.h"
@@ -33,26 +34,44 @@
 #define NODE_FORWARD_WINDOW  1024u
 #define NODE_FORWARD_BYTES   (256u << 10) /* per client and pass, but for one record */
 
-/* Per client and log. */
+#define CLIENT_NO_SLOT     UINT64_MAX
+#define CLIENT_FOREIGN_LOG UINT16_MAX /* of a slot whose log is another worker's */
+
+/* Per client and log: its unended slots are a list, by number. */
 struct client_log {
     uint64_t next_sequence; /* the lowest that the ring may bring next */
-    uint64_t submit;        /* slot that is to be sealed or forwarded next */
-    uint64_t forwarded_ns;  /* when the oldest was last forwarded, or one last ended */
-    uint64_t first_slot;    /* no unended slot of this log below it */
-    uint32_t role_epoch;    /* of the log when `submit` was set */
+    uint64_t first;         /* the oldest unended slot; the words here hold while unended > 0 */
+    uint64_t last;
+    uint64_t submit;       /* the slot to be sealed or forwarded next, or none */
+    uint64_t forwarded_ns; /* when the oldest was last forwarded, or one last ended */
+    uint32_t unended;
+    uint32_t submitted;  /* about: of the unended ones */
+    uint32_t role_epoch; /* of the log when `submit` was set */
 };
 
+/* An attached client at its home, or its guest at another worker (handover.h). */
 struct node_client {
     struct node_rings *rings; /* NULL: free */
-    uint64_t taken;           /* ring position up to which records were taken */
-    uint64_t released;        /* ring position given back */
+    uint32_t home;            /* the worker that has its ring */
+    bool let_go;              /* broke the protocol: waits to be detached */
+    uint32_t detach_waits;
+    uint32_t detach_asked; /* bits of workers */
+    struct node_command *detaching;
+    uint64_t taken;    /* ring position up to which records were taken */
+    uint64_t released; /* ring position given back */
     uint64_t completion_tail;
     uint64_t slot_first; /* count of the oldest slot not given back */
     uint64_t slot_next;
     uint64_t slot_mask;
-    struct client_slot *slots; /* completion_count many */
+    struct client_slot *slots;         /* completion_count many */
+    uint64_t busy[NODE_LOGS_MAX / 64]; /* logs with unended slots */
     struct client_log logs[NODE_LOGS_MAX];
 };
+
+static inline struct client_slot *client_slot_at(const struct node_client *client, uint64_t number)
+{
+    return &client->slots[number & client->slot_mask];
+}
 
 struct node_reassembly {
     uint8_t peer; /* of the sender; NODE free: LEAT_CORE_NOBODY */
@@ -183,6 +202,11 @@ struct node_worker {
     uint32_t led_count;
     struct leat_wire_led led[NODE_LOGS_MAX];
 
+    /* between workers; of itself: NULL */
+    struct handover_queue *inbox[LEAT_WORKERS_MAX];
+    struct handover_queue *outbox[LEAT_WORKERS_MAX];
+    uint32_t handed[LEAT_WORKERS_MAX]; /* records that are out */
+
     struct node_client clients[NODE_CLIENTS_MAX];
     uint32_t clients_high; /* slots ever used */
     struct node_reassembly reassembly[NODE_REASSEMBLY_MAX];
@@ -245,7 +269,23 @@ uint32_t clients_find(const struct node_worker *worker, const struct leat_uuid *
 /* Who of the attached clients owns which session of a log, anew from its committed table. */
 void clients_adopt(struct node_worker *worker, struct node_log *log);
 int clients_attach(struct node_worker *worker, struct node_rings *rings);
-void clients_detach(struct node_worker *worker, struct node_rings *rings);
+/* OK or NODE_COMMAND_LATER. */
+int clients_detach(struct node_worker *worker, struct node_command *command);
+/* One more worker has let go of the client's rings. */
+void clients_detached(struct node_worker *worker, struct node_client *client);
+/* Nothing of these rings is used here any more. */
+void clients_forget(struct node_worker *worker, const struct node_rings *rings);
+/* A record of another worker's client for a log of this one. */
+void clients_take_guest(struct node_worker *worker, uint32_t home, struct node_rings *rings,
+                        uint32_t log_id, uint64_t home_slot, const struct client_slot *record);
+/* A record that was handed over has ended. */
+void clients_foreign_ended(struct node_worker *worker, struct node_client *client, uint64_t number,
+                           const struct leat_completion *completion);
+void client_end_slot(struct node_worker *worker, struct node_client *client, uint64_t number,
+                     const struct leat_completion *completion);
+void client_release(struct node_worker *worker, struct node_client *client);
+/* submit.c */
+unsigned client_submit_all(struct node_worker *worker, uint32_t owner);
 unsigned clients_poll(struct node_worker *worker);
 void clients_complete(struct node_worker *worker, uint32_t owner, struct node_log *log,
                       const struct leat_frame *frame, uint64_t position, enum leat_level level);
@@ -255,8 +295,6 @@ void clients_end(struct node_worker *worker, uint32_t owner, uint32_t log_index,
 /* Ends all of a client's appends to a log: the session is gone or lost appends (W8). */
 void clients_end_session(struct node_worker *worker, uint32_t owner, struct node_log *log,
                          int error, uint64_t last_sequence);
-/* Makes the next submission of (client, log) begin at its oldest unended append. */
-void clients_resubmit(struct node_worker *worker, uint32_t owner, uint32_t log_index);
 /* What a slot asks for; its payload lies in the client's ring. */
 struct node_append client_append(const struct node_client *client, const struct client_slot *slot);
 
@@ -283,6 +321,15 @@ void forward_take_reply(struct node_worker *worker, struct node_log *log,
 
 /* commands.c */
 unsigned commands_run(struct node_worker *worker);
+
+/* handover.c */
+bool handover_has_room(const struct node_worker *worker, uint32_t log_id);
+void handover_record(struct node_worker *worker, struct node_client *client, uint32_t log_id,
+                     uint64_t slot, const struct client_slot *record);
+void handover_detach(struct node_worker *worker, struct node_client *client);
+void handover_ended(struct node_worker *worker, const struct node_client *guest, uint64_t slot,
+                    const struct leat_completion *completion);
+unsigned handover_poll(struct node_worker *worker);
 
 /* admin.c */
 int admin_begin(struct node_worker *worker, struct node_command *command);

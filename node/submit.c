@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What was taken from clients on its way to the log's leader: sealed here when this node leads the
+ * log, else forwarded, and again after a change of leader or when nothing ends. Slots of one log
+ * are a list in order; a client's logs with something unended are bits. Worker's thread.
+ */
+#include <string.h>
+
+#include "base/assert.h"
+#include "worker.h"
+
+#define CLIENT_FORWARD_RETRY_NS 20000000u /* without progress everything is forwarded again */
+
+static void client_end_recorded(struct node_worker *worker, struct node_client *client,
+                                struct node_log *log, uint64_t number,
+                                const struct leat_session_row *row)
+{
+    const struct client_slot *slot = client_slot_at(client, number);
+    struct node_append append = client_append(client, slot);
+    struct leat_completion completion = {
+        .log_id = log->id,
+        .sequence = slot->sequence,
+        .level = LEAT_LEVEL_DURABLE,
+        .offset = UINT64_MAX,
+        .error = log_recorded_error(log, row, &append),
+    };
+    if (slot->sequence == row->last_sequence) {
+        completion.position = row->last_position;
+        if (row->last_error == LEAT_OK)
+            completion.offset = row->last_offset;
+        else
+            completion.detail = row->last_offset;
+    }
+    client_end_slot(worker, client, number, &completion);
+}
+
+/* Seals one slot's record into a log led here. Returns false to stop for this pass. */
+static bool client_seal(struct node_worker *worker, uint32_t owner, struct node_log *log,
+                        uint64_t number, bool oldest)
+{
+    struct node_client *client = &worker->clients[owner];
+    const struct client_slot *slot = client_slot_at(client, number);
+    struct leat_session_row row;
+    struct node_append append = client_append(client, slot);
+    int error = LEAT_OK;
+    switch (session_append(log, &client->rings->client, &append, oldest, &row, &error)) {
+    case APPEND_SEALED:
+        return true;
+    case APPEND_RECORDED: { /* completes with its commit, unless that has passed */
+        uint32_t session = leat_sessions_find(&log->committed, &client->rings->client);
+        const struct leat_session_row *committed = leat_sessions_row(&log->committed, session);
+        if (committed && slot->sequence <= committed->last_sequence)
+            client_end_recorded(worker, client, log, number, committed);
+        return true;
+    }
+    case APPEND_WAIT:
+        return false;
+    case APPEND_GAP:
+        clients_end_session(worker, owner, log, LEAT_ESESSION, row.last_sequence);
+        return false;
+    case APPEND_REFUSED:
+        clients_end_session(worker, owner, log, error, 0);
+        return false;
+    }
+    return false;
+}
+
+/* A change of leader, or too long without progress: from the oldest on again. */
+static void client_begin_again(struct client_log *of_log, uint32_t role_epoch)
+{
+    of_log->submit = of_log->first;
+    of_log->submitted = 0;
+    of_log->role_epoch = role_epoch;
+}
+
+static unsigned client_submit(struct node_worker *worker, uint32_t owner, struct node_log *log)
+{
+    struct node_client *client = &worker->clients[owner];
+    struct client_log *of_log = &client->logs[log->index];
+    bool leads = leat_core_may_append(&log->core);
+    bool forwards = !leads && log->core.role == LEAT_FOLLOWER &&
+                    log->core.leader != LEAT_CORE_NOBODY && log->core.reconciled;
+    if (of_log->role_epoch != log->role_epoch)
+        client_begin_again(of_log, log->role_epoch);
+    if ((!leads && !forwards) || worker->draining)
+        return 0;
+    /* what ends is progress and begins the wait for the rest anew; without one of the two a record
+     * lost on the way would wait for the client's next one */
+    if (forwards && of_log->submit != of_log->first) {
+        if (of_log->forwarded_ns == 0)
+            of_log->forwarded_ns = worker->now_ns;
+        else if (worker->now_ns - of_log->forwarded_ns > CLIENT_FORWARD_RETRY_NS)
+            client_begin_again(of_log, log->role_epoch);
+    }
+    if (of_log->submit == CLIENT_NO_SLOT)
+        return 0;
+    worker_wake(log);
+    unsigned done = 0;
+    uint64_t forwarded_bytes = 0;
+    bool oldest = of_log->submit == of_log->first;
+    while (of_log->submit != CLIENT_NO_SLOT && done < NODE_CLIENT_BURST) {
+        uint64_t number = of_log->submit;
+        const struct client_slot *slot = client_slot_at(client, number);
+        uint64_t next = slot->next_of_log;
+        if (!slot->ended) {
+            if (forwards &&
+                (of_log->submitted >= NODE_FORWARD_WINDOW || forwarded_bytes >= NODE_FORWARD_BYTES))
+                break;
+            forwarded_bytes += slot->payload_bytes;
+            struct node_append append = client_append(client, slot);
+            if (oldest)
+                of_log->forwarded_ns = worker->now_ns;
+            of_log->submitted++;
+            bool on = leads ? client_seal(worker, owner, log, number, oldest)
+                            : forward_record(log, &client->rings->client, &append, oldest);
+            oldest = false;
+            if (!on) {
+                if (of_log->submitted > 0)
+                    of_log->submitted--;
+                break;
+            }
+            done++;
+        }
+        if (of_log->submit == number) /* it may have ended, and moved on, in the call */
+            of_log->submit = next;
+    }
+    if (done > 0)
+        client_release(worker, client);
+    return done;
+}
+
+unsigned client_submit_all(struct node_worker *worker, uint32_t owner)
+{
+    unsigned done = 0;
+    for (uint32_t word = 0; word * 64 < worker->log_count; word++) {
+        uint64_t bits = worker->clients[owner].busy[word];
+        while (bits != 0) {
+            uint32_t index = word * 64 + (uint32_t)__builtin_ctzll(bits);
+            bits &= bits - 1;
+            LEAT_DASSERT(worker->logs[index]);
+            done += client_submit(worker, owner, worker->logs[index]);
+        }
+    }
+    return done;
+}
