@@ -84,7 +84,7 @@ static void client_take(struct fake_node *node, struct fake_client *client)
         client->taken += leat_ring_extent(record.payload_bytes);
         if (record.kind == LEAT_RING_SKIP)
             continue;
-        LEAT_ASSERT(record.kind == LEAT_RING_APPEND && record.sequence > 0);
+        LEAT_ASSERT(record.kind != LEAT_RING_SKIP && record.sequence > 0);
         *slot_at(client, client->next++) = (struct fake_taken){
             .sequence = record.sequence,
             .log_id = record.log_id,
@@ -92,7 +92,15 @@ static void client_take(struct fake_node *node, struct fake_client *client)
             .payload_bytes = record.payload_bytes,
             .level = record.level,
             .first_byte = record.payload_bytes > 0 ? at[sizeof(record)] : 0,
+            .record = record,
         };
+        if (record.kind == LEAT_RING_BATCH) {
+            node->batch_count =
+                leat_batch_parse(at + sizeof(record), record.payload_bytes, node->batch_lengths);
+            LEAT_ASSERT(node->batch_count > 0 && record.payload_bytes <= FAKE_ENTRY_BYTES);
+            memcpy(node->batch_bytes, at + sizeof(record), record.payload_bytes);
+        }
+        node->writer_epoch = record.writer_epoch;
         see(node, client, slot_at(client, client->next - 1));
     }
 }
@@ -127,6 +135,30 @@ static void record(struct fake_node *node, const struct fake_client *client,
     atomic_store(&node->record_count, count);
 }
 
+static void client_refuse(struct fake_client *client, struct fake_taken *slot, int error,
+                          uint64_t detail)
+{
+    struct node_rings *rings = client->rings;
+    client_end(client, slot, error, slot->sequence * 64, 0);
+    rings->completions[(client->completion_tail - 1) & (rings->completion_count - 1)].detail =
+        detail;
+}
+
+/* As a leader judges. */
+static int judge(const struct fake_node *node, const struct leat_ring_record *record,
+                 uint64_t *ret_detail)
+{
+    bool fence = record->kind == LEAT_RING_FENCE;
+    *ret_detail = node->fence_epoch;
+    if (fence ? record->writer_epoch <= node->fence_epoch
+              : record->writer_epoch < node->fence_epoch)
+        return LEAT_EFENCEDOUT;
+    *ret_detail = node->next_offset;
+    return (record->flags & LEAT_RING_FLAG_CONDITION) && record->condition != node->next_offset
+               ? LEAT_ECONDITION
+               : LEAT_OK;
+}
+
 static void client_answer(struct fake_node *node, struct fake_client *client)
 {
     client_lose(node, client);
@@ -152,8 +184,18 @@ static void client_answer(struct fake_node *node, struct fake_client *client)
             }
             break;
         }
-        record(node, client, slot);
+        uint64_t detail;
+        int refused = slot->log_id == 1 ? judge(node, &slot->record, &detail) : LEAT_OK;
         session->last_sequence = slot->sequence;
+        if (refused != LEAT_OK) {
+            client_refuse(client, slot, refused, detail);
+            continue;
+        }
+        if (slot->log_id == 1 && slot->record.kind == LEAT_RING_FENCE)
+            node->fence_epoch = slot->record.writer_epoch;
+        else if (slot->log_id == 1)
+            node->next_offset += slot->record.kind == LEAT_RING_BATCH ? node->batch_count : 1;
+        record(node, client, slot);
         client_end(client, slot, LEAT_OK, slot->sequence * 64, 0);
     }
     uint64_t released = 0;

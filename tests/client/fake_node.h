@@ -68,6 +68,7 @@ struct fake_taken {
     uint8_t level;
     uint8_t first_byte;
     bool ended;
+    struct leat_ring_record record; /* as it was in the ring */
 };
 
 struct fake_client {
@@ -103,6 +104,12 @@ struct fake_node {
     atomic_uint record_count;
     struct fake_seen seen[FAKE_RECORDS_MAX];
     atomic_uint seen_count;
+    uint64_t fence_epoch;  /* of log 1 */
+    uint64_t next_offset;  /* of log 1 */
+    uint32_t writer_epoch; /* of the record taken last */
+    uint32_t batch_count;
+    uint32_t batch_lengths[LEAT_BATCH_RECORDS_MAX]; /* of the batch taken last */
+    uint8_t batch_bytes[FAKE_ENTRY_BYTES];
 };
 
 struct fake_node *fake_node_start(bool accepts_replicated);

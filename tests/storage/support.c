@@ -167,6 +167,23 @@ void rig_append(struct rig *rig, uint32_t index, uint32_t payload_bytes)
     rig_seal(rig, index, &frame, payload);
 }
 
+void rig_append_batch(struct rig *rig, uint32_t index, uint32_t payload_bytes, unsigned count,
+                      unsigned sealed_count)
+{
+    static uint8_t payload[4096];
+    uint64_t sequence = rig->session_time_ns + 1;
+    assert_true(payload_bytes <= sizeof(payload) && sealed_count <= count);
+    for (unsigned i = 0; i < sealed_count; i++) {
+        struct leat_frame frame = {
+            .length_bytes = LEAT_FRAME_HEADER_BYTES + payload_bytes,
+            .type_flags = LEAT_FRAME_RECORD | (i + 1 < count ? LEAT_FRAME_FLAG_CONTINUES : 0u),
+            .session = 1,
+            .sequence = sequence,
+        };
+        rig_seal(rig, index, &frame, payload);
+    }
+}
+
 void rig_append_term(struct rig *rig, uint32_t index, uint32_t term)
 {
     const struct leat_chain *chain = &rig->logs[index].chain;

@@ -65,6 +65,9 @@ void rig_crash(struct rig *rig); /* the same, and the arenas are gone */
 
 /* Lays frames into the arena and moves M. */
 void rig_append(struct rig *rig, uint32_t index, uint32_t payload_bytes);
+/* Seals the first `sealed_count` records of a batch of `count`, which fits the segment. */
+void rig_append_batch(struct rig *rig, uint32_t index, uint32_t payload_bytes, unsigned count,
+                      unsigned sealed_count);
 void rig_append_term(struct rig *rig, uint32_t index, uint32_t term);
 /* Fills up to the segment's end and begins the next with a BASE frame. */
 void rig_roll(struct rig *rig, uint32_t index);

@@ -131,6 +131,34 @@ static void a_damaged_base_gives_way_to_the_one_below(void **state)
     assert_true(rig->logs[1].recovered.damaged);
 }
 
+/* ADR 0030: recovery ends at a boundary, whatever of a batch is on disk. */
+static void a_batch_in_part_is_a_torn_tail(void **state)
+{
+    struct rig *rig = *state;
+    fill_to(rig, 100000);
+    rig_append_batch(rig, 1, 600, 20, 20);
+    rig_write(rig, 1);
+    rig_settle(rig);
+    uint64_t boundary = rig->logs[1].chain.position;
+    rig_append_batch(rig, 1, 600, 20, 19); /* two blocks and more of it */
+    rig_write(rig, 1);
+    rig_settle(rig);
+    uint64_t end = rig->logs[1].chain.position;
+    rig_crash(rig);
+    rig_start(rig);
+    const struct leat_recovered *recovered = &rig->logs[1].recovered;
+    assert_int_equal(recovered->durable_pos, boundary);
+    assert_int_equal(recovered->chain.position, boundary);
+    assert_false(leat_chain_in_batch(&recovered->chain));
+    assert_int_equal(rig->logs[1].visited_end, boundary); /* nor was it shown to the node */
+    assert_true(recovered->torn && !recovered->damaged);
+    assert_int_equal(recovered->torn_end, end);
+    rig_append_durably(rig, 1, 64); /* and the log goes on there */
+    end = rig->logs[1].chain.position;
+    reopen(rig);
+    assert_int_equal(rig->logs[1].recovered.durable_pos, end);
+}
+
 /* ---- damage and claims ---- */
 
 static void damage_below_the_floor_is_claimed_until_repaired(void **state)
@@ -417,6 +445,7 @@ int main(void)
         CASE(a_tail_in_a_segment_that_is_not_made_yet),
         CASE(a_log_longer_than_its_arena_is_recovered),
         CASE(a_damaged_base_gives_way_to_the_one_below),
+        CASE(a_batch_in_part_is_a_torn_tail),
         CASE(damage_below_the_floor_is_claimed_until_repaired),
         CASE(a_clean_stop_says_so_once),
         CASE(a_trim_unlinks_after_its_record),

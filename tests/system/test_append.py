@@ -144,6 +144,18 @@ def one_winner_per_offset(cluster):
 def retries_get_the_same_answer(cluster):
     """Leaders die, and the racers' own nodes: what is handed over again ends as it ended."""
     cluster.start()
+    for _ in range(4):
+        follower = cluster.follower()
+        racers = [Sequencer(cluster, node, "race", inflight=32) for node in (follower, cluster.leader())]
+        racers[0].more(100)
+        follower.pause()  # what it forwarded is decided without it
+        racers[1].more(50)
+        follower.kill()
+        racers[1].more(2000)
+        follower.start()
+        racers[0].more(100)
+        for racer in racers:
+            racer.stop()
     for _ in range(3):
         leader = cluster.leader()
         racers = [Sequencer(cluster, node, "race", inflight=8) for node in cluster.nodes]
