@@ -61,6 +61,11 @@ static unsigned pass_storage(struct node_worker *worker)
             log_send_read_done(log, (unsigned)((struct node_send *)events[i].cookie - log->sends),
                                events[i].result);
             break;
+        case LEAT_STORAGE_CREATED:
+        case LEAT_STORAGE_DELETED:
+        case LEAT_STORAGE_DAMAGE:
+        case LEAT_STORAGE_REPAIRED:
+            break; /* nothing is asked for yet */
         }
     }
     return (unsigned)count;
