@@ -48,6 +48,8 @@ struct rig {
     char error[256];
     unsigned reads;
     int64_t read_result;
+    unsigned events[LEAT_STORAGE_REPAIRED + 1]; /* by kind: how many came, and the last */
+    struct leat_storage_event last[LEAT_STORAGE_REPAIRED + 1];
     struct leat_uuid log_uuids[RIG_LOGS];
 };
 
