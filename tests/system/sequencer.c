@@ -183,12 +183,12 @@ static int write_fenced(struct leat_client *client, const struct options *option
                         struct tally *tally)
 {
     struct leat_result result;
-    uint8_t bytes[256];
+    uint8_t bytes[8192];
     int rc = leat_fence(client, LEAT_DEFAULT_LOG, options->epoch, 30 * SECOND, &result);
     printf("{\"fence\": \"%s\", \"detail\": %" PRIu64 "}\n", leat_error_name(rc), result.detail);
     fflush(stdout);
     for (uint64_t number = 0; !atomic_load(&stopping) && number < NUMBERS_MAX; number++) {
-        size_t length = record_make(bytes, options->run, number, 0, 1, 16);
+        size_t length = record_make(bytes, options->run, number, 0, 1, 4000);
         leat_append(client, LEAT_DEFAULT_LOG, bytes, length, LEAT_ACK_DURABLE, 30 * SECOND,
                     &result);
         result.user = number;

@@ -110,7 +110,7 @@ def two_writers_with_fences(cluster):
     wait_for(lambda: late.process.poll() is not None, "an epoch below to be refused", 30)
     result = late.stop()
     check(result["fenced_out"] == 1 and result["ok"] == 0, f"late writer: {result}")
-    second.more(50)
+    second.more(600)  # over two base frames: they hold the fence
     leader.kill()  # the fence outlives its leader, and the memory of every node
     cluster.leader()
     leader.start()
@@ -174,7 +174,7 @@ if __name__ == "__main__":
     sys.exit(run_tests([
         ("batches are whole on every replica while leaders are killed", batches_under_leader_kills, SMALL),
         ("batches are whole after power cuts", batches_under_power_cuts, SMALL),
-        ("of two writers the older epoch is shut out, for good", two_writers_with_fences, {}),
+        ("of two writers the older epoch is shut out, for good", two_writers_with_fences, SMALL),
         ("conditional appends race: one winner per offset", one_winner_per_offset, {}),
         ("retries of conditional appends get the same answers", retries_get_the_same_answer, {}),
     ]))
