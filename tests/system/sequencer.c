@@ -7,6 +7,7 @@
  *   sequencer race  --socket S --out FILE --run R [--inflight W]   each only at the next offset
  *   sequencer fence --socket S --out FILE --run R --epoch E        fences, then appends
  *   sequencer watch --socket S        follows the log and fails when the tail is inside a batch
+ *   sequencer events --socket S       one line per change of leader, role or epoch, until SIGTERM
  *   sequencer audit --socket S FILE...
  *
  * One JSON object on stdout. Exit code 1 when something acknowledged is not where it was said to
@@ -183,12 +184,12 @@ static int write_fenced(struct leat_client *client, const struct options *option
                         struct tally *tally)
 {
     struct leat_result result;
-    uint8_t bytes[256];
+    uint8_t bytes[8192];
     int rc = leat_fence(client, LEAT_DEFAULT_LOG, options->epoch, 30 * SECOND, &result);
     printf("{\"fence\": \"%s\", \"detail\": %" PRIu64 "}\n", leat_error_name(rc), result.detail);
     fflush(stdout);
     for (uint64_t number = 0; !atomic_load(&stopping) && number < NUMBERS_MAX; number++) {
-        size_t length = record_make(bytes, options->run, number, 0, 1, 16);
+        size_t length = record_make(bytes, options->run, number, 0, 1, 4000);
         leat_append(client, LEAT_DEFAULT_LOG, bytes, length, LEAT_ACK_DURABLE, 30 * SECOND,
                     &result);
         result.user = number;
@@ -330,6 +331,24 @@ static int watch(struct leat_client *client)
     return check.errors != 0 || rc != LEAT_OK;
 }
 
+static int events(struct leat_client *client)
+{
+    struct leat_event event;
+    struct leat_log_info info;
+    int rc = leat_watch(client, LEAT_DEFAULT_LOG);
+    while (rc == LEAT_OK && !atomic_load(&stopping)) {
+        if (leat_events(client, &event, 1) == 0) {
+            sched_yield();
+            continue;
+        }
+        rc = leat_log_info(client, LEAT_DEFAULT_LOG, &info);
+        printf("{\"kinds\": %u, \"term\": %u, \"leader\": %u, \"role\": %u, \"entry\": %u}\n",
+               event.kinds, event.term, event.leader_node, event.role, info.entry_bytes_max);
+        fflush(stdout);
+    }
+    return rc != LEAT_OK;
+}
+
 int main(int argc, char **argv)
 {
     static const struct option names[] = {
@@ -375,11 +394,14 @@ int main(int argc, char **argv)
         write_fenced(client, &options, &tally);
     else if (strcmp(mode, "watch") == 0)
         failed = watch(client);
+    else if (strcmp(mode, "events") == 0)
+        failed = events(client);
     else if (strcmp(mode, "audit") == 0)
         failed = audit(client, argv + optind + 1, argc - optind - 1);
     else
         failed = 2;
-    if (strcmp(mode, "watch") != 0 && strcmp(mode, "audit") != 0)
+    if (options.run != 0 && strcmp(mode, "audit") != 0 && strcmp(mode, "watch") != 0 &&
+        strcmp(mode, "events") != 0)
         printf("{\"ok\": %" PRIu64 ", \"no\": %" PRIu64 ", \"unknown\": %" PRIu64
                ", \"condition\": %" PRIu64 ", \"fenced_out\": %" PRIu64 "}\n",
                tally.ok, tally.no, tally.unknown, tally.condition, tally.fenced_out);

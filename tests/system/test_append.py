@@ -20,14 +20,14 @@ class Sequencer:
     runs = 0
 
     def __init__(self, cluster, node, mode, **options):
-        Sequencer.runs = (Sequencer.runs + 1) % 64
+        Sequencer.runs = Sequencer.runs % 63 + 1
         self.path = os.path.join(cluster.dir, f"sequencer-{Sequencer.runs}")
         arguments = [SEQUENCER, mode, "--socket", node.socket, "--out", self.path, "--run", str(Sequencer.runs)]
         for name, value in options.items():
             arguments += ["--" + name, str(value)]
         self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         cluster.helpers.append(self.process)
-        if mode != "watch":
+        if mode not in ("watch", "events"):
             cluster.sequencers = getattr(cluster, "sequencers", []) + [self]
 
     def rows(self):
@@ -110,7 +110,7 @@ def two_writers_with_fences(cluster):
     wait_for(lambda: late.process.poll() is not None, "an epoch below to be refused", 30)
     result = late.stop()
     check(result["fenced_out"] == 1 and result["ok"] == 0, f"late writer: {result}")
-    second.more(50)
+    second.more(600)  # over two base frames: they hold the fence
     leader.kill()  # the fence outlives its leader, and the memory of every node
     cluster.leader()
     leader.start()
@@ -170,11 +170,38 @@ def retries_get_the_same_answer(cluster):
     audit(cluster)
 
 
+def leaders_are_told(cluster):
+    """A client learns who leads from shared memory: on both survivors, and what its own node became."""
+    leader = cluster.start()
+    followers = [node for node in cluster.nodes if node is not leader]
+    outs = {}
+    for node in followers:
+        outs[node.id] = os.path.join(cluster.dir, f"events-{node.id}")
+        with open(outs[node.id], "w", encoding="utf-8") as out:
+            cluster.helpers.append(subprocess.Popen([SEQUENCER, "events", "--socket", node.socket], stdout=out))
+
+    def last(node):
+        with open(outs[node.id], encoding="utf-8") as lines:
+            whole = [line for line in lines if line.endswith("}\n")]
+        return json.loads(whole[-1]) if whole else {"leader": 0, "term": 0, "role": -1}
+
+    for node in followers:
+        wait_for(lambda n=node: last(n)["leader"] == leader.id and last(n)["role"] == 0, "the first leader to be told")
+    term = last(followers[0])["term"]
+    check(last(followers[0])["entry"] == 256 << 10, "the largest entry as configured")
+    leader.kill()
+    winner = cluster.leader()
+    for node in followers:
+        wait_for(lambda n=node: last(n)["leader"] == winner.id and last(n)["term"] > term, "the next leader to be told")
+    wait_for(lambda: last(winner)["role"] == 2, "its own node to be told as leader")
+
+
 if __name__ == "__main__":
     sys.exit(run_tests([
         ("batches are whole on every replica while leaders are killed", batches_under_leader_kills, SMALL),
         ("batches are whole after power cuts", batches_under_power_cuts, SMALL),
-        ("of two writers the older epoch is shut out, for good", two_writers_with_fences, {}),
+        ("of two writers the older epoch is shut out, for good", two_writers_with_fences, SMALL),
         ("conditional appends race: one winner per offset", one_winner_per_offset, {}),
+        ("changes of leader are told", leaders_are_told, {}),
         ("retries of conditional appends get the same answers", retries_get_the_same_answer, {}),
     ]))

@@ -16,7 +16,7 @@ AF_PACKET = {"net": "{kind: af_packet, interface: leat0}"}
 UDP_PORT = 7400
 WIRE = struct.Struct("<IHHII16sIIQIIIHBBQ")  # docs/format.md, struct leat_wire_header
 HELLO, HEARTBEAT, FORWARD = 2, 3, 4
-HELLO_BYTES, HEARTBEAT_BYTES, FORWARD_BYTES = 56, 56, 40
+HELLO_BYTES, HEARTBEAT_BYTES, FORWARD_BYTES = 56, 56, 48
 
 
 def wired(function):
@@ -111,7 +111,7 @@ class Forger:
         return self.frame(ipv4(source or address(self.peer.id), address(self.node.id), udp(payload, **options)))
 
     def message(self, kind=HEARTBEAT, body=bytes(HEARTBEAT_BYTES), payload=b"", crc=None, payload_crc=None, **changes):
-        fields = {"magic": 0x5441454C, "version": 1, "kind": kind, "crc": 0,
+        fields = {"magic": 0x5441454C, "version": 2, "kind": kind, "crc": 0,
                   "payload_crc": crc32c(payload) if payload else 0, "cluster": uuid.UUID(self.cluster.uuid).bytes,
                   "from": self.peer.id, "to": self.node.id, "incarnation": self.incarnation, "log": 1,
                   "generation": 1, "payload": len(payload), "body": len(body), "worker": 0, "workers": 1, "epoch": 0}
@@ -125,7 +125,7 @@ class Forger:
     def frames(self, rng):
         here, peer = address(self.node.id), address(self.peer.id)
         good = self.message()
-        piece = struct.pack("<16sQIIII", rng.randbytes(16), 1, 100, 0, 0, 0)
+        piece = struct.pack("<16sQIIIIQ", rng.randbytes(16), 1, 100, 0, 0, 0, 0)
         arp = struct.pack(">HHBBH6s4s6s4s", 1, 0x0800, 6, 4, 1, rng.randbytes(6), address(99), bytes(6), here)
         plain = udp(good)
         return {
@@ -150,7 +150,7 @@ class Forger:
             ("drops", "SHORT"): [self.datagram(b""), self.datagram(good[:71]), self.datagram(good[:-1])],
             ("drops", "LONG"): [self.datagram(good + b"x"), self.datagram(good + rng.randbytes(1472 - len(good)))],
             ("drops", "MAGIC"): [self.datagram(rng.randbytes(200)), self.datagram(rng.randbytes(1472))],
-            ("drops", "VERSION"): [self.datagram(self.message(version=2))],
+            ("drops", "VERSION"): [self.datagram(self.message(version=1))],
             ("drops", "KIND"): [self.datagram(self.message(kind=99)), self.datagram(self.message(body=bytes(8)))],
             ("drops", "CRC"): [self.datagram(self.message(crc=rng.getrandbits(32))),
                                self.datagram(good[:20] + bytes((good[20] ^ 1,)) + good[21:])],
