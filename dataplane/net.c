@@ -87,6 +87,7 @@ void leat_net_init(struct leat_net *net, const struct leat_port_config *config,
         .ipv4 = config->ipv4,
         .udp_port_base = config->udp_port_base,
         .worker = config->worker,
+        .worker_count = config->worker_count > 0 ? config->worker_count : 1,
         .peer_count = config->peer_count,
     };
     memcpy(net->mac, mac, sizeof(net->mac));
@@ -95,7 +96,7 @@ void leat_net_init(struct leat_net *net, const struct leat_port_config *config,
         peer->ipv4 = config->peers[i].ipv4;
         memcpy(peer->mac, config->peers[i].mac, sizeof(peer->mac));
         peer->state = net_mac_is_zero(peer->mac) ? LEAT_NET_ARP_ASKING : LEAT_NET_ARP_FIXED;
-        net->asking_count += peer->state == LEAT_NET_ARP_ASKING;
+        net->learnable_count += peer->state == LEAT_NET_ARP_ASKING;
     }
 }
 
@@ -107,19 +108,25 @@ static unsigned net_peer_of(const struct leat_net *net, uint32_t ipv4)
     return peer;
 }
 
+void leat_net_learn(struct leat_net *net, unsigned index, const uint8_t mac[6])
+{
+    LEAT_ASSERT(index < net->peer_count);
+    struct leat_net_peer *peer = &net->peers[index];
+    if (peer->state == LEAT_NET_ARP_FIXED)
+        return;
+    peer->state = LEAT_NET_ARP_LEARNED;
+    peer->heard_ns = net->now_ns;
+    memcpy(peer->mac, mac, sizeof(peer->mac));
+}
+
 /* Only what a peer says of itself is learned, and only unicast addresses. */
 static void net_arp_learn(struct leat_net *net, uint32_t ipv4, const uint8_t mac[6])
 {
     unsigned index = net_peer_of(net, ipv4);
     if (index == net->peer_count || (mac[0] & 1) != 0 || net_mac_is_zero(mac))
         return;
-    struct leat_net_peer *peer = &net->peers[index];
-    if (peer->state == LEAT_NET_ARP_FIXED)
-        return;
-    if (peer->state == LEAT_NET_ARP_ASKING)
-        net->asking_count--;
-    peer->state = LEAT_NET_ARP_LEARNED;
-    memcpy(peer->mac, mac, sizeof(peer->mac));
+    leat_net_learn(net, index, mac);
+    net->spoke = (uint16_t)(index + 1);
 }
 
 static enum leat_net_action net_receive_arp(struct leat_net *net,
@@ -183,11 +190,9 @@ static bool net_udp_sum_is_good(const uint8_t *frame, uint32_t udp_bytes)
     return leat_net_fold(leat_net_sum(sum, frame + NET_AT_L4, udp_bytes)) == 0;
 }
 
-static enum leat_net_action net_receive_udp(const struct leat_net *net,
-                                            struct leat_port_counters *counters,
-                                            const uint8_t *frame, uint32_t ip_bytes,
-                                            enum leat_net_checksum checksum,
-                                            struct leat_net_datagram *ret)
+static enum leat_net_action
+net_receive_udp(struct leat_net *net, struct leat_port_counters *counters, const uint8_t *frame,
+                uint32_t ip_bytes, enum leat_net_checksum checksum, struct leat_net_datagram *ret)
 {
     const uint8_t *udp = frame + NET_AT_L4;
     uint32_t udp_bytes = ip_bytes - LEAT_NET_IPV4_BYTES;
@@ -195,7 +200,8 @@ static enum leat_net_action net_receive_udp(const struct leat_net *net,
         counters->rx_drop_udp++;
         return LEAT_NET_NOTHING;
     }
-    if (net_get16(udp + 2) != net->udp_port_base + net->worker) {
+    uint32_t worker = net_get16(udp + 2) - (uint32_t)net->udp_port_base; /* below: wraps */
+    if (worker >= net->worker_count) {
         counters->rx_drop_port++;
         return LEAT_NET_NOTHING;
     }
@@ -210,9 +216,11 @@ static enum leat_net_action net_receive_udp(const struct leat_net *net,
         counters->rx_drop_udp++;
         return LEAT_NET_NOTHING;
     }
+    net->peers[peer].heard_ns = net->now_ns;
     *ret = (struct leat_net_datagram){.payload_offset = LEAT_NET_HEADERS_BYTES,
                                       .length_bytes = udp_bytes - LEAT_NET_UDP_BYTES,
-                                      .peer = peer};
+                                      .peer = peer,
+                                      .worker = worker};
     return LEAT_NET_DATAGRAM;
 }
 
@@ -228,7 +236,7 @@ static bool net_ip_is_valid(const uint8_t *frame, uint32_t frame_bytes)
            leat_net_fold(leat_net_sum(0, ip, LEAT_NET_IPV4_BYTES)) == 0;
 }
 
-static enum leat_net_action net_receive_ip(const struct leat_net *net,
+static enum leat_net_action net_receive_ip(struct leat_net *net,
                                            struct leat_port_counters *counters, uint8_t *frame,
                                            uint32_t frame_bytes, enum leat_net_checksum checksum,
                                            struct leat_net_datagram *ret)
@@ -315,14 +323,24 @@ static void net_write_arp_request(const struct leat_net *net, uint32_t target_ip
     net_put32(frame + NET_AT_ARP_TARGET_IP, target_ipv4);
 }
 
+static bool net_arp_peer_is_due(const struct leat_net_peer *peer, uint64_t now_ns)
+{
+    switch (peer->state) {
+    case LEAT_NET_ARP_ASKING:
+        return !peer->was_asked || now_ns - peer->asked_ns >= LEAT_NET_ARP_RETRY_NS;
+    case LEAT_NET_ARP_LEARNED:
+        return now_ns - peer->heard_ns >= LEAT_NET_ARP_SILENCE_NS &&
+               (!peer->was_asked || now_ns - peer->asked_ns >= LEAT_NET_ARP_SILENCE_NS);
+    default:
+        return false;
+    }
+}
+
 bool leat_net_arp_due(struct leat_net *net, uint64_t now_ns, uint8_t frame[LEAT_NET_ARP_BYTES])
 {
-    if (net->asking_count == 0)
-        return false;
-    for (unsigned i = 0; i < net->peer_count; i++) {
+    for (unsigned i = 0; net->learnable_count > 0 && i < net->peer_count; i++) {
         struct leat_net_peer *peer = &net->peers[i];
-        if (peer->state != LEAT_NET_ARP_ASKING ||
-            (peer->was_asked && now_ns - peer->asked_ns < LEAT_NET_ARP_RETRY_NS))
+        if (!net_arp_peer_is_due(peer, now_ns))
             continue;
         peer->was_asked = true;
         peer->asked_ns = now_ns;

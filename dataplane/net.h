@@ -7,7 +7,9 @@
  *
  *   FIXED    the configuration names the address; never overwritten
  *   ASKING   not known; a request goes out every LEAT_NET_ARP_RETRY_NS until an answer came
- *   LEARNED  an ARP packet of the peer named it; a later one replaces it (the peer was replaced)
+ *   LEARNED  an ARP packet of the peer named it; a later one replaces it (the peer was replaced).
+ *            A peer that says nothing for LEAT_NET_ARP_SILENCE_NS is asked for again, at most that
+ *            often, and sent to as before: its card may have been replaced
  *
  * Tests: tests/dataplane/test_net.c.
  */
@@ -25,6 +27,7 @@
 #define LEAT_NET_UDP_BYTES      8u
 #define LEAT_NET_ARP_BYTES      42u /* frame of an ARP packet, without padding */
 #define LEAT_NET_ARP_RETRY_NS   100000000u
+#define LEAT_NET_ARP_SILENCE_NS 2000000000u
 _Static_assert(LEAT_NET_ETHERNET_BYTES + LEAT_NET_IPV4_BYTES + LEAT_NET_UDP_BYTES ==
                    LEAT_NET_HEADERS_BYTES,
                "headers");
@@ -37,6 +40,7 @@ struct leat_net_peer {
     uint8_t state; /* enum leat_net_arp_state */
     bool was_asked;
     uint64_t asked_ns;
+    uint64_t heard_ns; /* a datagram or an ARP packet of the peer */
 };
 
 struct leat_net {
@@ -44,14 +48,18 @@ struct leat_net {
     uint32_t ipv4;
     uint16_t udp_port_base;
     uint16_t worker;
+    uint16_t worker_count; /* datagrams to the ports of all of these are taken */
+    uint16_t spoke;        /* 1 + the peer that the ARP packet taken last spoke for; who reads it
+                              sets it to 0 */
+    uint64_t now_ns;       /* the caller's clock, of this pass */
     unsigned peer_count;
-    unsigned asking_count; /* peers in ASKING: 0 makes leat_net_arp_due a compare */
+    unsigned learnable_count; /* peers not FIXED: 0 makes leat_net_arp_due a compare */
     struct leat_net_peer peers[LEAT_PORT_PEERS_MAX];
 };
 
 enum leat_net_action {
     LEAT_NET_NOTHING,  /* dropped or taken, and counted */
-    LEAT_NET_DATAGRAM, /* for the worker */
+    LEAT_NET_DATAGRAM, /* for the worker that ret->worker names */
     LEAT_NET_REPLY,    /* the frame was turned into an answer: send ret->length_bytes of it back */
 };
 
@@ -59,6 +67,7 @@ struct leat_net_datagram {
     uint32_t payload_offset; /* DATAGRAM: in the frame */
     uint32_t length_bytes;   /* DATAGRAM: of the payload; REPLY: of the frame */
     unsigned peer;
+    unsigned worker; /* DATAGRAM: whose UDP port it came to; under worker_count */
 };
 
 /* What the device says about a received frame's checksums. */
@@ -78,6 +87,9 @@ static inline bool leat_net_peer_is_known(const struct leat_net *net, unsigned p
 {
     return net->peers[peer].state != LEAT_NET_ARP_ASKING;
 }
+
+/* What another worker of this process learned of a peer. */
+void leat_net_learn(struct leat_net *net, unsigned peer, const uint8_t mac[6]);
 
 /* The 42 bytes in front of a payload of `payload_bytes` to worker `worker` of `peer`, whose
  * hardware address is known. */

@@ -22,6 +22,9 @@
  *              +------------+
  *   A server-role device stays started; the driver takes one client after the other.
  *
+ * Workers share a link, each with its own queue of it, and pass the gate each on its own: bursts of
+ * different workers do not exclude each other, the control path waits for all.
+ *
  * Threads: struct link and everything called control_ or link_ are the control thread's.
  * Tests: tests/dataplane/test_memif.c (start orders, 100 kills on a shared CPU).
  */
@@ -62,7 +65,7 @@
 #define CONTROL_WAIT_NS          20000
 
 struct link {
-    struct leat_port *port;
+    struct port_host *host;
     struct port_device *device;
     int fd;     /* client: of the control channel; -1 none */
     bool ended; /* client: that channel ended */
@@ -236,8 +239,7 @@ static void control_run(void *argument)
     sem_post(&call->done);
 }
 
-/* Runs `function` on the control thread and waits for it. Returns 0 or LEAT_ESYSTEM. */
-static int control_do(void (*function)(void *), void *argument)
+int port_control_do(void (*function)(void *), void *argument)
 {
     static struct control_call call; /* outlives a timeout; open and close are one thread's */
     struct timespec until;
@@ -268,7 +270,7 @@ int port_memif_start(void)
     *(void **)&libc_sendmsg = dlsym(RTLD_NEXT, "sendmsg");
     *(void **)&libc_epoll_wait = dlsym(RTLD_NEXT, "epoll_wait");
     *(void **)&libc_connect = dlsym(RTLD_NEXT, "connect");
-    return control_do(control_found, NULL);
+    return port_control_do(control_found, NULL);
 }
 
 static void control_park(void *unused)
@@ -282,7 +284,7 @@ static void control_park(void *unused)
 void port_memif_stop(void)
 {
     LEAT_ASSERT(link_count == 0);
-    int rc = control_do(control_park, NULL);
+    int rc = port_control_do(control_park, NULL);
     LEAT_ASSERT(rc == 0);
 }
 
@@ -361,12 +363,22 @@ __attribute__((visibility("default"))) int connect(int fd, __CONST_SOCKADDR_ARG 
 
 /* --- open and close */
 
+/* Queue i carries what worker i sends, at both ends: as many pairs as the larger node has workers.
+ * The number is in the socket's name, since the driver would let ends with different ones meet. */
+static unsigned memif_queue_count(const struct leat_port_config *config, unsigned peer)
+{
+    unsigned own = config->worker_count > 0 ? config->worker_count : 1;
+    unsigned other = config->peers[peer].worker_count;
+    return other > own ? other : own;
+}
+
 static int memif_socket_path(const struct leat_port_config *config, unsigned peer,
                              char path[PORT_PATH_BYTES])
 {
     uint32_t self = config->node_id, other = config->peers[peer].node_id;
-    int bytes = snprintf(path, PORT_PATH_BYTES, "%s/%u-%u-w%u.sock", config->memif_dir,
-                         self < other ? self : other, self < other ? other : self, config->worker);
+    int bytes = snprintf(path, PORT_PATH_BYTES, "%s/%u-%u-q%u.sock", config->memif_dir,
+                         self < other ? self : other, self < other ? other : self,
+                         memif_queue_count(config, peer));
     return bytes > 0 && (unsigned)bytes < PORT_PATH_BYTES ? 0 : LEAT_EINVAL;
 }
 
@@ -394,6 +406,8 @@ int port_memif_arguments(const struct leat_port_config *config, struct port_devi
     char *path = device->path;
     bool server = config->node_id < config->peers[device->peer].node_id;
     device->client = !server;
+    device->rx_queue_count = device->tx_queue_count =
+        (uint16_t)memif_queue_count(config, device->peer);
     if (memif_socket_path(config, device->peer, path) != 0 || strpbrk(path, ",[]\"") != NULL)
         return port_error(error, error_bytes, "memif_dir", NULL,
                           "too long for a socket's address, or holds one of ,[]\"", LEAT_EINVAL);
@@ -415,11 +429,11 @@ int port_memif_arguments(const struct leat_port_config *config, struct port_devi
 
 static void control_add(void *argument)
 {
-    struct leat_port *port = argument;
-    for (unsigned i = 0; i < port->device_count; i++) {
+    struct port_host *host = argument;
+    for (unsigned i = 0; i < host->device_count; i++) {
         LEAT_ASSERT(link_count < MEMIF_LINKS_MAX);
         struct link *link = &links[link_count++];
-        *link = (struct link){.port = port, .device = &port->devices[i], .fd = -1};
+        *link = (struct link){.host = host, .device = &host->devices[i], .fd = -1};
         link_start(link, leat_clock_monotonic_ns());
     }
 }
@@ -446,35 +460,35 @@ static void control_silence(const struct port_device *device)
     close(silent);
 }
 
-/* Also of a port whose links were never added. */
+/* Also of a host whose links were never added. */
 static void control_remove(void *argument)
 {
-    struct leat_port *port = argument;
+    struct port_host *host = argument;
     struct port_log_capture capture;
     unsigned kept = 0;
     for (unsigned i = 0; i < link_count; i++) {
-        if (links[i].port != port)
+        if (links[i].host != host)
             links[kept++] = links[i];
     }
     link_count = kept;
     port_log_capture_begin(&capture);
-    for (unsigned i = 0; i < port->device_count; i++) {
-        device_stop(&port->devices[i]);
-        if (!port->devices[i].client)
-            control_silence(&port->devices[i]);
-        rte_vdev_uninit(port->devices[i].name);
+    for (unsigned i = 0; i < host->device_count; i++) {
+        device_stop(&host->devices[i]);
+        if (!host->devices[i].client)
+            control_silence(&host->devices[i]);
+        rte_vdev_uninit(host->devices[i].name);
     }
     port_log_capture_end();
 }
 
-void port_memif_add(struct leat_port *port)
+void port_memif_add(struct port_host *host)
 {
-    int rc = control_do(control_add, port);
+    int rc = port_control_do(control_add, host);
     LEAT_ASSERT(rc == 0); /* the control thread is ours and never waits */
 }
 
-void port_memif_remove(struct leat_port *port)
+void port_memif_remove(struct port_host *host)
 {
-    int rc = control_do(control_remove, port);
+    int rc = port_control_do(control_remove, host);
     LEAT_ASSERT(rc == 0);
 }

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Makes a port: its buffer pools and devices (memif: one per peer; else one), and undoes it.
+ * Opens and closes the ports of a node's workers. Worker 0's makes the host, which holds what they
+ * share: devices (port_device.c), rings between workers, the places of their ports. The others find
+ * it by kind, node id and where, and add their own buffers and queues to it.
  *
- *   config checked -> pools -> devices attached, configured -> started (memif: handed to the
- *   control thread). Any failure undoes what was done and says in one line what was wrong.
+ *   config checked -> host made or found -> buffers for sending -> links watched (worker 0's)
+ *
+ * Any failure undoes what was done and says in one line what was wrong.
  *
  * Threads: open and close on one thread, as port.h says. Tests: tests/dataplane/.
  */
@@ -13,72 +16,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <rte_bus_vdev.h>
-#include <rte_dev.h>
-#include <rte_errno.h>
+#include <rte_lcore.h>
 #include <rte_mempool.h>
 
 #include "base/assert.h"
 #include "leat/error.h"
 
-#define OPEN_ARGUMENT_BYTES 320u
-#define OPEN_RING           1024u
-#define OPEN_MTU_SMALL      1500u
-#define OPEN_MTU_LARGE      9000u
-/* RX: what the device's ring holds and what the worker has not given back (16 bursts). */
-#define OPEN_RX_BUFFERS 2047u
-/* af_xdp: fill ring 4096, sends copied into the same memory 2048, held by the worker. */
-#define OPEN_RX_BUFFERS_AF_XDP 8191u
-/* TX: a queue of 64 per device (448), and a NIC's ring of 1024. */
-#define OPEN_TX_BUFFERS 1535u
-#define OPEN_POOL_CACHE 64u
-/* Frames of copying drivers are placed so that the UDP payload (at 42) is 8-byte aligned. */
-#define OPEN_FRAME_SHIFT 6u
-#define OPEN_SHIFT_ROOM  8u
-/* A frame and af_packet's header fit one slot of its ring, 16 slots are whole pages, and a buffer
- * takes what the driver thinks a slot can hold; af_xdp's least is 2 KiB. */
-#define OPEN_SLOT_SMALL     2048u
-#define OPEN_SLOT_LARGE     9216u
-#define OPEN_SLOTS_IN_BLOCK 16u
-
 static bool open_slots[PORT_COUNT_MAX];
-
-static const char *const open_driver[] = {
-    [LEAT_PORT_MEMIF] = "net_memif",
-    [LEAT_PORT_AF_PACKET] = "net_af_packet",
-    [LEAT_PORT_AF_XDP] = "net_af_xdp",
-    [LEAT_PORT_PCI] = "pci",
-};
-
-/* --- what is asked for */
-
-static const char *open_config_fault(const struct leat_port_config *config)
-{
-    if (!port_eal_is_running())
-        return "leat_dataplane_start was not called";
-    if ((unsigned)config->kind > LEAT_PORT_PCI)
-        return "unknown kind";
-    if (config->mtu_bytes != OPEN_MTU_SMALL && config->mtu_bytes != OPEN_MTU_LARGE)
-        return "mtu_bytes is neither 1500 nor 9000";
-    if (config->peer_count > LEAT_PORT_PEERS_MAX)
-        return "too many peers";
-    if (config->udp_port_base == 0 || config->udp_port_base + config->worker > UINT16_MAX)
-        return "no UDP port for the worker";
-    if (config->kind == LEAT_PORT_MEMIF ? config->memif_dir == NULL : config->interface == NULL)
-        return "memif_dir or interface is missing";
-    if (config->kind != LEAT_PORT_MEMIF && strpbrk(config->interface, ",[]\"") != NULL)
-        return "the interface's name holds one of ,[]\"";
-    for (unsigned i = 0; i < config->peer_count; i++) {
-        if (config->peers[i].node_id == config->node_id || config->peers[i].ipv4 == config->ipv4)
-            return "a peer has this node's id or address";
-        for (unsigned j = 0; j < i; j++) {
-            if (config->peers[i].node_id == config->peers[j].node_id ||
-                config->peers[i].ipv4 == config->peers[j].ipv4)
-                return "two peers have the same id or address";
-        }
-    }
-    return NULL;
-}
+static struct port_host *open_hosts;
 
 /* memif knows no ARP: each link has one end, and its address follows from the node's id. */
 static void open_memif_mac(uint32_t node_id, uint8_t mac[6])
@@ -92,171 +37,113 @@ static void open_memif_mac(uint32_t node_id, uint8_t mac[6])
     memcpy(mac, made, sizeof(made));
 }
 
-/* --- pools */
+/* --- the host */
 
-static void open_shift_buffer(struct rte_mempool *pool, void *unused, void *object, unsigned index)
+static uint16_t open_worker_count(const struct leat_port_config *config)
 {
-    struct rte_mbuf *mbuf = object;
-    (void)pool, (void)unused, (void)index;
-    mbuf->buf_addr = (char *)mbuf->buf_addr + OPEN_FRAME_SHIFT;
-    mbuf->buf_iova += OPEN_FRAME_SHIFT;
-    mbuf->buf_len = (uint16_t)(mbuf->buf_len - OPEN_SHIFT_ROOM);
+    return config->worker_count > 0 ? config->worker_count : 1;
 }
 
-/* The pool's stated room shrinks with the buffers': drivers trust it. */
-static void open_shift_pool(struct rte_mempool *pool)
+static const char *open_where(const struct leat_port_config *config)
 {
-    struct rte_pktmbuf_pool_private *private = rte_mempool_get_priv(pool);
-    private->mbuf_data_room_size = (uint16_t)(private->mbuf_data_room_size - OPEN_SHIFT_ROOM);
-    rte_mempool_obj_iter(pool, open_shift_buffer, NULL);
+    return config->kind == LEAT_PORT_MEMIF ? config->memif_dir : config->interface;
 }
 
-static unsigned open_slot_bytes(const struct leat_port_config *config)
+static struct port_host *open_find_host(const struct leat_port_config *config)
 {
-    return config->mtu_bytes == OPEN_MTU_SMALL ? OPEN_SLOT_SMALL : OPEN_SLOT_LARGE;
+    struct port_host *host = open_hosts;
+    while (host != NULL && (host->kind != config->kind || host->node_id != config->node_id ||
+                            strcmp(host->where, open_where(config)) != 0))
+        host = host->next;
+    return host;
 }
 
-static struct rte_mempool *open_pool(const struct leat_port *port, const char *name, unsigned count)
+static void close_host(struct port_host *host)
 {
-    char full[RTE_MEMPOOL_NAMESIZE];
-    unsigned room = RTE_PKTMBUF_HEADROOM + open_slot_bytes(&port->config);
-    snprintf(full, sizeof(full), "leat-%s-%u", name, port->slot);
-    return rte_pktmbuf_pool_create(full, count, OPEN_POOL_CACHE, 0, (uint16_t)room, SOCKET_ID_ANY);
+    struct port_host **link = &open_hosts;
+    while (*link != NULL && *link != host)
+        link = &(*link)->next;
+    if (*link == host) { /* it was complete */
+        *link = host->next;
+        port_watch_remove(host);
+    }
+    port_handover_close(host);
+    if (host->kind == LEAT_PORT_MEMIF)
+        port_memif_remove(host);
+    port_device_close_all(host);
+    for (unsigned i = 0; i < host->worker_count; i++)
+        rte_mempool_free(host->tx_pools[i]); /* the devices held buffers of all */
+    free(host);
 }
 
-static int open_pools(struct leat_port *port)
+static int open_host(struct leat_port *port, const struct leat_port_config *config, char *error,
+                     unsigned error_bytes)
 {
-    bool af_xdp = port->config.kind == LEAT_PORT_AF_XDP;
-    port->rx_pool = open_pool(port, "rx", af_xdp ? OPEN_RX_BUFFERS_AF_XDP : OPEN_RX_BUFFERS);
-    port->tx_pool = open_pool(port, "tx", OPEN_TX_BUFFERS);
-    if (port->rx_pool == NULL || port->tx_pool == NULL)
-        return LEAT_ENOMEM;
-    if (port->config.kind == LEAT_PORT_MEMIF || port->config.kind == LEAT_PORT_AF_PACKET)
-        open_shift_pool(port->rx_pool); /* af_xdp computes addresses from the object's */
+    struct port_host *host = calloc(1, sizeof(*host));
+    if (host == NULL)
+        return port_error(error, error_bytes, "port", NULL, "no memory", LEAT_ENOMEM);
+    host->kind = config->kind;
+    host->node_id = config->node_id;
+    host->worker_count = open_worker_count(config);
+    host->mtu_bytes = config->mtu_bytes;
+    host->slot = port->slot;
+    port->host = host;
+    int used = snprintf(host->where, sizeof(host->where), "%s", open_where(config));
+    if ((unsigned)used >= sizeof(host->where))
+        return port_error(error, error_bytes, "memif_dir or interface", NULL,
+                          "its name is too long", LEAT_EINVAL);
+    if (port_handover_open(host) != 0)
+        return port_error(error, error_bytes, "rings between workers", NULL, "no memory",
+                          LEAT_ENOMEM);
+    return port_device_open_all(host, config, error, error_bytes);
+}
+
+/* Worker 0's host is made, the others' is there. */
+static int open_join(struct leat_port *port, const struct leat_port_config *config, char *error,
+                     unsigned error_bytes)
+{
+    struct port_host *host = open_find_host(config);
+    if (config->worker == 0) {
+        if (host != NULL)
+            return port_error(error, error_bytes, "port", NULL, "worker 0 has this device already",
+                              LEAT_EINUSE);
+        return open_host(port, config, error, error_bytes);
+    }
+    if (host == NULL || host->worker_count != open_worker_count(config) ||
+        host->mtu_bytes != config->mtu_bytes || host->ports[config->worker] != NULL)
+        return port_error(error, error_bytes, "port", NULL,
+                          "worker 0's is not open, differs, or this worker's is open", LEAT_EINVAL);
+    port->host = host;
     return 0;
 }
 
-/* --- devices */
+/* --- the port */
 
-static int open_arguments(const struct leat_port_config *config, struct port_device *device,
-                          char *arguments, char *error, unsigned error_bytes)
+static int open_tx_pool(struct leat_port *port)
 {
-    unsigned slot_bytes = open_slot_bytes(config);
-    int used;
-    switch (config->kind) {
-    case LEAT_PORT_MEMIF:
-        return port_memif_arguments(config, device, arguments, OPEN_ARGUMENT_BYTES, error,
-                                    error_bytes);
-    case LEAT_PORT_AF_PACKET:
-        used = snprintf(arguments, OPEN_ARGUMENT_BYTES,
-                        "iface=%s,qpairs=1,blocksz=%u,framesz=%u,framecnt=1024", config->interface,
-                        slot_bytes * OPEN_SLOTS_IN_BLOCK, slot_bytes);
-        break;
-    case LEAT_PORT_AF_XDP:
-        used = snprintf(arguments, OPEN_ARGUMENT_BYTES, "iface=%s,start_queue=0,queue_count=1",
-                        config->interface);
-        break;
-    default:
-        used = snprintf(arguments, OPEN_ARGUMENT_BYTES, "%s", "");
-        break;
-    }
-    if (used < 0 || (unsigned)used >= OPEN_ARGUMENT_BYTES)
-        return port_error(error, error_bytes, "interface", NULL, "its name is too long",
-                          LEAT_EINVAL);
-    return 0;
+    struct rte_mempool **pool = &port->host->tx_pools[port->worker];
+    unsigned count = port->config.tx_buffer_count;
+    if (count == 0)
+        count = PORT_TX_BUFFERS;
+    if (*pool == NULL) /* else the worker's port was open before */
+        *pool =
+            port_device_pool("tx", port->host->slot, port->worker, port->config.mtu_bytes, count);
+    port->tx_pool = *pool;
+    return *pool != NULL ? 0 : LEAT_ENOMEM;
 }
 
-static int open_attach(struct leat_port *port, struct port_device *device, const char *arguments)
+static void open_lanes(struct leat_port *port)
 {
-    int rc;
-    if (port->config.kind == LEAT_PORT_PCI) {
-        snprintf(device->name, sizeof(device->name), "%s", port->config.interface);
-        rc = rte_eal_hotplug_add("pci", device->name, "");
-    } else {
-        snprintf(device->name, sizeof(device->name), "%s_%u_%u", open_driver[port->config.kind],
-                 port->slot, device->peer);
-        rc = rte_vdev_init(device->name, arguments);
+    uint16_t queues = port->worker_count;
+    port->device_count = port->host->device_count;
+    port->rx_pool = port->host->rx_pools[port->worker];
+    for (unsigned i = 0; i < port->device_count; i++) {
+        struct port_device *device = &port->host->devices[i];
+        port->lanes[i].device = device;
+        if (device->tx_queue_count < queues)
+            queues = device->tx_queue_count;
     }
-    if (rc != 0 || rte_eth_dev_get_port_by_name(device->name, &device->ethdev) != 0) {
-        device->name[0] = '\0';
-        return LEAT_ESYSTEM;
-    }
-    return 0;
-}
-
-/* Virtual drivers copy inside themselves: gathering is faster there (docs/adr/0011). af_packet's
- * must not get chains at all: port_send.c holds one reference per frame. */
-static bool open_wants_references(const struct leat_port_config *config)
-{
-    return config->kind == LEAT_PORT_PCI ||
-           (config->kind == LEAT_PORT_MEMIF && config->reference_payloads);
-}
-
-static int open_configure(struct leat_port *port, struct port_device *device)
-{
-    struct rte_eth_dev_info info;
-    struct rte_eth_conf conf = {0};
-    uint16_t rx_ring = OPEN_RING, tx_ring = OPEN_RING;
-    if (rte_eth_dev_info_get(device->ethdev, &info) != 0)
-        return LEAT_ESYSTEM;
-    if (port->config.kind == LEAT_PORT_PCI) {
-        conf.rxmode.mtu = port->config.mtu_bytes;
-        conf.rxmode.offloads = info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_CHECKSUM;
-    }
-    if (open_wants_references(&port->config) &&
-        (info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS) != 0) {
-        device->references = true;
-        conf.txmode.offloads |= RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
-    }
-    if (port->config.kind == LEAT_PORT_AF_XDP && info.max_mtu < port->config.mtu_bytes)
-        return LEAT_EINVAL;
-    if (rte_eth_dev_configure(device->ethdev, 1, 1, &conf) != 0 ||
-        rte_eth_dev_adjust_nb_rx_tx_desc(device->ethdev, &rx_ring, &tx_ring) != 0 ||
-        rte_eth_rx_queue_setup(device->ethdev, 0, rx_ring, SOCKET_ID_ANY, NULL, port->rx_pool) !=
-            0 ||
-        rte_eth_tx_queue_setup(device->ethdev, 0, tx_ring, SOCKET_ID_ANY, NULL) != 0)
-        return LEAT_ESYSTEM;
-    return 0;
-}
-
-static int open_device(struct leat_port *port, unsigned peer, char *error, unsigned error_bytes)
-{
-    char arguments[OPEN_ARGUMENT_BYTES];
-    struct port_log_capture capture;
-    struct port_device *device = &port->devices[port->device_count];
-    *device = (struct port_device){.peer = peer};
-    int rc = open_arguments(&port->config, device, arguments, error, error_bytes);
-    if (rc != 0)
-        return rc;
-    port_log_capture_begin(&capture);
-    rc = open_attach(port, device, arguments);
-    if (rc == 0) {
-        port->device_count++;
-        rc = open_configure(port, device);
-    }
-    if (rc == 0 && !port_is_memif(port)) {
-        rc = rte_eth_dev_start(device->ethdev) == 0 ? 0 : LEAT_ESYSTEM;
-        atomic_store(&device->running, rc == 0);
-        atomic_store(&device->up, rc == 0);
-    }
-    port_log_capture_end();
-    if (rc != 0)
-        return port_error(error, error_bytes, "opening the port", &capture,
-                          rc == LEAT_EINVAL ? "the device does not take this MTU"
-                                            : "the device cannot be set up",
-                          rc);
-    return 0;
-}
-
-static int open_devices(struct leat_port *port, char *error, unsigned error_bytes)
-{
-    unsigned count = port_is_memif(port) ? port->config.peer_count : 1;
-    for (unsigned i = 0; i < count; i++) {
-        int rc = open_device(port, i, error, error_bytes);
-        if (rc != 0)
-            return rc;
-    }
-    return 0;
+    port->via = port->worker % queues;
 }
 
 static void open_net(struct leat_port *port)
@@ -267,7 +154,7 @@ static void open_net(struct leat_port *port)
         for (unsigned i = 0; i < port->config.peer_count; i++)
             open_memif_mac(port->config.peers[i].node_id, port->config.peers[i].mac);
     } else {
-        int rc = rte_eth_macaddr_get(port->devices[0].ethdev, &mac);
+        int rc = rte_eth_macaddr_get(port->lanes[0].device->ethdev, &mac);
         LEAT_ASSERT(rc == 0);
     }
     leat_net_init(&port->net, &port->config, mac.addr_bytes);
@@ -275,39 +162,34 @@ static void open_net(struct leat_port *port)
 
 static void open_describe(struct leat_port *port)
 {
-    bool references = port->device_count > 0 && port->devices[0].references;
-    snprintf(port->describe, sizeof(port->describe), "%s, %s huge pages, payloads %s, %u bytes",
-             open_driver[port->config.kind], port_eal_has_huge_pages() ? "with" : "without",
-             references ? "sent from where they lie" : "gathered",
-             leat_port_datagram_bytes_max(port));
-}
-
-/* --- closing, also of a half-opened port */
-
-static void close_devices(struct leat_port *port)
-{
-    struct port_log_capture capture;
-    port_log_capture_begin(&capture);
-    for (unsigned i = 0; i < port->device_count; i++) {
-        struct port_device *device = &port->devices[i];
-        rte_eth_dev_stop(device->ethdev);
-        if (port->config.kind == LEAT_PORT_PCI)
-            rte_eal_hotplug_remove("pci", device->name);
-        else
-            rte_vdev_uninit(device->name);
-    }
-    port_log_capture_end();
+    const struct port_device *device = port->device_count > 0 ? port->lanes[0].device : NULL;
+    bool references = device != NULL && device->references;
+    int used = snprintf(
+        port->describe, sizeof(port->describe), "%s, %s huge pages, payloads %s, %u bytes%s",
+        port_device_drivers[port->config.kind], port_eal_has_huge_pages() ? "with" : "without",
+        references ? "sent from where they lie" : "gathered", leat_port_datagram_bytes_max(port),
+        device == NULL || !device->sums_ip ? ""
+        : device->sums_udp                 ? ", IP and UDP checksums by the device"
+                                           : ", IP checksums by the device");
+    if (port->worker_count > 1 && used > 0 && (unsigned)used < sizeof(port->describe))
+        snprintf(port->describe + used, sizeof(port->describe) - (unsigned)used,
+                 ", %u workers: received by %s%s", port->worker_count, port->host->steering,
+                 device != NULL && device->tx_queue_count < port->worker_count
+                     ? ", sent through fewer queues"
+                     : "");
 }
 
 static void close_port(struct leat_port *port)
 {
+    struct port_host *host = port->host;
     port_send_drop_all(port);
-    if (port_is_memif(port))
-        port_memif_remove(port);
-    else
-        close_devices(port);
-    rte_mempool_free(port->rx_pool);
-    rte_mempool_free(port->tx_pool);
+    if (host != NULL && port->worker == 0) {
+        for (unsigned i = 1; i < host->worker_count; i++)
+            LEAT_ASSERT(host->ports[i] == NULL); /* closed in the reverse order */
+        close_host(host);
+    } else if (host != NULL) {
+        host->ports[port->worker] = NULL;
+    }
     open_slots[port->slot] = false;
     free(port);
 }
@@ -323,38 +205,55 @@ static struct leat_port *open_allocate(const struct leat_port_config *config)
     open_slots[slot] = true;
     port->slot = slot;
     port->config = *config;
+    port->worker = config->worker;
+    port->worker_count = open_worker_count(config);
     port_send_init(port);
     return port;
+}
+
+/* The control thread may use the host from here on. */
+static void open_finish(struct leat_port *port)
+{
+    struct port_host *host = port->host;
+    host->ports[port->worker] = port;
+    port->config.interface = port->config.memif_dir = NULL;
+    if (port->worker != 0)
+        return;
+    host->next = open_hosts;
+    open_hosts = host;
+    if (port_is_memif(port))
+        port_memif_add(host);
+    port_watch_add(host);
 }
 
 int leat_port_open(const struct leat_port_config *config, struct leat_port **ret_port, char *error,
                    unsigned error_bytes)
 {
-    const char *fault = open_config_fault(config);
+    const char *fault = port_device_fault(config);
     if (fault != NULL)
         return port_error(error, error_bytes, "port", NULL, fault, LEAT_EINVAL);
     struct leat_port *port = open_allocate(config);
     if (port == NULL)
         return port_error(error, error_bytes, "port", NULL, "too many ports, or no memory",
                           LEAT_ENOMEM);
-    struct port_log_capture capture;
-    port_log_capture_begin(&capture);
-    int rc = open_pools(port);
-    port_log_capture_end();
-    if (rc != 0)
-        port_error(error, error_bytes, "packet buffers", &capture,
-                   "no memory: raise the dataplane's memory", rc);
-    else
-        rc = open_devices(port, error, error_bytes);
+    int rc = open_join(port, config, error, error_bytes);
+    if (rc == 0) {
+        struct port_log_capture capture;
+        port_log_capture_begin(&capture);
+        rc = open_tx_pool(port);
+        port_log_capture_end();
+        if (rc != 0)
+            port_error(error, error_bytes, "packet buffers", &capture,
+                       "no memory: raise the dataplane's memory", rc);
+    }
     if (rc != 0) {
         close_port(port);
         return rc;
     }
+    open_lanes(port);
     open_net(port);
     open_describe(port);
-    port->config.interface = port->config.memif_dir = NULL;
-    if (port_is_memif(port))
-        port_memif_add(port);
+    open_finish(port);
     *ret_port = port;
     return 0;
 }
@@ -362,6 +261,21 @@ int leat_port_open(const struct leat_port_config *config, struct leat_port **ret
 void leat_port_close(struct leat_port *port)
 {
     close_port(port);
+}
+
+/* --- the worker's thread */
+
+void leat_port_thread_begin(struct leat_port *port)
+{
+    if (rte_lcore_id() == LCORE_ID_ANY)
+        port->registered = rte_thread_register() == 0; /* if not: no cache, no harm */
+}
+
+void leat_port_thread_end(struct leat_port *port)
+{
+    if (port->registered)
+        rte_thread_unregister();
+    port->registered = false;
 }
 
 const char *leat_port_describe(const struct leat_port *port)

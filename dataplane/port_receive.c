@@ -3,6 +3,9 @@
  * The receiving side of a port: bursts from its devices, each frame judged by net.c, datagrams
  * handed to the worker, ARP and ICMP answered on the way.
  *
+ * A worker polls, of each device, the queues that are its (port_dpdk.h), and the rings of the other
+ * workers. What it finds for another worker it hands over, judged already.
+ *
  * Threads: the worker. Ownership: a handed-out packet's cookie is its mbuf, freed by release.
  * Tests: tests/dataplane/.
  */
@@ -28,30 +31,55 @@ static enum leat_net_checksum receive_checksum(const struct rte_mbuf *mbuf)
                : LEAT_NET_CHECKSUM_UNKNOWN;
 }
 
-/* True when `packet` was filled and now owns the mbuf; else the mbuf is done with. */
-static bool receive_one(struct leat_port *port, struct port_device *device, struct rte_mbuf *mbuf,
-                        struct leat_packet *packet)
+/* To the worker whose port it came to. True when that one owns the mbuf now. */
+static bool receive_hand_over(struct leat_port *port, const struct leat_net_datagram *datagram,
+                              struct rte_mbuf *mbuf)
+{
+    uint8_t *payload = rte_pktmbuf_mtod_offset(mbuf, uint8_t *, datagram->payload_offset);
+    struct port_item item = {.mbuf = mbuf,
+                             .data = receive_align(payload, datagram->length_bytes),
+                             .length_bytes = datagram->length_bytes,
+                             .peer = (uint16_t)datagram->peer,
+                             .kind = PORT_ITEM_DATAGRAM};
+    if (port_handover_push(port, datagram->worker, &item)) {
+        port->counters.rx_handed_over++;
+        return true;
+    }
+    port->counters.rx_drop_handover++;
+    return false;
+}
+
+enum receive_fate {
+    RECEIVE_DONE,        /* the mbuf is to be freed */
+    RECEIVE_TAKEN,       /* `packet` was filled and owns the mbuf */
+    RECEIVE_HANDED_OVER, /* another worker owns it */
+};
+
+static enum receive_fate receive_one(struct leat_port *port, struct port_lane *lane,
+                                     struct rte_mbuf *mbuf, struct leat_packet *packet)
 {
     struct leat_net_datagram datagram;
     uint8_t *frame = rte_pktmbuf_mtod(mbuf, uint8_t *);
     if (mbuf->nb_segs != 1) {
         port->counters.rx_drop_segmented++;
-        return false;
+        return RECEIVE_DONE;
     }
     switch (leat_net_receive(&port->net, &port->counters, frame, rte_pktmbuf_data_len(mbuf),
                              receive_checksum(mbuf), &datagram)) {
     case LEAT_NET_NOTHING:
-        return false;
+        return RECEIVE_DONE;
     case LEAT_NET_REPLY:
-        port_send_frame(port, device, frame, datagram.length_bytes);
-        return false;
+        port_send_frame(port, lane, frame, datagram.length_bytes);
+        return RECEIVE_DONE;
     case LEAT_NET_DATAGRAM:
         break;
     }
-    if (port_is_memif(port) && datagram.peer != device->peer) {
+    if (port_is_memif(port) && datagram.peer != lane->device->peer) {
         port->counters.rx_drop_source++; /* a link speaks for one peer */
-        return false;
+        return RECEIVE_DONE;
     }
+    if (datagram.worker != port->worker)
+        return receive_hand_over(port, &datagram, mbuf) ? RECEIVE_HANDED_OVER : RECEIVE_DONE;
     *packet = (struct leat_packet){
         .data = receive_align(frame + datagram.payload_offset, datagram.length_bytes),
         .length_bytes = datagram.length_bytes,
@@ -60,20 +88,40 @@ static bool receive_one(struct leat_port *port, struct port_device *device, stru
     };
     port->counters.rx_packets++;
     port->counters.rx_bytes += datagram.length_bytes;
-    return true;
+    return RECEIVE_TAKEN;
 }
 
-static unsigned receive_device(struct leat_port *port, struct port_device *device,
-                               struct leat_packet *packets, unsigned max)
+static unsigned receive_queue(struct leat_port *port, struct port_lane *lane, uint16_t queue,
+                              struct leat_packet *packets, unsigned max)
 {
     struct rte_mbuf *burst[LEAT_PORT_BURST_MAX];
     unsigned taken = 0;
-    unsigned received = rte_eth_rx_burst(device->ethdev, 0, burst, (uint16_t)max);
+    unsigned received = rte_eth_rx_burst(lane->device->ethdev, queue, burst, (uint16_t)max);
     for (unsigned i = 0; i < received; i++) {
-        if (receive_one(port, device, burst[i], &packets[taken]))
+        enum receive_fate fate = receive_one(port, lane, burst[i], &packets[taken]);
+        if (fate == RECEIVE_TAKEN)
             taken++;
-        else
+        else if (fate == RECEIVE_DONE)
             rte_pktmbuf_free(burst[i]);
+    }
+    return taken;
+}
+
+/* The queues that are this worker's: w, w + workers, ... They take turns in being first. */
+static unsigned receive_lane(struct leat_port *port, struct port_lane *lane,
+                             struct leat_packet *packets, unsigned max)
+{
+    uint16_t queues = lane->device->rx_queue_count, step = port->worker_count;
+    unsigned taken = 0;
+    if (queues <= port->worker)
+        return 0;
+    if (queues <= port->worker + step)
+        return receive_queue(port, lane, port->worker, packets, max);
+    uint16_t own = (uint16_t)((queues - port->worker + step - 1) / step);
+    uint16_t first = lane->next_queue++;
+    for (uint16_t i = 0; i < own && taken < max; i++) {
+        uint16_t queue = (uint16_t)(port->worker + (first + i) % own * step);
+        taken += receive_queue(port, lane, queue, packets + taken, max - taken);
     }
     return taken;
 }
@@ -81,11 +129,11 @@ static unsigned receive_device(struct leat_port *port, struct port_device *devic
 static void receive_note_links(struct leat_port *port)
 {
     for (unsigned i = 0; i < port->device_count; i++) {
-        struct port_device *device = &port->devices[i];
-        bool up = atomic_load_explicit(&device->up, memory_order_acquire);
-        if (up == device->was_up)
+        struct port_lane *lane = &port->lanes[i];
+        bool up = atomic_load_explicit(&lane->device->up, memory_order_acquire);
+        if (up == lane->was_up)
             continue;
-        device->was_up = up;
+        lane->was_up = up;
         if (up)
             port->counters.link_up++;
         else
@@ -93,31 +141,62 @@ static void receive_note_links(struct leat_port *port)
     }
 }
 
-static void receive_ask(struct leat_port *port, uint64_t now_ns)
+/* What need not be done in each pass: ARP requests that are due, the devices' own drops. */
+static void receive_look(struct leat_port *port, uint64_t now_ns)
 {
     uint8_t request[LEAT_NET_ARP_BYTES];
-    while (leat_net_arp_due(&port->net, now_ns, request))
-        port_send_frame(port, &port->devices[0], request, sizeof(request));
+    uint64_t no_buffer = 0, missed = 0;
+    port->look_ns = now_ns + PORT_LOOK_NS;
+    for (unsigned i = 0; i < port->device_count; i++) {
+        const struct port_device *device = port->lanes[i].device;
+        no_buffer += atomic_load_explicit(&device->rx_no_buffer, memory_order_relaxed);
+        missed += atomic_load_explicit(&device->rx_missed, memory_order_relaxed);
+    }
+    if (port->rx_pool != NULL && rte_mempool_avail_count(port->rx_pool) < LEAT_PORT_BURST_MAX)
+        port->counters.rx_pool_empty++; /* not every driver counts what it cannot receive */
+    if (port->worker == 0) {
+        port->counters.rx_no_buffer = no_buffer;
+        port->counters.rx_missed = missed;
+    }
+    while (leat_net_arp_due(&port->net, now_ns, request)) {
+        port_send_frame(port, &port->lanes[0], request, sizeof(request));
+        port->counters.tx_arp++;
+    }
+}
+
+static unsigned receive_lanes(struct leat_port *port, struct leat_packet *packets, unsigned max)
+{
+    unsigned taken = 0, count = port->device_count;
+    if (count == 0 || (port_is_memif(port) && !port_memif_enter(port)))
+        return 0;
+    unsigned first = port->first_device++ % count; /* a busy link must not starve the others */
+    for (unsigned i = 0; i < count && taken < max; i++) {
+        struct port_lane *lane = &port->lanes[(first + i) % count];
+        if (atomic_load_explicit(&lane->device->running, memory_order_acquire))
+            taken += receive_lane(port, lane, packets + taken, max - taken);
+    }
+    if (port_is_memif(port))
+        port_memif_leave(port);
+    return taken;
 }
 
 unsigned leat_port_receive(struct leat_port *port, uint64_t now_ns, struct leat_packet *packets,
                            unsigned max)
 {
     LEAT_ASSERT(max <= LEAT_PORT_BURST_MAX);
-    unsigned taken = 0, count = port->device_count;
+    unsigned taken = 0;
+    port->net.now_ns = now_ns;
     receive_note_links(port);
-    if (port->net.asking_count > 0 && count > 0)
-        receive_ask(port, now_ns);
-    if (count == 0 || (port_is_memif(port) && !port_memif_enter(port)))
-        return 0;
-    unsigned first = port->first_device++ % count; /* a busy link must not starve the others */
-    for (unsigned i = 0; i < count && taken < max; i++) {
-        struct port_device *device = &port->devices[(first + i) % count];
-        if (atomic_load_explicit(&device->running, memory_order_acquire))
-            taken += receive_device(port, device, packets + taken, max - taken);
+    if (now_ns >= port->look_ns)
+        receive_look(port, now_ns);
+    if (port->worker_count > 1) /* half at most, or busy rings would starve the devices */
+        taken = port_handover_take(port, packets, (max + 1) / 2);
+    taken += receive_lanes(port, packets + taken, max - taken);
+    if (port->net.spoke != 0) {
+        if (port->worker_count > 1)
+            port_handover_learned(port, port->net.spoke - 1u);
+        port->net.spoke = 0;
     }
-    if (port_is_memif(port))
-        port_memif_leave(port);
     return taken;
 }
 
@@ -131,7 +210,7 @@ void leat_port_release(struct leat_port *port, const struct leat_packet *packets
 bool leat_port_peer_is_up(const struct leat_port *port, unsigned peer)
 {
     LEAT_ASSERT(peer < port->config.peer_count);
-    const struct port_device *device = &port->devices[port_is_memif(port) ? peer : 0];
+    const struct port_device *device = port->lanes[port_is_memif(port) ? peer : 0].device;
     return atomic_load_explicit(&device->up, memory_order_acquire) &&
            leat_net_peer_is_known(&port->net, peer);
 }

@@ -14,6 +14,9 @@
 
 #include <string.h>
 
+#include <rte_ip.h>
+#include <rte_udp.h>
+
 #include "base/assert.h"
 #include "leat/error.h"
 
@@ -78,8 +81,9 @@ static void chunks_sweep(struct leat_port *port)
 static void send_reclaim(struct leat_port *port)
 {
     for (unsigned i = 0; i < port->device_count; i++) {
-        if (port->devices[i].references)
-            rte_eth_tx_done_cleanup(port->devices[i].ethdev, 0, 0);
+        const struct port_device *device = port->lanes[i].device;
+        if (device->references && port->via == port->worker)
+            rte_eth_tx_done_cleanup(device->ethdev, port->worker, 0);
     }
     if (port->chunk_count > 0)
         chunks_sweep(port);
@@ -102,82 +106,106 @@ uint64_t leat_port_lowest_referenced(struct leat_port *port, uint32_t arena)
 
 /* --- flush */
 
-static void send_drop(struct leat_port *port, struct port_device *device, uint64_t *counter)
+static void send_drop(struct leat_port *port, struct port_lane *lane, uint64_t *counter)
 {
     (void)port;
-    for (unsigned i = 0; i < device->queued; i++) {
-        *counter += device->queued_bytes[i] > 0;
-        rte_pktmbuf_free(device->queue[i]);
+    for (unsigned i = 0; i < lane->queued; i++) {
+        *counter += lane->queued_bytes[i] > 0;
+        rte_pktmbuf_free(lane->queue[i]);
     }
-    device->queued = 0;
+    lane->queued = 0;
 }
 
 /* The first `count` are the device's now; what is left moves to the queue's front. */
-static void send_sent(struct leat_port *port, struct port_device *device, unsigned count)
+static void send_sent(struct leat_port *port, struct port_lane *lane, unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
-        port->counters.tx_packets += device->queued_bytes[i] > 0;
-        port->counters.tx_bytes += device->queued_bytes[i];
+        port->counters.tx_packets += lane->queued_bytes[i] > 0;
+        port->counters.tx_bytes += lane->queued_bytes[i];
     }
-    unsigned left = device->queued - count;
-    memmove(device->queue, device->queue + count, left * sizeof(device->queue[0]));
-    memmove(device->queued_bytes, device->queued_bytes + count,
-            left * sizeof(device->queued_bytes[0]));
-    device->queued = left;
+    unsigned left = lane->queued - count;
+    memmove(lane->queue, lane->queue + count, left * sizeof(lane->queue[0]));
+    memmove(lane->queued_bytes, lane->queued_bytes + count, left * sizeof(lane->queued_bytes[0]));
+    lane->queued = left;
 }
 
 /* af_packet frees what it took and then, when the interface is down, says that it took nothing:
  * to believe it is to free twice. A reference of ours on each mbuf tells what it really did. */
-static unsigned send_burst_guarded(struct leat_port *port, struct port_device *device)
+static unsigned send_burst_guarded(struct leat_port *port, struct port_lane *lane)
 {
-    unsigned count = device->queued, taken = 0;
+    unsigned count = lane->queued, taken = 0;
     for (unsigned i = 0; i < count; i++)
-        rte_mbuf_refcnt_update(device->queue[i], 1);
-    unsigned sent = rte_eth_tx_burst(device->ethdev, 0, device->queue, (uint16_t)count);
-    while (taken < count && rte_mbuf_refcnt_read(device->queue[taken]) == 1)
+        rte_mbuf_refcnt_update(lane->queue[i], 1);
+    unsigned sent =
+        rte_eth_tx_burst(lane->device->ethdev, port->worker, lane->queue, (uint16_t)count);
+    while (taken < count && rte_mbuf_refcnt_read(lane->queue[taken]) == 1)
         taken++;
     for (unsigned i = 0; i < count; i++) {
         if (i < taken)
-            rte_pktmbuf_free(device->queue[i]);
+            rte_pktmbuf_free(lane->queue[i]);
         else
-            rte_mbuf_refcnt_update(device->queue[i], -1);
+            rte_mbuf_refcnt_update(lane->queue[i], -1);
     }
     for (unsigned i = sent; i < taken; i++) {
-        port->counters.tx_drop_full += device->queued_bytes[i] > 0;
-        device->queued_bytes[i] = 0;
+        port->counters.tx_drop_full += lane->queued_bytes[i] > 0;
+        lane->queued_bytes[i] = 0;
     }
     return taken;
 }
 
-static unsigned send_burst(struct leat_port *port, struct port_device *device)
+static unsigned send_burst(struct leat_port *port, struct port_lane *lane)
 {
     if (port->config.kind == LEAT_PORT_AF_PACKET)
-        return send_burst_guarded(port, device);
-    return rte_eth_tx_burst(device->ethdev, 0, device->queue, (uint16_t)device->queued);
+        return send_burst_guarded(port, lane);
+    return rte_eth_tx_burst(lane->device->ethdev, port->worker, lane->queue,
+                            (uint16_t)lane->queued);
+}
+
+/* The device has fewer queues than there are workers: another one sends. */
+static void send_through_other(struct leat_port *port, struct port_lane *lane)
+{
+    for (unsigned i = 0; i < lane->queued; i++) {
+        struct port_item item = {.mbuf = lane->queue[i],
+                                 .device = (uint64_t)(lane - port->lanes),
+                                 .length_bytes = lane->queued_bytes[i],
+                                 .kind = PORT_ITEM_SEND};
+        bool datagram = item.length_bytes > 0;
+        if (port_handover_push(port, port->via, &item)) {
+            port->counters.tx_handed_over += datagram;
+        } else {
+            port->counters.tx_drop_handover += datagram;
+            rte_pktmbuf_free(item.mbuf);
+        }
+    }
+    lane->queued = 0;
 }
 
 /* Within the gate, if there is one. */
-static void send_flush_device(struct leat_port *port, struct port_device *device)
+static void send_flush_device(struct leat_port *port, struct port_lane *lane)
 {
-    if (!atomic_load_explicit(&device->up, memory_order_acquire)) {
-        send_drop(port, device, &port->counters.tx_drop_no_link);
+    if (!atomic_load_explicit(&lane->device->up, memory_order_acquire)) {
+        send_drop(port, lane, &port->counters.tx_drop_no_link);
         return;
     }
-    for (unsigned i = 0; i < SEND_ATTEMPTS_MAX && device->queued > 0; i++)
-        send_sent(port, device, send_burst(port, device));
-    send_drop(port, device, &port->counters.tx_drop_full);
+    if (port->via != port->worker) {
+        send_through_other(port, lane);
+        return;
+    }
+    for (unsigned i = 0; i < SEND_ATTEMPTS_MAX && lane->queued > 0; i++)
+        send_sent(port, lane, send_burst(port, lane));
+    send_drop(port, lane, &port->counters.tx_drop_full);
 }
 
 /* False: the control path has the links, and the queue stays as it is. */
-static bool send_try_flush(struct leat_port *port, struct port_device *device)
+static bool send_try_flush(struct leat_port *port, struct port_lane *lane)
 {
     if (!port_is_memif(port)) {
-        send_flush_device(port, device);
+        send_flush_device(port, lane);
         return true;
     }
     if (!port_memif_enter(port))
         return false;
-    send_flush_device(port, device);
+    send_flush_device(port, lane);
     port_memif_leave(port);
     return true;
 }
@@ -185,15 +213,15 @@ static bool send_try_flush(struct leat_port *port, struct port_device *device)
 void leat_port_flush(struct leat_port *port)
 {
     for (unsigned i = 0; i < port->device_count; i++) {
-        if (port->devices[i].queued > 0)
-            send_try_flush(port, &port->devices[i]);
+        if (port->lanes[i].queued > 0)
+            send_try_flush(port, &port->lanes[i]);
     }
 }
 
 void port_send_drop_all(struct leat_port *port)
 {
     for (unsigned i = 0; i < port->device_count; i++)
-        send_drop(port, &port->devices[i], &port->counters.tx_drop_no_link);
+        send_drop(port, &port->lanes[i], &port->counters.tx_drop_no_link);
 }
 
 /* --- queue */
@@ -208,29 +236,39 @@ static struct rte_mbuf *send_buffer(struct leat_port *port)
     return mbuf;
 }
 
-static bool send_has_room(struct leat_port *port, struct port_device *device)
+static bool send_has_room(struct leat_port *port, struct port_lane *lane)
 {
-    return device->queued < LEAT_PORT_BURST_MAX ||
-           (send_try_flush(port, device) && device->queued == 0);
+    return lane->queued < LEAT_PORT_BURST_MAX || (send_try_flush(port, lane) && lane->queued == 0);
 }
 
-static void send_queue(struct port_device *device, struct rte_mbuf *mbuf, uint32_t datagram_bytes)
+static void send_queue(struct port_lane *lane, struct rte_mbuf *mbuf, uint32_t datagram_bytes)
 {
-    LEAT_DASSERT(device->queued < LEAT_PORT_BURST_MAX);
-    device->queue[device->queued] = mbuf;
-    device->queued_bytes[device->queued++] = datagram_bytes;
+    LEAT_DASSERT(lane->queued < LEAT_PORT_BURST_MAX);
+    lane->queue[lane->queued] = mbuf;
+    lane->queued_bytes[lane->queued++] = datagram_bytes;
 }
 
-void port_send_frame(struct leat_port *port, struct port_device *device, const uint8_t *frame,
+void port_send_frame(struct leat_port *port, struct port_lane *lane, const uint8_t *frame,
                      uint32_t frame_bytes)
 {
     /* answered within the receiving burst: no flush here, a full queue drops it */
     struct rte_mbuf *mbuf =
-        device->queued < LEAT_PORT_BURST_MAX ? rte_pktmbuf_alloc(port->tx_pool) : NULL;
+        lane->queued < LEAT_PORT_BURST_MAX ? rte_pktmbuf_alloc(port->tx_pool) : NULL;
     if (mbuf == NULL)
         return;
     memcpy(rte_pktmbuf_append(mbuf, (uint16_t)frame_bytes), frame, frame_bytes);
-    send_queue(device, mbuf, 0);
+    send_queue(lane, mbuf, 0);
+}
+
+void port_send_for_other(struct leat_port *port, const struct port_item *item)
+{
+    struct port_lane *lane = &port->lanes[item->device];
+    if (send_has_room(port, lane)) {
+        send_queue(lane, item->mbuf, item->length_bytes);
+        return;
+    }
+    port->counters.tx_drop_full += item->length_bytes > 0;
+    rte_pktmbuf_free(item->mbuf);
 }
 
 /* Chains the payload to `head` where it lies. False: gather it instead. */
@@ -277,6 +315,22 @@ static void send_payload(struct leat_port *port, const struct port_device *devic
     port->counters.tx_gathered++;
 }
 
+/* The device fills in the IP header's checksum, and the UDP checksum from that of the pseudo header
+ * that it finds there. Else UDP datagrams carry none: their own CRC is stronger. */
+static void send_offload(const struct port_device *device, struct rte_mbuf *mbuf, uint8_t *frame)
+{
+    struct rte_ipv4_hdr *ip = (struct rte_ipv4_hdr *)(frame + LEAT_NET_ETHERNET_BYTES);
+    struct rte_udp_hdr *udp = (struct rte_udp_hdr *)(ip + 1);
+    mbuf->l2_len = LEAT_NET_ETHERNET_BYTES;
+    mbuf->l3_len = LEAT_NET_IPV4_BYTES;
+    mbuf->ol_flags |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM;
+    ip->hdr_checksum = 0;
+    if (!device->sums_udp)
+        return;
+    mbuf->ol_flags |= RTE_MBUF_F_TX_UDP_CKSUM;
+    udp->dgram_cksum = rte_ipv4_phdr_cksum(ip, mbuf->ol_flags);
+}
+
 static int send_refuse(uint64_t *counter)
 {
     (*counter)++;
@@ -288,25 +342,29 @@ int leat_port_send(struct leat_port *port, unsigned peer, unsigned worker, const
                    uint32_t arena, uint64_t payload_pos)
 {
     uint64_t bytes = (uint64_t)header_bytes + payload_bytes;
-    LEAT_ASSERT(peer < port->config.peer_count && bytes <= leat_port_datagram_bytes_max(port));
-    LEAT_ASSERT(port->config.udp_port_base + (uint64_t)worker <= UINT16_MAX);
+    LEAT_ASSERT(peer < port->config.peer_count && worker < LEAT_WORKERS_MAX);
     LEAT_ASSERT(arena < LEAT_PORT_ARENAS_MAX || arena == LEAT_PORT_NO_ARENA);
-    struct port_device *device = &port->devices[port_is_memif(port) ? peer : 0];
+    struct port_lane *lane = port_lane_of(port, peer);
+    struct port_device *device = lane->device;
+    if (bytes > atomic_load_explicit(&device->datagram_bytes_max, memory_order_relaxed))
+        return send_refuse(&port->counters.tx_drop_size);
     if (!atomic_load_explicit(&device->up, memory_order_acquire))
         return send_refuse(&port->counters.tx_drop_no_link);
     if (!leat_net_peer_is_known(&port->net, peer))
         return send_refuse(&port->counters.tx_drop_no_mac);
-    if (!send_has_room(port, device))
+    if (!send_has_room(port, lane))
         return send_refuse(&port->counters.tx_drop_full);
     struct rte_mbuf *mbuf = send_buffer(port);
     if (mbuf == NULL)
         return send_refuse(&port->counters.tx_drop_no_buffer);
     uint8_t *frame = rte_pktmbuf_mtod(mbuf, uint8_t *);
     leat_net_write_headers(&port->net, peer, worker, (uint32_t)bytes, frame);
+    if (device->sums_ip)
+        send_offload(device, mbuf, frame);
     memcpy(frame + LEAT_NET_HEADERS_BYTES, header, header_bytes);
     mbuf->data_len = (uint16_t)(LEAT_NET_HEADERS_BYTES + header_bytes);
     mbuf->pkt_len = mbuf->data_len;
     send_payload(port, device, mbuf, payload, payload_bytes, arena, payload_pos);
-    send_queue(device, mbuf, (uint32_t)bytes);
+    send_queue(lane, mbuf, (uint32_t)bytes);
     return 0;
 }

@@ -44,12 +44,65 @@ static void pin(void)
     sched_setaffinity(0, sizeof(one), &one);
 }
 
+#define ARGUMENTS_MAX 40u
+
+struct arguments {
+    unsigned count;
+    const char *list[ARGUMENTS_MAX];
+    char numbers[ARGUMENTS_MAX][16];
+};
+
+static void add(struct arguments *arguments, const char *text)
+{
+    if (arguments->count + 1 < ARGUMENTS_MAX)
+        arguments->list[arguments->count++] = text;
+}
+
+static void add_number(struct arguments *arguments, const char *name, unsigned value)
+{
+    char *text = arguments->numbers[arguments->count];
+    snprintf(text, sizeof(arguments->numbers[0]), "%u", value);
+    if (name != NULL)
+        add(arguments, name);
+    add(arguments, text);
+}
+
+static void add_setting(struct arguments *arguments)
+{
+    static const char *const flood[] = {"--flood", "--idle",  "spin", "--window",
+                                        "32",      "--bytes", "1400"};
+    for (unsigned i = 0; node_setting.flood && i < sizeof(flood) / sizeof(flood[0]); i++)
+        add(arguments, flood[i]);
+    if (node_setting.reference)
+        add(arguments, "--reference");
+    if (node_setting.workers > 0)
+        add_number(arguments, "--workers", node_setting.workers);
+    if (node_setting.peer_workers != NULL) {
+        add(arguments, "--peer-workers");
+        add(arguments, node_setting.peer_workers);
+    }
+    if (node_setting.mtu > 0)
+        add_number(arguments, "--mtu", node_setting.mtu);
+    if (node_setting.bytes > 0)
+        add_number(arguments, "--bytes", node_setting.bytes);
+    if (node_setting.gap_us > 0) {
+        add_number(arguments, "--gap-us", node_setting.gap_us);
+        add_number(arguments, "--window", 1);
+    }
+    if (node_setting.tx_buffers > 0)
+        add_number(arguments, "--tx-buffers", node_setting.tx_buffers);
+}
+
 static _Noreturn void become_echo(unsigned id, const char *peers)
 {
-    char self[16], page[16], run[16];
-    snprintf(self, sizeof(self), "%u", id);
-    snprintf(page, sizeof(page), "%d", nodes[id].page_fd);
-    snprintf(run, sizeof(run), "%u", node_runs);
+    struct arguments arguments = {.list = {"port_echo", node_setting.kind, node_setting.where}};
+    arguments.count = 3;
+    add_number(&arguments, NULL, id);
+    add(&arguments, peers);
+    add_number(&arguments, "--page", (unsigned)nodes[id].page_fd);
+    add_number(&arguments, "--run", node_runs);
+    add_number(&arguments, "--seconds", 250);
+    add_setting(&arguments);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     pin();
     if (node_setting.netns_fd >= 0 && setns(node_setting.netns_fd, CLONE_NEWNET) != 0)
@@ -58,24 +111,7 @@ static _Noreturn void become_echo(unsigned id, const char *peers)
         (setgid(UNPRIVILEGED_USER) != 0 || setuid(UNPRIVILEGED_USER) != 0))
         _exit(3);
     const char *program = getenv("PORT_ECHO");
-    const char *arguments[24] = {"port_echo",
-                                 node_setting.kind,
-                                 node_setting.where,
-                                 self,
-                                 peers,
-                                 "--page",
-                                 page,
-                                 "--run",
-                                 run,
-                                 "--seconds",
-                                 "250"};
-    static const char *const flood[] = {"--flood", "--idle",  "spin", "--window",
-                                        "32",      "--bytes", "1400"};
-    if (node_setting.flood)
-        memcpy(arguments + 11, flood, sizeof(flood));
-    if (node_setting.reference)
-        arguments[11] = "--reference";
-    execv(program, (char *const *)(uintptr_t)arguments);
+    execv(program, (char *const *)(uintptr_t)arguments.list);
     _exit(4);
 }
 
@@ -130,6 +166,28 @@ void node_end_well(unsigned id)
     assert_int_equal(status, 0);
     assert_int_equal(nodes[id].page->bad, 0);
     assert_no_runtime_directory(pid);
+}
+
+bool node_heard_all(unsigned id, unsigned workers, unsigned peer, unsigned peer_workers,
+                    uint64_t count)
+{
+    for (unsigned worker = 0; worker < workers; worker++) {
+        for (unsigned from = 0; from < peer_workers; from++) {
+            if (nodes[id].page->from[worker][peer][from] < count)
+                return false;
+        }
+    }
+    return true;
+}
+
+uint64_t node_sum(unsigned id, size_t counter)
+{
+    uint64_t sum = 0, value;
+    for (unsigned worker = 0; worker < LEAT_WORKERS_MAX; worker++) {
+        memcpy(&value, (const char *)&nodes[id].page->workers[worker] + counter, sizeof(value));
+        sum += value;
+    }
+    return sum;
 }
 
 pid_t node_start_busy(void)

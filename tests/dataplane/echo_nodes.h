@@ -30,8 +30,13 @@ struct node_setting {
     int netns_fd;      /* entered by the process; NODE_NO_NETNS */
     int cpu;           /* the only one it may use; -1 any */
     bool unprivileged;
-    bool reference; /* payloads are sent from where they lie */
-    bool flood;     /* nearly all of its time is spent within bursts */
+    bool reference;           /* payloads are sent from where they lie */
+    bool flood;               /* nearly all of its time is spent within bursts */
+    unsigned workers;         /* 0: one */
+    const char *peer_workers; /* NULL: as many */
+    unsigned mtu, bytes;      /* 0: port_echo's defaults */
+    unsigned gap_us;          /* 0: sends all the time */
+    unsigned tx_buffers;      /* 0: the default */
 };
 
 extern struct node nodes[NODES];
@@ -53,6 +58,14 @@ void node_pause(void);
 void node_start(unsigned id, const char *peers);
 void node_kill(unsigned id);
 bool node_is_alive(unsigned id);
+
+/* True when each of `workers` of node `id` has `count` good datagrams of each of peer `peer`'s. */
+bool node_heard_all(unsigned id, unsigned workers, unsigned peer, unsigned peer_workers,
+                    uint64_t count);
+
+/* A counter of port.h, of all workers of a node; WHICH is its name. */
+#define NODE_SUM(id, which) node_sum(id, offsetof(struct leat_port_counters, which))
+uint64_t node_sum(unsigned id, size_t counter);
 
 /* Tells it to stop; it must end with status 0, no wrong byte and no file left behind. */
 void node_end_well(unsigned id);

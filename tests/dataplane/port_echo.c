@@ -5,7 +5,8 @@
  * answer and the round trips are printed, with --answer it only sends back what comes.
  *
  *   port_echo KIND WHERE SELF PEERS [options]
- *     KIND memif | af_packet | af_xdp      WHERE directory of the links or interface
+ *     KIND memif | af_packet | af_xdp | pci
+ *     WHERE directory of the links, interface or device
  *     SELF, PEERS node ids; a node's address is 10.77.0.ID
  *   --page FD     struct echo_page to report in     --ping COUNT   measure round trips
  *   --bytes N     payload size (default 1000)       --answer       send back, nothing else
@@ -14,10 +15,15 @@
  *   --run N       number of this run, carried in each datagram
  *   --reference   memif: payloads are sent from the arena, not gathered
  *   --verbose     print counters at the end
+ *   --workers N   threads, each with a port; each sends to every worker of every peer
+ *   --peer-workers N,N   how many the peers have, in their order (default: as many)
+ *   --gap-us N    time between sending passes (0)
+ *   --tx-buffers N
  *   --flood       payloads are neither filled nor compared: the time goes into the bursts
  */
 #include <errno.h>
 #include <getopt.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,13 +43,14 @@
 #define ECHO_ARENA_BYTES (4u << 20)
 #define ECHO_FLOOD_POLLS 64u
 #define ECHO_BYTES_MAX   8900u
+#define ECHO_HELD_MAX    8192u
 
 struct echo_header {
     uint64_t sequence;
     uint32_t bytes;
     uint32_t from;
     uint32_t run; /* of the sending process, as the test numbers them */
-    uint32_t reserved;
+    uint16_t from_worker, to_worker;
 };
 
 struct echo {
@@ -53,12 +60,21 @@ struct echo {
     struct leat_idle idle;
     uint32_t bytes, run;
     unsigned window;
+    int page_fd;
+    const char *idle_name;
+    uint64_t seconds;
+    pthread_t thread;
     bool answer, flood, verbose;
-    uint64_t ping_count, end_ns, sequence;
-    uint64_t expected[LEAT_PORT_PEERS_MAX];
-    uint8_t *arena;
+    uint64_t ping_count, end_ns, gap_ns, send_ns, sequence;
+    uint64_t sequences[LEAT_PORT_PEERS_MAX][LEAT_WORKERS_MAX];
+    uint64_t expected[LEAT_PORT_PEERS_MAX][LEAT_WORKERS_MAX];
+    unsigned held_count;
+    struct leat_packet held[ECHO_HELD_MAX];
+    uint8_t *arena, *want;
     uint64_t arena_pos;
 };
+
+static struct echo echoes[LEAT_WORKERS_MAX];
 
 static void echo_fill(uint8_t *to, const struct echo_header *header)
 {
@@ -68,35 +84,41 @@ static void echo_fill(uint8_t *to, const struct echo_header *header)
 
 static void echo_check(struct echo *echo, const struct leat_packet *packet)
 {
-    struct echo_header header;
-    static uint8_t want[ECHO_BYTES_MAX];
+    struct echo_header header = {.from_worker = 0};
     bool good = packet->length_bytes >= sizeof(header) && ((uintptr_t)packet->data & 7) == 0;
     if (good) {
         memcpy(&header, packet->data, sizeof(header));
         good = header.bytes == packet->length_bytes - sizeof(header) &&
-               header.bytes <= sizeof(want) &&
+               header.bytes <= ECHO_BYTES_MAX && header.from_worker < LEAT_WORKERS_MAX &&
+               header.to_worker == echo->config.worker &&
                header.from == echo->config.peers[packet->peer].node_id;
     }
     if (good) {
         if (!echo->flood) {
-            echo_fill(want, &header);
-            good = memcmp(want, (const uint8_t *)packet->data + sizeof(header), header.bytes) == 0;
+            echo_fill(echo->want, &header);
+            good = memcmp(echo->want, (const uint8_t *)packet->data + sizeof(header),
+                          header.bytes) == 0;
         }
-        uint64_t *expected = &echo->expected[packet->peer];
+        uint64_t *expected = &echo->expected[packet->peer][header.from_worker];
         if (header.sequence > *expected && *expected != 0)
             echo->page->lost += header.sequence - *expected;
         *expected = header.sequence + 1;
         atomic_store(&echo->page->heard[packet->peer], header.run);
+        atomic_fetch_add(&echo->page->from[echo->config.worker][packet->peer][header.from_worker],
+                         1);
     }
     atomic_fetch_add(good ? &echo->page->good : &echo->page->bad, 1);
 }
 
-static bool echo_send(struct echo *echo, unsigned peer)
+static bool echo_send(struct echo *echo, unsigned peer, unsigned worker)
 {
-    struct echo_header header = {.sequence = ++echo->sequence,
+    echo->sequence++;
+    struct echo_header header = {.sequence = ++echo->sequences[peer][worker],
                                  .bytes = echo->bytes,
                                  .from = echo->config.node_id,
-                                 .run = echo->run};
+                                 .run = echo->run,
+                                 .from_worker = echo->config.worker,
+                                 .to_worker = (uint16_t)worker};
     uint64_t place = echo->arena_pos % ECHO_ARENA_BYTES;
     if (place + header.bytes > ECHO_ARENA_BYTES) {
         echo->arena_pos += ECHO_ARENA_BYTES - place;
@@ -107,7 +129,7 @@ static bool echo_send(struct echo *echo, unsigned peer)
         return false; /* the arena is full of what the device still reads */
     if (!echo->flood)
         echo_fill(echo->arena + place, &header);
-    int rc = leat_port_send(echo->port, peer, 0, &header, sizeof(header), echo->arena + place,
+    int rc = leat_port_send(echo->port, peer, worker, &header, sizeof(header), echo->arena + place,
                             header.bytes, 0, echo->arena_pos);
     echo->arena_pos += header.bytes;
     if (rc == 0)
@@ -127,8 +149,31 @@ static unsigned echo_receive(struct echo *echo)
         else
             echo_check(echo, &packets[i]);
     }
+    if (atomic_load(&echo->page->hold) && echo->held_count + count <= ECHO_HELD_MAX) {
+        memcpy(echo->held + echo->held_count, packets, count * sizeof(packets[0]));
+        echo->held_count += count;
+        return count;
+    }
+    leat_port_release(echo->port, echo->held, echo->held_count);
+    echo->held_count = 0;
     leat_port_release(echo->port, packets, count);
     return count;
+}
+
+static unsigned echo_peer_workers(const struct echo *echo, unsigned peer)
+{
+    unsigned count = echo->config.peers[peer].worker_count;
+    return count > 0 ? count : echo->config.worker_count;
+}
+
+/* True when it is time to send again. */
+static bool echo_may_send(struct echo *echo)
+{
+    uint64_t now_ns = leat_clock_monotonic_ns();
+    if (echo->answer || (echo->gap_ns > 0 && now_ns < echo->send_ns))
+        return false;
+    echo->send_ns = now_ns + echo->gap_ns;
+    return true;
 }
 
 static unsigned echo_pass(struct echo *echo)
@@ -136,9 +181,12 @@ static unsigned echo_pass(struct echo *echo)
     unsigned work = echo_receive(echo);
     for (unsigned i = 0; echo->flood && i < ECHO_FLOOD_POLLS; i++)
         work += echo_receive(echo);
-    for (unsigned peer = 0; !echo->answer && peer < echo->config.peer_count; peer++) {
-        for (unsigned i = 0; i < echo->window && leat_port_peer_is_up(echo->port, peer); i++)
-            echo_send(echo, peer);
+    for (unsigned peer = 0, go = echo_may_send(echo); go && peer < echo->config.peer_count;
+         peer++) {
+        for (unsigned i = 0; i < echo->window && leat_port_peer_is_up(echo->port, peer); i++) {
+            for (unsigned worker = 0; worker < echo_peer_workers(echo, peer); worker++)
+                echo_send(echo, peer, worker);
+        }
     }
     leat_port_flush(echo->port);
     return work;
@@ -149,12 +197,26 @@ static bool echo_goes_on(const struct echo *echo)
     return !atomic_load(&echo->page->stop) && leat_clock_monotonic_ns() < echo->end_ns;
 }
 
+static void echo_report(const struct echo *echo)
+{
+    uint32_t up = 0;
+    echo->page->workers[echo->config.worker] = *leat_port_counters(echo->port);
+    if (echo->config.worker != 0)
+        return;
+    echo->page->counters = *leat_port_counters(echo->port);
+    for (unsigned peer = 0; peer < echo->config.peer_count; peer++)
+        up |= (uint32_t)leat_port_peer_is_up(echo->port, peer) << peer;
+    atomic_store(&echo->page->peers_up, up);
+}
+
 static void echo_run(struct echo *echo)
 {
     while (echo_goes_on(echo)) {
         leat_idle_step(&echo->idle, echo_pass(echo));
-        echo->page->counters = *leat_port_counters(echo->port);
+        echo_report(echo);
     }
+    leat_port_release(echo->port, echo->held, echo->held_count);
+    echo->held_count = 0;
 }
 
 /* One datagram at a time; the payload is taken from the arena like a log's. */
@@ -168,7 +230,7 @@ static void echo_ping(struct echo *echo)
     }
     for (uint64_t i = 0; i < echo->ping_count && echo_goes_on(echo); i++) {
         uint64_t sent_ns = leat_clock_monotonic_ns(), good = echo->page->good;
-        echo_send(echo, 0);
+        echo_send(echo, 0, 0);
         leat_port_flush(echo->port);
         unsigned work = 0;
         while ((work = echo_receive(echo)) == 0 && echo_goes_on(echo) &&
@@ -194,75 +256,111 @@ static void echo_peers(struct echo *echo, const char *list)
     for (const char *at = list; *at != '\0' && echo->config.peer_count < LEAT_PORT_PEERS_MAX;
          at = *end == ',' ? end + 1 : end) {
         uint32_t id = (uint32_t)strtoul(at, &end, 10);
-        echo->config.peers[echo->config.peer_count++] =
-            (struct leat_port_peer){.node_id = id, .ipv4 = ECHO_NETWORK + id};
+        struct leat_port_peer *peer = &echo->config.peers[echo->config.peer_count++];
+        peer->node_id = id;
+        peer->ipv4 = ECHO_NETWORK + id;
+    }
+}
+
+static void echo_list_workers(struct echo *echo, const char *list)
+{
+    char *end = NULL;
+    for (unsigned peer = 0; *list != '\0' && peer < LEAT_PORT_PEERS_MAX; peer++) {
+        echo->config.peers[peer].worker_count = (uint16_t)strtoul(list, &end, 10);
+        list = *end == ',' ? end + 1 : end;
+    }
+}
+
+static bool echo_flag(struct echo *echo, int option)
+{
+    switch (option) {
+    case 'a':
+        return echo->answer = true;
+    case 'f':
+        return echo->flood = true;
+    case 'R':
+        return echo->config.reference_payloads = true;
+    case 'v':
+        return echo->verbose = true;
+    default:
+        return false;
+    }
+}
+
+static bool echo_value(struct echo *echo, int option, const char *text)
+{
+    uint64_t value = strtoull(text != NULL ? text : "", NULL, 10);
+    switch (option) {
+    case 'p':
+        echo->page_fd = (int)value;
+        return true;
+    case 'c':
+        echo->ping_count = value;
+        return true;
+    case 'b':
+        echo->bytes = (uint32_t)value;
+        return true;
+    case 'r':
+        echo->run = (uint32_t)value;
+        return true;
+    case 'i':
+        echo->idle_name = text;
+        return true;
+    case 's':
+        echo->seconds = value;
+        return true;
+    case 'w':
+        echo->window = (unsigned)value;
+        return true;
+    case 'm':
+        echo->config.mtu_bytes = (uint16_t)value;
+        return true;
+    case 'W':
+        echo->config.worker_count = (uint16_t)value;
+        return value >= 1 && value <= LEAT_WORKERS_MAX;
+    case 'P':
+        echo_list_workers(echo, text);
+        return true;
+    case 'g':
+        echo->gap_ns = value * 1000;
+        return true;
+    case 't':
+        echo->config.tx_buffer_count = (uint16_t)value;
+        return true;
+    default:
+        return false;
     }
 }
 
 static int echo_options(struct echo *echo, int argc, char **argv)
 {
-    static const struct option options[] = {{"page", 1, 0, 'p'},   {"ping", 1, 0, 'c'},
-                                            {"bytes", 1, 0, 'b'},  {"answer", 0, 0, 'a'},
-                                            {"idle", 1, 0, 'i'},   {"seconds", 1, 0, 's'},
-                                            {"window", 1, 0, 'w'}, {"mtu", 1, 0, 'm'},
-                                            {"flood", 0, 0, 'f'},  {"verbose", 0, 0, 'v'},
-                                            {"run", 1, 0, 'r'},    {"reference", 0, 0, 'R'},
+    static const struct option options[] = {{"page", 1, 0, 'p'},
+                                            {"ping", 1, 0, 'c'},
+                                            {"bytes", 1, 0, 'b'},
+                                            {"answer", 0, 0, 'a'},
+                                            {"idle", 1, 0, 'i'},
+                                            {"seconds", 1, 0, 's'},
+                                            {"window", 1, 0, 'w'},
+                                            {"mtu", 1, 0, 'm'},
+                                            {"flood", 0, 0, 'f'},
+                                            {"verbose", 0, 0, 'v'},
+                                            {"run", 1, 0, 'r'},
+                                            {"reference", 0, 0, 'R'},
+                                            {"workers", 1, 0, 'W'},
+                                            {"peer-workers", 1, 0, 'P'},
+                                            {"gap-us", 1, 0, 'g'},
+                                            {"tx-buffers", 1, 0, 't'},
                                             {0, 0, 0, 0}};
-    const char *idle = "yield";
-    uint64_t seconds = 60;
-    int page = -1;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        switch (c) {
-        case 'p':
-            page = atoi(optarg);
-            break;
-        case 'c':
-            echo->ping_count = strtoull(optarg, NULL, 10);
-            break;
-        case 'b':
-            echo->bytes = (uint32_t)strtoul(optarg, NULL, 10);
-            break;
-        case 'a':
-            echo->answer = true;
-            break;
-        case 'f':
-            echo->flood = true;
-            break;
-        case 'R':
-            echo->config.reference_payloads = true;
-            break;
-        case 'r':
-            echo->run = (uint32_t)strtoul(optarg, NULL, 10);
-            break;
-        case 'v':
-            echo->verbose = true;
-            break;
-        case 'i':
-            idle = optarg;
-            break;
-        case 's':
-            seconds = strtoull(optarg, NULL, 10);
-            break;
-        case 'w':
-            echo->window = (unsigned)atoi(optarg);
-            break;
-        case 'm':
-            echo->config.mtu_bytes = (uint16_t)atoi(optarg);
-            break;
-        default:
+        if (!echo_flag(echo, c) && !echo_value(echo, c, optarg))
             return 2;
-        }
     }
     if (argc - optind != 4 || echo->bytes > ECHO_BYTES_MAX)
         return 2;
-    leat_idle_init(&echo->idle,
-                   *idle == 's' && idle[1] == 'p' ? LEAT_IDLE_SPIN
-                   : *idle == 'y'                 ? LEAT_IDLE_YIELD
-                                                  : LEAT_IDLE_SLEEP,
-                   50000);
-    echo->end_ns = leat_clock_monotonic_ns() + seconds * 1000000000u;
-    echo->page = mmap(NULL, sizeof(*echo->page), PROT_READ | PROT_WRITE,
-                      page < 0 ? MAP_SHARED | MAP_ANONYMOUS : MAP_SHARED, page, 0);
+    echo->end_ns = leat_clock_monotonic_ns() + echo->seconds * 1000000000u;
+    echo->page =
+        mmap(NULL, sizeof(*echo->page), PROT_READ | PROT_WRITE,
+             echo->page_fd < 0 ? MAP_SHARED | MAP_ANONYMOUS : MAP_SHARED, echo->page_fd, 0);
     return echo->page == MAP_FAILED ? 1 : 0;
 }
 
@@ -270,6 +368,7 @@ static int echo_config(struct echo *echo, char **argv)
 {
     echo->config.kind = strcmp(argv[0], "memif") == 0       ? LEAT_PORT_MEMIF
                         : strcmp(argv[0], "af_packet") == 0 ? LEAT_PORT_AF_PACKET
+                        : strcmp(argv[0], "pci") == 0       ? LEAT_PORT_PCI
                                                             : LEAT_PORT_AF_XDP;
     echo->config.memif_dir = echo->config.interface = argv[1];
     echo->config.node_id = (uint32_t)atoi(argv[2]);
@@ -290,39 +389,94 @@ static void echo_print(const struct echo *echo, uint64_t open_ns)
 #undef ECHO_PRINT
 }
 
+static void *echo_thread(void *argument)
+{
+    struct echo *echo = argument;
+    leat_port_thread_begin(echo->port);
+    echo_run(echo);
+    echo_report(echo);
+    leat_port_thread_end(echo->port);
+    return NULL;
+}
+
+/* Worker `worker`'s own, after the first's. */
+static int echo_open(unsigned worker, char *error, unsigned error_bytes)
+{
+    struct echo *echo = &echoes[worker];
+    if (worker > 0)
+        *echo = echoes[0];
+    const char *idle = echo->idle_name;
+    leat_idle_init(&echo->idle,
+                   *idle == 's' && idle[1] == 'p' ? LEAT_IDLE_SPIN
+                   : *idle == 'y'                 ? LEAT_IDLE_YIELD
+                                                  : LEAT_IDLE_SLEEP,
+                   50000);
+    echo->config.worker = (uint16_t)worker;
+    echo->arena = calloc(1, ECHO_ARENA_BYTES);
+    echo->want = calloc(1, ECHO_BYTES_MAX);
+    return leat_port_open(&echo->config, &echo->port, error, error_bytes);
+}
+
+static int echo_open_all(const struct leat_dataplane_config *dataplane)
+{
+    char error[256];
+    int rc = leat_dataplane_start(dataplane, error, sizeof(error));
+    for (unsigned worker = 0; rc == 0 && worker < echoes[0].config.worker_count; worker++)
+        rc = echo_open(worker, error, sizeof(error));
+    if (rc != 0)
+        fprintf(stderr, "port_echo: %s\n", error);
+    return rc;
+}
+
+static void echo_run_all(void)
+{
+    unsigned count = echoes[0].config.worker_count;
+    for (unsigned worker = 1; worker < count; worker++) {
+        if (pthread_create(&echoes[worker].thread, NULL, echo_thread, &echoes[worker]) != 0)
+            abort();
+    }
+    echo_thread(&echoes[0]);
+    for (unsigned worker = 1; worker < count; worker++)
+        pthread_join(echoes[worker].thread, NULL);
+}
+
 int main(int argc, char **argv)
 {
-    static struct echo echo = {.bytes = 1000, .window = 8, .config = {.mtu_bytes = 1500}};
-    struct leat_dataplane_config dataplane = {.memory_mib = 0};
-    char error[256];
+    struct echo *echo = &echoes[0];
     cpu_set_t before, after;
-    int rc = echo_options(&echo, argc, argv);
+    *echo = (struct echo){.bytes = 1000,
+                          .window = 8,
+                          .page_fd = -1,
+                          .idle_name = "yield",
+                          .seconds = 60,
+                          .config = {.mtu_bytes = 1500, .worker_count = 1}};
+    int rc = echo_options(echo, argc, argv);
     if (rc != 0) {
         fprintf(stderr, "usage: port_echo KIND WHERE SELF PEERS [options]\n");
         return rc;
     }
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    echo_config(&echo, argv + optind);
-    echo.arena = calloc(1, ECHO_ARENA_BYTES);
+    echo_config(echo, argv + optind);
+    const struct leat_dataplane_config dataplane = {.memory_mib =
+                                                        leat_port_memory_mib(&echo->config),
+                                                    .pci = echo->config.kind == LEAT_PORT_PCI};
     sched_getaffinity(0, sizeof(before), &before);
     uint64_t begin_ns = leat_clock_monotonic_ns();
-    if (leat_dataplane_start(&dataplane, error, sizeof(error)) != 0 ||
-        leat_port_open(&echo.config, &echo.port, error, sizeof(error)) != 0) {
-        fprintf(stderr, "port_echo: %s\n", error);
+    if (echo_open_all(&dataplane) != 0)
         return 1;
-    }
     uint64_t open_ns = leat_clock_monotonic_ns() - begin_ns;
     sched_getaffinity(0, sizeof(after), &after);
-    echo.page->affinity_kept = CPU_EQUAL(&before, &after);
-    echo.page->ready = 1;
-    if (echo.ping_count > 0)
-        echo_ping(&echo);
+    echo->page->affinity_kept = CPU_EQUAL(&before, &after);
+    echo->page->ready = 1;
+    if (echo->ping_count > 0)
+        echo_ping(echo);
     else
-        echo_run(&echo);
-    echo.page->counters = *leat_port_counters(echo.port);
-    if (echo.verbose)
-        echo_print(&echo, open_ns);
-    leat_port_close(echo.port);
+        echo_run_all();
+    echo_report(echo);
+    if (echo->verbose)
+        echo_print(echo, open_ns);
+    for (unsigned worker = echo->config.worker_count; worker > 0; worker--)
+        leat_port_close(echoes[worker - 1].port);
     leat_dataplane_stop();
     return 0;
 }

@@ -20,7 +20,12 @@ struct echo_page {
     _Atomic uint64_t lost;                       /* gaps in the peer's sequence */
     _Atomic uint32_t heard[LEAT_PORT_PEERS_MAX]; /* --run of the peer's datagram received last */
     atomic_int affinity_kept; /* 1: starting DPDK left the thread's CPUs as they were */
-    struct leat_port_counters counters;
+    atomic_int hold; /* written by the test: received datagrams are not given back while it is 1 */
+    /* good datagrams, by [own worker][peer][its worker] */
+    _Atomic uint64_t from[LEAT_WORKERS_MAX][LEAT_PORT_PEERS_MAX][LEAT_WORKERS_MAX];
+    _Atomic uint32_t peers_up;                           /* worker 0's view, a bit each */
+    struct leat_port_counters counters;                  /* worker 0's */
+    struct leat_port_counters workers[LEAT_WORKERS_MAX]; /* each one's */
 };
 
 #endif

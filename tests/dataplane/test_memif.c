@@ -27,6 +27,7 @@
 #include "echo_nodes.h"
 
 #define KILLS         100u /* half of them servers, half clients */
+#define KILLS_WORKERS 10u
 #define RESUME_NS_MAX 1000000000u
 
 static char directory[64];
@@ -57,9 +58,11 @@ static int tear_down(void **state)
     nodes_reset();
     static const char *const links[] = {"1-2", "1-3", "2-3"};
     for (unsigned i = 0; i < sizeof(links) / sizeof(links[0]); i++) {
-        char path[96];
-        snprintf(path, sizeof(path), "%s/%s-w0.sock", directory, links[i]);
-        unlink(path); /* of a server that was killed */
+        for (unsigned queues = 1; queues <= 3; queues++) {
+            char path[96];
+            snprintf(path, sizeof(path), "%s/%s-q%u.sock", directory, links[i], queues);
+            unlink(path); /* of a server that was killed */
+        }
     }
     return rmdir(directory);
 }
@@ -137,6 +140,106 @@ static void a_paused_server_holds_nobody_up(void **state)
     assert_int_equal(files_in(directory), 0);
 }
 
+/* --- workers, sizes, faults */
+
+/* Every worker hears every worker of the peer, over a queue of its own; nothing is lost. */
+static void workers_exchange(unsigned first, unsigned second)
+{
+    char counts[2][8];
+    snprintf(counts[0], sizeof(counts[0]), "%u", first);
+    snprintf(counts[1], sizeof(counts[1]), "%u", second);
+    node_setting.gap_us = 2000;
+    node_setting.workers = first;
+    node_setting.peer_workers = counts[1];
+    node_start(1, "2");
+    node_setting.workers = second;
+    node_setting.peer_workers = counts[0];
+    node_start(2, "1");
+    WAIT_UNTIL(node_heard_all(1, first, 0, second, 200) &&
+               node_heard_all(2, second, 0, first, 200));
+    for (unsigned id = 1; id <= 2; id++) {
+        bool several = (id == 1 ? first : second) > 1;
+        assert_int_equal(NODE_SUM(id, rx_taken_over) > 0, several);
+        assert_int_equal(NODE_SUM(id, rx_drop_handover), 0);
+        assert_int_equal(nodes[id].page->lost, 0);
+    }
+    node_end_well(2);
+    node_end_well(1);
+    assert_int_equal(files_in(directory), 0);
+}
+
+static void workers_hear_each_other(void **state)
+{
+    (void)state;
+    workers_exchange(2, 2);
+}
+
+static void worker_counts_may_differ(void **state)
+{
+    (void)state;
+    workers_exchange(1, 3);
+    workers_exchange(3, 2);
+}
+
+/* Ends that were told different things do not meet, rather than misread each other's queues. */
+static void ends_that_disagree_on_queues_do_not_connect(void **state)
+{
+    (void)state;
+    node_start(1, "2");
+    node_setting.workers = 2;
+    node_start(2, "1");
+    WAIT_UNTIL(nodes[1].page->ready == 1 && nodes[2].page->ready == 1);
+    assert_int_equal(nodes[1].page->counters.link_up + nodes[2].page->counters.link_up, 0);
+    node_end_well(2);
+    node_setting.workers = 1;
+    node_start(2, "1");
+    WAIT_UNTIL(nodes[1].page->good > NODE_DATAGRAMS);
+    node_end_well(2);
+    node_end_well(1);
+}
+
+static void it_carries_9000_bytes(void **state)
+{
+    (void)state;
+    node_setting.mtu = 9000;
+    node_setting.bytes = 8900;
+    exchange(1, 2);
+}
+
+/* A peer that does not read fills its ring; one that holds what it read empties its pool. */
+static void full_rings_and_empty_pools_are_counted_and_survived(void **state)
+{
+    (void)state;
+    node_start(1, "2");
+    node_start(2, "1");
+    WAIT_UNTIL(nodes[1].page->good > NODE_DATAGRAMS && nodes[2].page->good > NODE_DATAGRAMS);
+    kill(nodes[2].pid, SIGSTOP);
+    uint64_t full = nodes[1].page->counters.tx_drop_full;
+    WAIT_UNTIL(nodes[1].page->counters.tx_drop_full > full + 1000);
+    kill(nodes[2].pid, SIGCONT);
+    atomic_store(&nodes[1].page->hold, 1);
+    WAIT_UNTIL(nodes[1].page->counters.rx_pool_empty > 0);
+    atomic_store(&nodes[1].page->hold, 0);
+    uint64_t good[2] = {nodes[1].page->good, nodes[2].page->good};
+    WAIT_UNTIL(nodes[1].page->good > good[0] + NODE_DATAGRAMS * 4 &&
+               nodes[2].page->good > good[1] + NODE_DATAGRAMS * 4);
+    node_end_well(2);
+    node_end_well(1);
+}
+
+/* Fewer buffers than one burst queues. */
+static void a_sender_without_buffers_goes_on(void **state)
+{
+    (void)state;
+    node_setting.tx_buffers = 7;
+    node_start(1, "2");
+    node_start(2, "1");
+    WAIT_UNTIL(nodes[1].page->counters.tx_drop_no_buffer > 100 &&
+               nodes[1].page->good > NODE_DATAGRAMS && nodes[2].page->good > NODE_DATAGRAMS);
+    node_end_well(2);
+    node_end_well(1);
+}
+
 struct kill_record {
     unsigned kills;
     uint64_t longest_ns; /* from the next peer's being ready to its first datagram's arrival */
@@ -169,12 +272,13 @@ static void kill_again_and_again(unsigned survivor, unsigned victim, unsigned ki
     }
 }
 
-static void kill_phase(unsigned survivor, unsigned victim, struct kill_record *record)
+static void kill_phase(unsigned survivor, unsigned victim, unsigned kills,
+                       struct kill_record *record)
 {
     node_start(1, "2");
     node_start(2, "1");
     WAIT_UNTIL(nodes[1].page->good > 0 && nodes[2].page->good > 0);
-    kill_again_and_again(survivor, victim, KILLS / 2, record);
+    kill_again_and_again(survivor, victim, kills, record);
     assert_int_equal(nodes[survivor].page->bad, 0);
     node_end_well(victim);
     node_end_well(survivor);
@@ -191,8 +295,8 @@ static void a_survivor_of_kills_lives_and_hears_the_next(void **state)
     while (!CPU_ISSET((unsigned)node_setting.cpu, &cpus))
         node_setting.cpu--;
     pid_t busy = node_start_busy();
-    kill_phase(1, 2, &record);
-    kill_phase(2, 1, &record);
+    kill_phase(1, 2, KILLS / 2, &record);
+    kill_phase(2, 1, KILLS / 2, &record);
     kill(busy, SIGKILL);
     waitpid(busy, NULL, 0);
     print_message(
@@ -201,6 +305,18 @@ static void a_survivor_of_kills_lives_and_hears_the_next(void **state)
         record.kills, (double)record.longest_ns / 1e6, (double)record.longest_with_start_ns / 1e6);
     assert_int_equal(record.kills, KILLS);
     assert_true(record.longest_with_start_ns < RESUME_NS_MAX);
+}
+
+/* The same with two workers in bursts at once: the control path waits for both. */
+static void a_survivor_with_two_workers_lives(void **state)
+{
+    (void)state;
+    struct kill_record record = {.kills = 0};
+    node_setting.flood = true;
+    node_setting.workers = 2;
+    kill_phase(1, 2, KILLS_WORKERS, &record);
+    kill_phase(2, 1, KILLS_WORKERS, &record);
+    assert_int_equal(record.kills, 2 * KILLS_WORKERS);
 }
 
 int main(void)
@@ -216,6 +332,15 @@ int main(void)
         cmocka_unit_test_setup_teardown(payloads_may_be_sent_from_where_they_lie, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_paused_server_holds_nobody_up, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(workers_hear_each_other, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(worker_counts_may_differ, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(ends_that_disagree_on_queues_do_not_connect, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(it_carries_9000_bytes, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(full_rings_and_empty_pools_are_counted_and_survived, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_sender_without_buffers_goes_on, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_survivor_with_two_workers_lives, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_survivor_of_kills_lives_and_hears_the_next, set_up,
                                         tear_down),
     };

@@ -38,7 +38,7 @@ struct bench {
 static void set_up(struct bench *bench, const uint8_t mac[6])
 {
     struct leat_port_config config = {
-        .ipv4 = SELF_IP, .udp_port_base = PORT, .worker = 3, .peer_count = 1};
+        .ipv4 = SELF_IP, .udp_port_base = PORT, .worker = 3, .worker_count = 5, .peer_count = 1};
     config.peers[0].ipv4 = PEER_IP;
     memcpy(config.peers[0].mac, mac, 6);
     memset(bench, 0, sizeof(*bench));
@@ -218,7 +218,8 @@ static void each_fault_is_counted_by_its_reason(void **state)
     DROPPED(put16(frame + 38, 39), rx_drop_udp);
     DROPPED((WITH_SUM(put16(frame + 16, 27))), rx_drop_udp); /* no room for UDP */
     DROPPED(put16(frame + 40, 0x1234), rx_drop_udp);
-    DROPPED(put16(frame + 36, PORT), rx_drop_port);
+    DROPPED(put16(frame + 36, PORT - 1), rx_drop_port);
+    DROPPED(put16(frame + 36, PORT + 5), rx_drop_port);
     DROPPED((WITH_SUM(put32(frame + 26, OTHER_IP))), rx_drop_source);
     assert_int_equal(bench.counters.rx_arp, 0);
 }
@@ -285,6 +286,32 @@ static void arp_is_asked_again_until_answered(void **state)
     assert_int_equal(receive(&bench), LEAT_NET_NOTHING);
     assert_true(leat_net_peer_is_known(&bench.net, 0));
     assert_false(leat_net_arp_due(&bench.net, now + 1000 * MS, request));
+}
+
+static void a_silent_peer_is_asked_for_again_and_sent_to_meanwhile(void **state)
+{
+    (void)state;
+    struct bench bench;
+    uint8_t request[LEAT_NET_ARP_BYTES];
+    uint64_t now = 5000 * (uint64_t)MS;
+    set_up(&bench, zero_mac);
+    bench.net.now_ns = now;
+    assert_true(leat_net_arp_due(&bench.net, now, request));
+    make_arp(&bench, 2, PEER_IP, SELF_IP);
+    assert_int_equal(receive(&bench), LEAT_NET_NOTHING);
+    assert_int_equal(bench.net.spoke, 1);
+    assert_false(leat_net_arp_due(&bench.net, now + LEAT_NET_ARP_SILENCE_NS - 1, request));
+    assert_true(leat_net_arp_due(&bench.net, now + LEAT_NET_ARP_SILENCE_NS, request));
+    assert_true(leat_net_peer_is_known(&bench.net, 0));
+    assert_false(leat_net_arp_due(&bench.net, now + 2 * LEAT_NET_ARP_SILENCE_NS - 1, request));
+    assert_true(leat_net_arp_due(&bench.net, now + 2 * LEAT_NET_ARP_SILENCE_NS, request));
+    now += 3 * LEAT_NET_ARP_SILENCE_NS;
+    bench.net.now_ns = now;
+    make_arp(&bench, 2, PEER_IP, SELF_IP);
+    bench.frame[27] = 0x77; /* the new card */
+    assert_int_equal(receive(&bench), LEAT_NET_NOTHING);
+    assert_int_equal(bench.net.peers[0].mac[5], 0x77);
+    assert_false(leat_net_arp_due(&bench.net, now + LEAT_NET_ARP_SILENCE_NS - 1, request));
 }
 
 static void a_configured_address_is_never_overwritten(void **state)
@@ -374,6 +401,7 @@ int main(void)
         cmocka_unit_test(each_fault_is_counted_by_its_reason),
         cmocka_unit_test(arp_requests_are_answered_and_learned_from),
         cmocka_unit_test(arp_is_asked_again_until_answered),
+        cmocka_unit_test(a_silent_peer_is_asked_for_again_and_sent_to_meanwhile),
         cmocka_unit_test(a_configured_address_is_never_overwritten),
         cmocka_unit_test(echo_requests_are_answered),
         cmocka_unit_test(random_frames_are_survived),

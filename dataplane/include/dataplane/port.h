@@ -4,8 +4,14 @@
  * stack. Plain functions over an opaque struct, chosen at link time (rule X1): production links
  * dataplane/port_dpdk*.c, the simulator its own. No rte type is visible here.
  *
- * Threads: open and close on one thread; everything else only on the worker that owns the port.
- * One process, one EAL: leat_dataplane_start() once, then as many ports as it has workers.
+ * One process, one EAL: leat_dataplane_start() once, then one port per worker. The workers of a
+ * node share its devices and nothing that needs a lock (docs/adr/0013): each sends on a queue of
+ * its own and polls the receive queues that are its; a datagram that comes to another worker is
+ * handed over in memory. So the ports of one node are opened by ONE thread, worker 0's first, and
+ * closed by one thread in the reverse order, after their workers have stopped using them.
+ *
+ * Threads: everything else only on the worker that owns the port. A worker's thread brackets its
+ * use of the port with leat_port_thread_begin and _end.
  *
  * Ownership: received packets are the port's and must be given back by leat_port_release(); what
  * `leat_port_send` takes as `header` is copied at once, the payload range may be referenced until
@@ -20,6 +26,9 @@
 #define LEAT_WORKERS_MAX    16u
 #define LEAT_PORT_PEERS_MAX 7u
 #define LEAT_PORT_BURST_MAX 64u
+#define LEAT_WORKERS_MAX    16u /* of one process */
+/* Datagrams, or ARP news, that wait for one worker from one other: four bursts. */
+#define LEAT_PORT_HANDOVER_MAX 256u
 
 enum leat_port_kind {
     LEAT_PORT_MEMIF,     /* same host, one link per pair of nodes; one trust domain */
@@ -32,7 +41,9 @@ struct leat_port_peer {
     uint32_t node_id;
     uint32_t ipv4;  /* host byte order */
     uint8_t mac[6]; /* all zero: ask by ARP */
-    uint8_t reserved[2];
+    /* 0: as many as this node has. memif makes as many queue pairs as the larger of both nodes'
+     * counts: two nodes that were told different things do not connect (the link stays down). */
+    uint16_t worker_count;
 };
 
 struct leat_port_config {
@@ -40,12 +51,14 @@ struct leat_port_config {
     uint32_t node_id;
     uint32_t ipv4; /* host byte order */
     uint16_t udp_port_base;
-    uint16_t worker;
-    uint16_t mtu_bytes; /* 1500 or 9000: of the IP datagram */
+    uint16_t worker;       /* under worker_count */
+    uint16_t worker_count; /* of this process; 0 means 1. The same in each of its ports */
+    uint16_t mtu_bytes;    /* 1500 or 9000: of the IP datagram; the interface must carry as much */
     uint16_t peer_count;
-    bool reference_payloads; /* MEMIF: send from the arena though a copy is faster (tests) */
-    const char *interface;   /* AF_PACKET, AF_XDP: kernel interface; PCI: device address */
-    const char *memif_dir;   /* MEMIF: directory of the links' sockets, shared by all nodes */
+    uint16_t tx_buffer_count; /* packet buffers for sending; 0: the default (tests) */
+    bool reference_payloads;  /* MEMIF: send from the arena though a copy is faster (tests) */
+    const char *interface;    /* AF_PACKET, AF_XDP: kernel interface; PCI: device address */
+    const char *memif_dir;    /* MEMIF: directory of the links' sockets, shared by all nodes */
     struct leat_port_peer peers[LEAT_PORT_PEERS_MAX];
 };
 
@@ -63,6 +76,9 @@ struct leat_packet {
 /* Why a packet never reached the worker, and what became of those sent. One writer: the worker. */
 #define LEAT_PORT_COUNTERS(X)                                                                      \
     X(rx_packets, "datagrams handed to the worker")                                                \
+    X(rx_handed_over, "datagrams for another worker, handed to it")                                \
+    X(rx_taken_over, "datagrams got from another worker, among rx_packets")                        \
+    X(rx_drop_handover, "not handed over: the other worker's ring was full")                       \
     X(rx_bytes, "their bytes")                                                                     \
     X(rx_arp, "ARP packets taken")                                                                 \
     X(rx_icmp, "ICMP echo requests answered")                                                      \
@@ -75,8 +91,15 @@ struct leat_packet {
     X(rx_drop_udp, "UDP length or checksum wrong")                                                 \
     X(rx_drop_port, "for another UDP port")                                                        \
     X(rx_drop_source, "from an address that is not a peer's")                                      \
+    X(rx_no_buffer, "not received: no packet buffer (all workers; worker 0 counts)")               \
+    X(rx_pool_empty, "tenths of a second at which the receive buffers were used up")               \
+    X(rx_missed, "not received: the device dropped it (all workers; worker 0 counts)")             \
     X(tx_packets, "datagrams sent")                                                                \
     X(tx_bytes, "their bytes")                                                                     \
+    X(tx_arp, "ARP requests sent")                                                                 \
+    X(tx_handed_over, "datagrams sent through another worker's queue")                             \
+    X(tx_drop_handover, "not sent: the other worker's ring was full")                              \
+    X(tx_drop_size, "not sent: larger than the path's MTU")                                        \
     X(tx_drop_full, "not sent: the device's queue was full")                                       \
     X(tx_drop_no_buffer, "not sent: no packet buffer")                                             \
     X(tx_drop_no_link, "not sent: no link to the peer")                                            \
@@ -96,7 +119,7 @@ struct leat_dataplane_config {
     bool pci;                /* a port of kind LEAT_PORT_PCI will be opened */
     bool huge_pages;         /* take them when the system has some; else always without */
     const char *file_prefix; /* distinguishes processes; NULL: made from the process id */
-    unsigned memory_mib;     /* for packet buffers; 0: the default (64) */
+    unsigned memory_mib;     /* for packet buffers, see leat_port_memory_mib; 0: 64 */
 };
 
 /* Starts the EAL in this process, as any user. `error` receives one line on failure. Returns 0,
@@ -107,11 +130,23 @@ int leat_dataplane_start(const struct leat_dataplane_config *config, char *error
 /* Ends it and removes every file it made. */
 void leat_dataplane_stop(void);
 
+/* What the packet buffers of all workers of such a port need: for leat_dataplane_config. */
+unsigned leat_port_memory_mib(const struct leat_port_config *config);
+
+/* Worker 0's opens the devices, the others' attach to them by kind, node id and where. Of all
+ * ports of a node only `worker` and `reference_payloads` may differ. */
 int leat_port_open(const struct leat_port_config *config, struct leat_port **ret_port, char *error,
                    unsigned error_bytes);
 void leat_port_close(struct leat_port *port);
 
-/* One line for the log at start: PMD, huge pages, offloads used, payload bytes per datagram. */
+/* The worker's thread says so before its first and after its last call: DPDK then gives it a cache
+ * of packet buffers (without one it works, slower). Nothing to do for the thread that started the
+ * dataplane, which may call them all the same. */
+void leat_port_thread_begin(struct leat_port *port);
+void leat_port_thread_end(struct leat_port *port);
+
+/* One line for the log at start: PMD, huge pages, offloads used, payload bytes per datagram, and
+ * with several workers how a datagram finds its worker. */
 const char *leat_port_describe(const struct leat_port *port);
 
 /* The most bytes (header and payload of ours, behind UDP) that one datagram carries. */
@@ -125,10 +160,11 @@ unsigned leat_port_receive(struct leat_port *port, uint64_t now_ns, struct leat_
 /* Gives packets back. */
 void leat_port_release(struct leat_port *port, const struct leat_packet *packets, unsigned count);
 
-/* Queues one datagram to worker `worker` of peer `peer` (index): `header` (copied now), then
- * `payload`, which lies at position `payload_pos` of arena `arena` (a small number of the
- * caller's, under LEAT_PORT_ARENAS_MAX; UINT32_MAX: no arena, copied now). Returns 0, or
- * LEAT_EAGAIN when it was dropped (counted): the caller's timers make up for it. */
+/* Queues one datagram to worker `worker` of peer `peer` (index): the destination, by UDP port:
+ * `header` (copied now), then `payload`, which lies at position `payload_pos` of arena `arena` (a
+ * small number of the caller's, under LEAT_PORT_ARENAS_MAX; UINT32_MAX: no arena, copied now).
+ * Returns 0, or LEAT_EAGAIN when it was dropped (counted): the caller's timers make up for it. What
+ * is larger than the path's MTU is dropped and counted too, never fragmented. */
 #define LEAT_PORT_ARENAS_MAX 1024u
 #define LEAT_PORT_NO_ARENA   UINT32_MAX
 int leat_port_send(struct leat_port *port, unsigned peer, unsigned worker, const void *header,
