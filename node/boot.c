@@ -79,39 +79,51 @@ static int boot_memory(struct node_worker *worker)
     return worker->catalogue && worker->catalogue_tail && worker->admin ? LEAT_OK : LEAT_ENOMEM;
 }
 
-static int boot_port(struct node_worker *worker, char *error, unsigned error_bytes)
+void worker_port_config(const struct leat_config *config, uint32_t number,
+                        struct leat_port_config *ret_port)
 {
-    const struct leat_config *config = worker->config;
     static const enum leat_port_kind kinds[] = {
         [LEAT_NET_MEMIF] = LEAT_PORT_MEMIF,
         [LEAT_NET_AF_PACKET] = LEAT_PORT_AF_PACKET,
         [LEAT_NET_AF_XDP] = LEAT_PORT_AF_XDP,
         [LEAT_NET_PCI] = LEAT_PORT_PCI,
     };
-    struct leat_port_config port = {
+    *ret_port = (struct leat_port_config){
         .kind = kinds[config->net],
         .node_id = config->node_id,
         .udp_port_base = config->udp_port_base,
-        .worker = (uint16_t)worker->number,
+        .worker = (uint16_t)number,
+        .worker_count = (uint16_t)config->worker_count,
         .mtu_bytes = config->mtu_bytes,
         .interface = config->interface,
         .memif_dir = config->memif_dir,
     };
-    for (uint8_t i = 0; i < config->node_count; i++) {
+    for (uint32_t i = 0; i < config->node_count; i++) {
         const struct leat_config_node *node = &config->nodes[i];
         if (node->id == config->node_id) {
-            port.ipv4 = node->ipv4;
+            ret_port->ipv4 = node->ipv4;
             continue;
         }
-        struct leat_port_peer *peer = &port.peers[port.peer_count];
+        struct leat_port_peer *peer = &ret_port->peers[ret_port->peer_count++];
         peer->node_id = node->id;
         peer->ipv4 = node->ipv4;
+        peer->worker_count = node->worker_count;
         memcpy(peer->mac, node->mac, sizeof(peer->mac));
-        worker->peers[port.peer_count].node_id = node->id;
-        worker->peers[port.peer_count].member = i;
-        worker->peer_of_member[i] = (uint8_t)port.peer_count++;
     }
-    worker->peer_count = port.peer_count;
+}
+
+static int boot_port(struct node_worker *worker, char *error, unsigned error_bytes)
+{
+    const struct leat_config *config = worker->config;
+    struct leat_port_config port;
+    worker_port_config(config, worker->number, &port);
+    for (uint8_t i = 0; i < config->node_count; i++) {
+        if (config->nodes[i].id == config->node_id)
+            continue;
+        worker->peers[worker->peer_count].node_id = config->nodes[i].id;
+        worker->peers[worker->peer_count].member = i;
+        worker->peer_of_member[i] = (uint8_t)worker->peer_count++;
+    }
     if (config->net == LEAT_NET_MEMIF && mkdir(config->memif_dir, 0700) != 0 && errno != EEXIST) {
         snprintf(error, error_bytes, "%.200s: %s", config->memif_dir, strerror(errno));
         return LEAT_ESYSTEM;

@@ -114,6 +114,12 @@ static int check_workers(struct config_reader *reader)
         return config_fail(reader, line,
                            "lcores names %" PRIu32 " cores, expected one per worker (%" PRIu32 ")",
                            config->lcore_count, config->worker_count);
+    int self = leat_config_node_index(config, config->node_id);
+    if (config->nodes[self].worker_count != 0 &&
+        config->nodes[self].worker_count != config->worker_count)
+        return config_fail(reader, reader->node_lines[self],
+                           "workers of this node is %u, expected worker.count (%" PRIu32 ")",
+                           config->nodes[self].worker_count, config->worker_count);
     if (config->arena_bytes + LEAT_ARENA_BYTES_MIN > config->arena_budget_bytes)
         return config_fail(reader, config_line(reader, "memory", "budget", line),
                            "budget is %" PRIu64

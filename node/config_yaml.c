@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "config_private.h"
+#include "dataplane/port.h"
 
 /* ---- what a YAML node is ---- */
 
@@ -211,22 +212,25 @@ static int read_ids(struct config_reader *reader, yaml_document_t *document,
 
 /* ---- the list of nodes ---- */
 
-enum { NODE_ID = 1, NODE_IP = 2, NODE_MAC = 4 };
+enum { NODE_ID = 1, NODE_IP = 2, NODE_MAC = 4, NODE_WORKERS = 8 };
 
 static int read_node_key(struct config_reader *reader, const yaml_node_t *name,
                          const yaml_node_t *value, struct leat_config_node *node, unsigned *seen)
 {
     static const struct config_key id_key = {
         .name = "id", .type = CONFIG_UNSIGNED, .low = 1, .high = UINT32_MAX - 1};
+    static const struct config_key workers_key = {
+        .name = "workers", .type = CONFIG_UNSIGNED, .low = 1, .high = LEAT_WORKERS_MAX};
     const char *text = config_node_is_text(name) ? config_node_text(name) : "";
-    unsigned which = strcmp(text, "id") == 0    ? NODE_ID
-                     : strcmp(text, "ip") == 0  ? NODE_IP
-                     : strcmp(text, "mac") == 0 ? NODE_MAC
-                                                : 0;
+    unsigned which = strcmp(text, "id") == 0        ? NODE_ID
+                     : strcmp(text, "ip") == 0      ? NODE_IP
+                     : strcmp(text, "mac") == 0     ? NODE_MAC
+                     : strcmp(text, "workers") == 0 ? NODE_WORKERS
+                                                    : 0;
     char buffer[48];
     if (which == 0)
         return config_fail(reader, config_node_line(name),
-                           "unknown key %s in nodes, expected id, ip or mac",
+                           "unknown key %s in nodes, expected id, ip, mac or workers",
                            config_node_found(name, buffer));
     if (*seen & which)
         return config_fail(reader, config_node_line(name),
@@ -236,6 +240,12 @@ static int read_node_key(struct config_reader *reader, const yaml_node_t *name,
         uint64_t id = 0;
         int rc = read_number(reader, value, &id_key, &id);
         node->id = (uint32_t)id;
+        return rc;
+    }
+    if (which == NODE_WORKERS) {
+        uint64_t count = 0;
+        int rc = read_number(reader, value, &workers_key, &count);
+        node->worker_count = (uint16_t)count;
         return rc;
     }
     if (which == NODE_IP &&

@@ -26,11 +26,10 @@
 #include "lifecycle.h"
 #include "worker.h"
 
-#define NODE_DRAIN_NS          5000000000u
-#define NODE_TRANSFER_NS       50000000u
-#define NODE_SLEEP_NS          50000u
-#define NODE_PREPARE_IDLE_NS   5000000
-#define NODE_PACKET_MEMORY_MIB 32u /* and a share per worker */
+#define NODE_DRAIN_NS        5000000000u
+#define NODE_TRANSFER_NS     50000000u
+#define NODE_SLEEP_NS        50000u
+#define NODE_PREPARE_IDLE_NS 5000000
 
 enum node_phase { NODE_SERVING, NODE_DRAINING, NODE_CLOSING, NODE_STOPPED };
 
@@ -239,7 +238,10 @@ static void *lane_run(void *context)
 {
     struct node_lane *lane = context;
     lane_pin(lane);
+    leat_port_thread_begin(lane->worker->port);
     lane_loop(lane);
+    if (atomic_load(&lane->node->fatal) == 0)
+        leat_port_thread_end(lane->worker->port);
     return NULL;
 }
 

@@ -365,6 +365,9 @@ void life_tick(struct node_worker *worker);
 /* boot.c */
 int worker_boot(struct node_worker *worker, char *error, unsigned error_bytes);
 void worker_shut(struct node_worker *worker);
+/* The port of a worker, by the configuration; its strings are the configuration's. */
+void worker_port_config(const struct leat_config *config, uint32_t number,
+                        struct leat_port_config *ret_port);
 
 /* log_boot.c */
 struct node_log *log_new(void);

@@ -21,10 +21,10 @@ enum leat_config_net { LEAT_NET_MEMIF, LEAT_NET_AF_PACKET, LEAT_NET_AF_XDP, LEAT
 enum leat_config_severity { LEAT_LOG_ERROR, LEAT_LOG_WARNING, LEAT_LOG_INFO, LEAT_LOG_DEBUG };
 
 struct leat_config_node {
-    uint32_t id;    /* from 1 */
-    uint32_t ipv4;  /* host byte order */
-    uint8_t mac[6]; /* zero: asked for by ARP */
-    uint8_t reserved[2];
+    uint32_t id;           /* from 1 */
+    uint32_t ipv4;         /* host byte order */
+    uint8_t mac[6];        /* zero: asked for by ARP */
+    uint16_t worker_count; /* 0: as many as this node */
 };
 
 struct leat_config {
