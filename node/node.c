@@ -384,10 +384,11 @@ static int node_make_lane(struct node *node, uint32_t number)
 static int node_start_dataplane(struct node *node)
 {
     char error[512];
+    struct leat_port_config port;
+    worker_port_config(node->config, 0, &port);
     struct leat_dataplane_config dataplane = {.huge_pages = node->config->huge_pages,
                                               .pci = node->config->net == LEAT_NET_PCI,
-                                              .memory_mib = NODE_PACKET_MEMORY_MIB *
-                                                            (1 + node->config->worker_count / 2)};
+                                              .memory_mib = leat_port_memory_mib(&port)};
     int rc = leat_dataplane_start(&dataplane, error, sizeof(error));
     if (rc != LEAT_OK)
         logger_line(&node->out, LEAT_LOG_ERROR, "%s", error);

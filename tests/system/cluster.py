@@ -171,7 +171,9 @@ class Cluster:
                       f"default_log: {{replicated: {settings['replicated']}, "
                       f"segment: {settings.get('segment', '16MiB')}, arena: {settings.get('arena', '32MiB')}, "
                       f"largest_entry: {settings.get('largest_entry', '256KiB')}}}\n"
-                      f"raft: {{window: {settings.get('window', '4MiB')}}}\n")
+                      f"worker: {{count: {settings.get('workers', 1)}}}\n"
+                      f"raft: {{window: {settings.get('window', '4MiB')}}}\n"
+                      f"{settings.get('more', '')}")
 
     def start(self):
         for node in self.nodes:
