@@ -84,6 +84,13 @@ int leat_status(const char *socket, char **ret_json)
     return status_ask(socket, &request, ret_json);
 }
 
+int leat_status_log(const char *socket, uint32_t log, char **ret_json)
+{
+    struct leat_control_request request = client_request(LEAT_CONTROL_STATUS, log);
+    request.position = 1;
+    return status_ask(socket, &request, ret_json);
+}
+
 static int operate(const char *socket, const struct leat_control_request *request,
                    char *explanation, size_t explanation_bytes)
 {

@@ -200,6 +200,15 @@ int leat_fence(struct leat_client *client, uint32_t log, uint32_t epoch, uint64_
     return LEAT_EINVAL;
 }
 
+int leat_writer_epoch(struct leat_client *client, uint32_t log, uint32_t epoch)
+{
+    uint32_t place;
+    int rc = client_log(client, log, &place);
+    if (rc == LEAT_OK)
+        client->logs[place].writer_epoch = epoch;
+    return rc;
+}
+
 int client_claim(struct leat_client *client, uint32_t log, size_t length)
 {
     uint32_t place;

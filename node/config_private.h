@@ -81,9 +81,7 @@ int config_read_value(struct config_reader *reader, yaml_document_t *document,
 /* Each reads the whole text or returns false and writes nothing. */
 bool config_value_unsigned(const char *text, uint64_t *ret_value);
 bool config_value_signed(const char *text, int64_t *ret_value);
-bool config_value_size(const char *text, uint64_t *ret_bytes); /* 4096, 64KiB, 16MiB, 1GiB */
-bool config_value_time(const char *text, uint64_t *ret_ns);    /* 500ns, 5us, 30ms, 1s, 10min */
-bool config_value_bool(const char *text, bool *ret_value);     /* true, false */
+bool config_value_bool(const char *text, bool *ret_value); /* true, false */
 bool config_value_ipv4(const char *text, uint32_t *ret_ipv4);
 bool config_value_mac(const char *text, uint8_t ret_mac[6]);
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "config_private.h"
+#include "node/config.h"
 
 struct config_unit {
     const char *name;
@@ -58,14 +59,14 @@ bool config_value_signed(const char *text, int64_t *ret_value)
     return true;
 }
 
-bool config_value_size(const char *text, uint64_t *ret_bytes)
+bool leat_config_size(const char *text, uint64_t *ret_bytes)
 {
     static const struct config_unit units[] = {
         {"", 1}, {"KiB", 1u << 10}, {"MiB", 1u << 20}, {"GiB", 1u << 30}, {NULL, 0}};
     return value_with_unit(text, units, ret_bytes);
 }
 
-bool config_value_time(const char *text, uint64_t *ret_ns)
+bool leat_config_time(const char *text, uint64_t *ret_ns)
 {
     static const struct config_unit units[] = {
         {"ns", 1},         {"us", 1000},         {"ms", 1000000},

@@ -114,9 +114,9 @@ static int read_number(struct config_reader *reader, const yaml_node_t *node,
     if (key->type == CONFIG_SIGNED)
         ok = ok && config_value_signed(config_node_text(node), &number);
     else if (key->type == CONFIG_SIZE)
-        ok = ok && config_value_size(config_node_text(node), &value);
+        ok = ok && leat_config_size(config_node_text(node), &value);
     else if (key->type == CONFIG_TIME || key->type == CONFIG_RANGE)
-        ok = ok && config_value_time(config_node_text(node), &value);
+        ok = ok && leat_config_time(config_node_text(node), &value);
     else
         ok = ok && config_value_unsigned(config_node_text(node), &value);
     if (!ok)

@@ -88,23 +88,58 @@ static void status_fill_node(struct node_worker *worker, struct node_status *sta
     status_fill_peers(worker, status);
 }
 
-void node_status_fill(struct node_worker *worker, struct node_status *status)
+/* A slice of the log's session table; false when there is more. */
+static bool status_fill_sessions(const struct node_log *log, uint32_t first,
+                                 struct node_status *status)
+{
+    uint32_t end = first + STATUS_SESSIONS_PER_PASS;
+    if (end > LEAT_SESSIONS_MAX)
+        end = LEAT_SESSIONS_MAX;
+    for (uint32_t i = first; i < end; i++) {
+        const struct leat_session_row *row = leat_sessions_row(&log->committed, i + 1);
+        if (row && status->session_count < LEAT_SESSIONS_MAX)
+            status->sessions[status->session_count++] = (struct node_status_session){
+                .row = *row, .attached = log->owners[i] != NODE_NO_CLIENT};
+    }
+    return end == LEAT_SESSIONS_MAX;
+}
+
+static void status_fill_one(const struct node_worker *worker, struct node_status *status)
+{
+    const struct node_log *log = worker_log(worker, status->log_id);
+    uint32_t first = status->cursor > 0 ? status->cursor - 1 : 0;
+    if (log && status->cursor == 0) {
+        status_fill_log(log, &status->logs[status->log_count++]);
+        status->workers[worker->number].log_count++;
+    }
+    bool whole = !log || status_fill_sessions(log, first, status);
+    status->cursor = whole ? STATUS_CURSOR_END : 1 + first + STATUS_SESSIONS_PER_PASS;
+}
+
+static void status_fill_all(const struct node_worker *worker, struct node_status *status)
 {
     uint32_t filled = 0, i = status->cursor;
-    if (i == 0 && worker->number == 0)
-        status_fill_node(worker, status);
-    if (i == 0)
-        status_fill_worker(worker, &status->workers[worker->number]);
     for (; i < worker->log_count && filled < STATUS_LOGS_PER_PASS; i++) {
         const struct node_log *log = worker->logs[i];
-        if (!log || (status->one && log->id != status->log_id) ||
-            status->log_count == NODE_LOGS_MAX)
+        if (!log || status->log_count == NODE_LOGS_MAX)
             continue;
         status_fill_log(log, &status->logs[status->log_count++]);
         status->workers[worker->number].log_count++;
         filled++;
     }
     status->cursor = i < worker->log_count ? i : STATUS_CURSOR_END;
+}
+
+void node_status_fill(struct node_worker *worker, struct node_status *status)
+{
+    if (status->cursor == 0 && worker->number == 0)
+        status_fill_node(worker, status);
+    if (status->cursor == 0)
+        status_fill_worker(worker, &status->workers[worker->number]);
+    if (status->one)
+        status_fill_one(worker, status);
+    else
+        status_fill_all(worker, status);
 }
 
 /* ---- gathering: control thread ---- */
@@ -153,6 +188,26 @@ static void status_row_json(cJSON *object, const struct leat_catalogue_row *row)
     add(object, "retention_bytes", row->retention_bytes);
     add(object, "retention_ns", row->retention_ns);
     add(object, "owner", row->owner_uid);
+}
+
+static void status_sessions_json(cJSON *object, const struct node_status *status)
+{
+    cJSON *rows = cJSON_AddArrayToObject(object, "session_rows");
+    for (uint32_t i = 0; i < status->session_count; i++) {
+        const struct leat_session_row *row = &status->sessions[i].row;
+        char client[LEAT_UUID_TEXT_BYTES];
+        cJSON *one = cJSON_CreateObject();
+        leat_uuid_format(&row->client, client);
+        add(one, "session", row->session);
+        cJSON_AddStringToObject(one, "client", client);
+        cJSON_AddBoolToObject(one, "attached", status->sessions[i].attached);
+        add(one, "last_sequence", row->last_sequence);
+        add(one, "last_position", row->last_position);
+        add(one, "last_offset", row->last_offset);
+        add(one, "last_time_ns", row->last_time_ns);
+        cJSON_AddStringToObject(one, "last_error", leat_error_name(row->last_error));
+        cJSON_AddItemToArray(rows, one);
+    }
 }
 
 static cJSON *status_log_json(const struct node_status *status, const struct node_status_log *log)
@@ -205,6 +260,8 @@ static cJSON *status_log_json(const struct node_status *status, const struct nod
     add(counters, "rollbacks", log->log.rollbacks);
     add(counters, "forwards_in", log->log.forwards_in);
     add(counters, "forward_gaps", log->log.forward_gaps);
+    if (status->one)
+        status_sessions_json(object, status);
     cJSON *peers = cJSON_AddArrayToObject(object, "followers");
     for (uint32_t i = 0; i < log->peer_count; i++) {
         cJSON *peer = cJSON_CreateObject();
@@ -240,6 +297,12 @@ static void status_counters_json(cJSON *root, const struct node_status_worker *w
     add(disk, "submits", storage->submits);
     add(disk, "segment_waits", storage->segment_waits);
     add(disk, "resubmitted", storage->resubmitted);
+    add(disk, "logs_created", storage->logs_created);
+    add(disk, "logs_deleted", storage->logs_deleted);
+    add(disk, "full_waits", storage->full_waits);
+    add(disk, "scrubbed_bytes", storage->scrubbed_bytes);
+    add(disk, "damages", storage->damages);
+    add(disk, "repairs", storage->repairs);
     add(disk, "write_p50_ns", worker->disk_p50_ns);
     add(disk, "write_p99_ns", worker->disk_p99_ns);
     add(disk, "write_max_ns", worker->disk_max_ns);

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The node's state as its workers hand it to the control thread, and its JSON form (leat status).
- * Each worker fills its part, a slice of its logs per command, so that no pass stands still for a
- * thousand of them: `cursor` says where it goes on. How it is gathered: commands.h.
+ * Each worker fills its part, a slice of its logs (or, asked of one log, of its sessions) per
+ * command, so that no pass stands still for a thousand of them: `cursor` says where it goes on. How
+ * it is gathered: commands.h.
  */
 #ifndef LEAT_NODE_STATUS_H
 #define LEAT_NODE_STATUS_H
 
 #include "worker.h"
 
-#define STATUS_LOGS_PER_PASS 32u
-#define STATUS_CURSOR_END    UINT32_MAX
+#define STATUS_LOGS_PER_PASS     32u
+#define STATUS_SESSIONS_PER_PASS 128u
+#define STATUS_CURSOR_END        UINT32_MAX
 
 struct node_status_log {
     uint32_t id;
@@ -31,6 +33,11 @@ struct node_status_log {
     } peers[LEAT_MEMBERS_MAX];
 };
 
+struct node_status_session {
+    struct leat_session_row row;
+    bool attached; /* its client is attached to this node now */
+};
+
 struct node_status_worker {
     uint32_t clients, log_count;
     uint64_t passes, busy_passes, client_violations;
@@ -46,7 +53,7 @@ struct node_status {
     uint32_t log_id;
     /* how far it is */
     uint32_t worker;
-    uint32_t cursor;
+    uint32_t cursor; /* 0: the worker begins; of all logs: its next; of one: 1 + its next session */
     /* told */
     uint32_t node_id;
     struct leat_uuid node;
@@ -63,6 +70,8 @@ struct node_status {
     struct node_status_worker workers[LEAT_WORKERS_MAX];
     uint32_t log_count;
     struct node_status_log logs[NODE_LOGS_MAX];
+    uint32_t session_count; /* asked of one log */
+    struct node_status_session sessions[LEAT_SESSIONS_MAX];
     struct node_catalogue catalogue; /* names, sizes, retention; filled by worker 0 */
 };
 

@@ -4,7 +4,6 @@
  * record that does not end well stops the reading; what is in flight then still ends.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,23 +21,29 @@ static const char help[] =
     "\n"
     "Appends the records of FILE or stdin to a log.\n"
     "\n"
-    "  --log N            the log [1]\n"
+    "  --log LOG          the log, by name or number [1]\n"
     "  --ack LEVEL        durable (on disk on a majority) or replicated (in its memory) [durable]\n"
     "  --lines            one record a line, its newline included; the last may lack one "
     "[default]\n"
     "  --length-prefix    each record behind its length, 4 bytes little-endian\n"
     "  --raw              the input in pieces of --size bytes\n"
-    "  --size N           [65536]\n"
-    "  --timeout SECONDS  for each record, from its start [10]\n"
-    "  --in-flight N      records on the way at one time [1024]\n"
+    "  --size SIZE        [64KiB]\n"
+    "  --batch [N]        all or nothing: N records a batch; without N the lines between empty\n"
+    "                     lines, which are not appended themselves\n"
+    "  --if-offset N      only if the first record gets offset N, the next N+1, and so on\n"
+    "  --writer-epoch N   as a writer of epoch N (leat fence)\n"
+    "  --timeout SECONDS  for each record or batch, from its start [10]\n"
+    "  --in-flight N      appends on the way at one time [1024]\n"
     "  --quiet            no progress and no final line\n"
+    "  --json             the final line as an object on stdout\n"
     "  --socket PATH      the node's control socket\n"
     "  --config FILE      take the socket from a node's configuration\n"
     "\n"
     "examples:\n"
     "  printf 'hello\\n' | leat append\n"
-    "  leat append --ack replicated --in-flight 4096 events.ndjson\n"
-    "  leat append --raw --size 1024 /dev/zero --timeout 1\n";
+    "  leat append --log orders --ack replicated --in-flight 4096 events.ndjson\n"
+    "  printf 'debit 5\\ncredit 5\\n' | leat append --batch\n"
+    "  echo 'I am first' | leat append --if-offset 0\n";
 
 enum cut { CUT_LINES, CUT_LENGTH_PREFIX, CUT_RAW };
 
@@ -52,16 +57,21 @@ struct append_run {
     uint64_t piece_bytes;
     uint64_t timeout_ns;
     uint64_t in_flight;
-    bool quiet;
+    bool quiet, json;
+    bool batches;         /* records go in batches: */
+    uint64_t batch_count; /* of so many; 0: between empty lines */
+    bool conditional;
+    uint64_t first_condition;
 
     char *record;
     size_t record_room;
+    uint64_t batch_open; /* records in the open batch */
     uint64_t started, done, bytes;
     uint64_t first_offset, last_offset;
     uint64_t begin_ns, shown_ns;
-    unsigned unknown, refused;
+    uint64_t unknown, refused;
     int error; /* the first */
-    uint64_t error_record;
+    uint64_t error_record, error_detail;
 };
 
 static uint64_t now_ns(void)
@@ -119,28 +129,36 @@ static int read_record(struct append_run *run, size_t *ret_bytes)
     return 1;
 }
 
+static void take_error(struct append_run *run, const struct leat_result *result)
+{
+    if (leat_outcome(result->error) == LEAT_END_UNKNOWN)
+        run->unknown += result->record_count;
+    else
+        run->refused += result->record_count;
+    if (run->error == LEAT_OK) {
+        run->error = result->error;
+        run->error_record = result->user;
+        run->error_detail = result->detail;
+    }
+}
+
 static void take_results(struct append_run *run, bool wait)
 {
     struct leat_result results[RESULTS_MAX];
     int count = wait ? leat_wait(run->client, results, RESULTS_MAX, 100000000)
                      : leat_poll(run->client, results, RESULTS_MAX);
     for (int i = 0; i < count; i++) {
-        if (results[i].error == LEAT_OK) {
-            if (results[i].offset != UINT64_MAX) {
-                run->first_offset = run->done == 0 ? results[i].offset : run->first_offset;
-                run->last_offset = results[i].offset;
-            }
-            run->done++;
+        const struct leat_result *result = &results[i];
+        if (result->error != LEAT_OK) {
+            take_error(run, result);
             continue;
         }
-        if (leat_outcome(results[i].error) == LEAT_END_UNKNOWN)
-            run->unknown++;
-        else
-            run->refused++;
-        if (run->error == LEAT_OK) {
-            run->error = results[i].error;
-            run->error_record = results[i].user;
+        if (result->offset != UINT64_MAX) {
+            run->last_offset = result->offset;
+            if (run->done == 0)
+                run->first_offset = result->offset - result->record_count + 1;
         }
+        run->done += result->record_count;
     }
 }
 
@@ -154,39 +172,101 @@ static void show_progress(struct append_run *run)
     fprintf(stderr, "\r%" PRIu64 " records, %.0f/s \033[K", run->done, (double)run->done / seconds);
 }
 
-static int start_record(struct append_run *run, size_t bytes)
+/* `rc` of a start: is it to be tried again? Waits a little then. */
+static bool is_full(struct append_run *run, int rc)
 {
-    for (;;) {
-        int rc = leat_append_start(run->client, run->log, run->record, bytes, run->ack,
-                                   run->timeout_ns, run->started, NULL);
-        if (rc != LEAT_EAGAIN || cli_interrupted || run->error != LEAT_OK)
-            return rc;
-        take_results(run, true);
-        show_progress(run);
-    }
+    if (rc != LEAT_EAGAIN || cli_interrupted || run->error != LEAT_OK)
+        return false;
+    take_results(run, true);
+    show_progress(run);
+    return true;
 }
 
-static int append_all(struct append_run *run)
+static int start_record(struct append_run *run, size_t bytes)
+{
+    int rc;
+    do {
+        rc = run->conditional
+                 ? leat_append_at(run->client, run->log, run->first_condition + run->started,
+                                  run->record, bytes, run->ack, run->timeout_ns, run->started, NULL)
+                 : leat_append_start(run->client, run->log, run->record, bytes, run->ack,
+                                     run->timeout_ns, run->started, NULL);
+    } while (is_full(run, rc));
+    if (rc == LEAT_OK)
+        run->started++;
+    return rc;
+}
+
+static int commit_batch(struct append_run *run)
+{
+    int rc;
+    if (run->batch_open == 0)
+        return LEAT_OK;
+    do {
+        rc = run->conditional
+                 ? leat_batch_commit_at(run->client, run->first_condition + run->started, run->ack,
+                                        run->timeout_ns, run->started, NULL)
+                 : leat_batch_commit(run->client, run->ack, run->timeout_ns, run->started, NULL);
+    } while (is_full(run, rc));
+    if (rc == LEAT_OK) {
+        run->started += run->batch_open;
+        run->batch_open = 0;
+    }
+    return rc;
+}
+
+static int batch_record(struct append_run *run, size_t bytes)
+{
+    int rc = LEAT_OK;
+    if (run->batch_count == 0 && bytes == 1 && run->record[0] == '\n')
+        return commit_batch(run);
+    if (run->batch_open == 0) {
+        do
+            rc = leat_batch_begin(run->client, run->log, 0, 0);
+        while (is_full(run, rc));
+    }
+    if (rc == LEAT_OK)
+        rc = leat_batch_add(run->client, run->record, bytes);
+    if (rc == LEAT_OK && ++run->batch_open == run->batch_count)
+        rc = commit_batch(run);
+    return rc;
+}
+
+static void start_failed(struct append_run *run, int rc)
+{
+    if (rc == LEAT_EAGAIN)
+        return; /* interrupted, or one before it failed */
+    run->refused += run->batch_open > 0 ? run->batch_open : 1;
+    run->error = run->error ? run->error : rc;
+    run->error_record = run->started;
+}
+
+static int read_and_start(struct append_run *run)
 {
     size_t bytes = 0;
-    int more = 0;
-    while (!cli_interrupted && run->error == LEAT_OK && (more = read_record(run, &bytes)) > 0) {
-        int rc = start_record(run, bytes);
-        if (rc == LEAT_EAGAIN)
-            break; /* interrupted, or one before it failed */
-        if (rc != LEAT_OK) {
-            run->refused++;
-            run->error = run->error ? run->error : rc;
-            run->error_record = run->started;
+    int more = 0, rc = LEAT_OK;
+    while (!cli_interrupted && run->error == LEAT_OK && rc == LEAT_OK &&
+           (more = read_record(run, &bytes)) > 0) {
+        rc = run->batches ? batch_record(run, bytes) : start_record(run, bytes);
+        if (rc != LEAT_OK)
             break;
-        }
-        run->started++;
         run->bytes += bytes;
         if (run->started % 64 == 0) {
             take_results(run, false);
             show_progress(run);
         }
     }
+    if (rc == LEAT_OK && more == 0 && run->error == LEAT_OK && !cli_interrupted)
+        rc = commit_batch(run);
+    if (rc != LEAT_OK)
+        start_failed(run, rc);
+    leat_batch_abort(run->client); /* what was not committed is not appended */
+    return more;
+}
+
+static int append_all(struct append_run *run)
+{
+    int more = read_and_start(run);
     while (leat_in_flight(run->client) > 0 || run->done + run->unknown < run->started) {
         uint64_t before = run->done + run->unknown + run->refused;
         take_results(run, true);
@@ -199,10 +279,40 @@ static int append_all(struct append_run *run)
     return more < 0 ? CLI_FAILED : CLI_OK;
 }
 
+static void report_json(const struct append_run *run, double seconds)
+{
+    cJSON *object = cJSON_CreateObject();
+    cJSON_AddNumberToObject(object, "appended", (double)run->done);
+    if (run->done > 0) {
+        cJSON_AddNumberToObject(object, "first_offset", (double)run->first_offset);
+        cJSON_AddNumberToObject(object, "last_offset", (double)run->last_offset);
+    }
+    cJSON_AddNumberToObject(object, "seconds", seconds);
+    cJSON_AddNumberToObject(object, "refused", (double)run->refused);
+    cJSON_AddNumberToObject(object, "unknown", (double)run->unknown);
+    cJSON_AddStringToObject(object, "error", leat_error_name(run->error));
+    cli_put_json(object);
+}
+
+static void report_error(const struct append_run *run)
+{
+    char detail[64] = "";
+    if (run->error == LEAT_ECONDITION)
+        snprintf(detail, sizeof(detail), " (it is %" PRIu64 ")", run->error_detail);
+    else if (run->error == LEAT_EFENCEDOUT)
+        snprintf(detail, sizeof(detail), " (its epoch is %" PRIu64 ")", run->error_detail);
+    cli_fail(CLI_FAILED,
+             "record %" PRIu64 " of the input: %s%s; %" PRIu64 " certainly not appended, %" PRIu64
+             " unknown",
+             run->error_record, leat_error_text(run->error), detail, run->refused, run->unknown);
+}
+
 static int report(const struct append_run *run, int exit_code)
 {
     double seconds = (double)(now_ns() - run->begin_ns) / 1e9;
-    if (!run->quiet) {
+    if (run->json)
+        report_json(run, seconds);
+    if (!run->quiet && !run->json) {
         if (isatty(STDERR_FILENO))
             fputs("\r\033[K", stderr);
         fprintf(stderr, "appended %" PRIu64 " records in %.3f s, %.0f/s", run->done, seconds,
@@ -213,9 +323,7 @@ static int report(const struct append_run *run, int exit_code)
         fputc('\n', stderr);
     }
     if (run->error != LEAT_OK) {
-        cli_fail(CLI_FAILED,
-                 "record %" PRIu64 " of the input: %s; %u certainly not appended, %u unknown",
-                 run->error_record, leat_error_text(run->error), run->refused, run->unknown);
+        report_error(run);
         exit_code = run->unknown > 0 ? CLI_UNKNOWN : CLI_FAILED;
     }
     if (exit_code == CLI_OK && cli_interrupted)
@@ -223,91 +331,55 @@ static int report(const struct append_run *run, int exit_code)
     return exit_code;
 }
 
-struct append_options {
-    const char *socket, *config;
-    bool help;
-};
-
-static const struct option long_options[] = {
-    {"log", required_argument, NULL, 'l'},
-    {"ack", required_argument, NULL, 'a'},
-    {"lines", no_argument, NULL, 'L'},
-    {"length-prefix", no_argument, NULL, 'P'},
-    {"raw", no_argument, NULL, 'R'},
-    {"size", required_argument, NULL, 's'},
-    {"timeout", required_argument, NULL, 't'},
-    {"in-flight", required_argument, NULL, 'i'},
-    {"quiet", no_argument, NULL, 'q'},
-    {"socket", required_argument, NULL, 'S'},
-    {"config", required_argument, NULL, 'C'},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
-};
-
-static bool read_option(struct append_run *run, struct append_options *options, int option)
+static int append_run(struct append_run *run, const struct cli_common *common, uint32_t epoch)
 {
-    uint64_t number = 0;
-    switch (option) {
-    case 'l':
-        if (!cli_number(optarg, UINT32_MAX, &number))
-            return false;
-        run->log = (uint32_t)number;
-        return true;
-    case 'a':
-        return cli_ack(optarg, &run->ack);
-    case 'L':
-        run->cut = CUT_LINES;
-        return true;
-    case 'P':
-        run->cut = CUT_LENGTH_PREFIX;
-        return true;
-    case 'R':
-        run->cut = CUT_RAW;
-        return true;
-    case 's':
-        return cli_number(optarg, RECORD_MAX, &run->piece_bytes) && run->piece_bytes > 0;
-    case 't':
-        return cli_seconds(optarg, &run->timeout_ns);
-    case 'i':
-        return cli_number(optarg, 65536, &run->in_flight) && run->in_flight > 0;
-    case 'q':
-        run->quiet = true;
-        return true;
-    case 'S':
-        options->socket = optarg;
-        return true;
-    case 'C':
-        options->config = optarg;
-        return true;
-    case 'h':
-        options->help = true;
-        return true;
-    default:
-        return false;
-    }
+    struct leat_options attach = {.socket = common->socket,
+                                  .in_flight_max = (uint32_t)run->in_flight,
+                                  .attach_timeout_ns = 2000000000};
+    int rc = leat_attach(&attach, &run->client);
+    if (rc != LEAT_OK)
+        return cli_fail_look(rc, "attach"); /* nothing was appended */
+    run->begin_ns = now_ns();
+    if (epoch != 0)
+        rc = leat_writer_epoch(run->client, run->log, epoch);
+    int exit_code = rc == LEAT_OK ? append_all(run) : cli_fail_look(rc, "append");
+    leat_detach(run->client);
+    return rc == LEAT_OK ? report(run, exit_code) : exit_code;
 }
 
-static int append_run(struct append_run *run, const struct append_options *options)
+/* CLI_OK, or an exit code after its line. */
+static int append_check(struct append_run *run, const struct cli_common *common, const char *batch,
+                        uint64_t epoch)
 {
-    char buffer[256];
-    struct leat_options attach = {.in_flight_max = (uint32_t)run->in_flight,
-                                  .attach_timeout_ns = 2000000000};
-    int exit_code = cli_socket(options->socket, options->config, buffer, &attach.socket);
-    if (exit_code != CLI_OK)
-        return exit_code;
-    int rc = leat_attach(&attach, &run->client);
-    if (rc != LEAT_OK) {
-        exit_code = cli_fail_error(rc, "attach");
-        return exit_code == CLI_UNKNOWN ? CLI_UNREACHABLE : exit_code; /* nothing was appended */
-    }
-    run->begin_ns = now_ns();
-    exit_code = append_all(run);
-    leat_detach(run->client);
-    return report(run, exit_code);
+    if (common->operand_count > 1)
+        return cli_usage(common, "one FILE at most");
+    if (run->piece_bytes == 0 || run->piece_bytes > RECORD_MAX)
+        return cli_usage(common, "--size: from 1 to %u", RECORD_MAX);
+    if (run->in_flight == 0 || run->in_flight > 65536)
+        return cli_usage(common, "--in-flight: from 1 to 65536");
+    if (epoch > UINT32_MAX)
+        return cli_usage(common, "--writer-epoch: at most %" PRIu32, UINT32_MAX);
+    run->batches = batch != NULL;
+    if (batch && batch[0] &&
+        (!cli_number(batch, LEAT_BATCH_RECORDS, &run->batch_count) || run->batch_count == 0))
+        return cli_usage(common, "--batch: from 1 to %u records", LEAT_BATCH_RECORDS);
+    if (batch && !batch[0] && run->cut != CUT_LINES)
+        return cli_usage(common, "--batch takes a number unless records are lines");
+    return CLI_OK;
+}
+
+static int append_open(struct append_run *run, const struct cli_common *common)
+{
+    if (common->operand_count == 0 || strcmp(common->operands[0], "-") == 0)
+        return CLI_OK;
+    run->input_name = common->operands[0];
+    run->input = fopen(run->input_name, "re");
+    return run->input ? CLI_OK : cli_fail(CLI_FAILED, "%s: %s", run->input_name, strerror(errno));
 }
 
 int cli_append(int count, char **arguments)
 {
+    struct cli_common common = {.name = "append", .help = help};
     struct append_run run = {
         .input = stdin,
         .input_name = "stdin",
@@ -317,24 +389,39 @@ int cli_append(int count, char **arguments)
         .timeout_ns = 10000000000,
         .in_flight = 1024,
     };
-    struct append_options options = {NULL, NULL, false};
-    int option;
-    while ((option = getopt_long(count, arguments, "h", long_options, NULL)) >= 0) {
-        if (!read_option(&run, &options, option))
-            return cli_fail(CLI_USAGE, "append: a wrong option or value: see leat append --help");
-    }
-    if (options.help)
-        return cli_help(help, true);
-    if (count - optind > 1)
-        return cli_fail(CLI_USAGE, "append: one FILE at most: see leat append --help");
-    if (optind < count && strcmp(arguments[optind], "-") != 0) {
-        run.input_name = arguments[optind];
-        run.input = fopen(run.input_name, "re");
-        if (!run.input)
-            return cli_fail(CLI_FAILED, "%s: %s", run.input_name, strerror(errno));
-    }
-    int exit_code = append_run(&run, &options);
-    if (run.input != stdin)
+    const char *log = NULL, *batch = NULL;
+    bool lines = false, prefix = false, raw = false;
+    uint64_t epoch = 0;
+    const struct cli_option options[] = {
+        {"log", CLI_TEXT, &log, NULL},
+        {"ack", CLI_LEVEL, &run.ack, NULL},
+        {"lines", CLI_FLAG, &lines, NULL},
+        {"length-prefix", CLI_FLAG, &prefix, NULL},
+        {"raw", CLI_FLAG, &raw, NULL},
+        {"size", CLI_SIZE, &run.piece_bytes, NULL},
+        {"batch", CLI_MAYBE, &batch, NULL},
+        {"if-offset", CLI_NUMBER, &run.first_condition, &run.conditional},
+        {"writer-epoch", CLI_NUMBER, &epoch, NULL},
+        {"timeout", CLI_SECONDS, &run.timeout_ns, NULL},
+        {"in-flight", CLI_NUMBER, &run.in_flight, NULL},
+        {"quiet", CLI_FLAG, &run.quiet, NULL},
+    };
+    int exit_code =
+        cli_read(&common, options, sizeof(options) / sizeof(options[0]), count, arguments);
+    if (common.done)
+        return exit_code;
+    if (lines + prefix + raw > 1)
+        return cli_usage(&common, "one of --lines, --length-prefix and --raw");
+    run.cut = prefix ? CUT_LENGTH_PREFIX : raw ? CUT_RAW : CUT_LINES;
+    run.json = common.json;
+    exit_code = append_check(&run, &common, batch, epoch);
+    if (exit_code == CLI_OK && log)
+        exit_code = cli_log(&common, log, &run.log);
+    if (exit_code == CLI_OK)
+        exit_code = append_open(&run, &common);
+    if (exit_code == CLI_OK)
+        exit_code = append_run(&run, &common, (uint32_t)epoch);
+    if (run.input && run.input != stdin)
         fclose(run.input);
     free(run.record);
     return exit_code;

@@ -3,24 +3,27 @@
  * leat tail: a log's records to stdout.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "leat_cli.h"
+#include "node/config.h"
 
 static const char help[] =
     "usage: leat tail [OPTION...]\n"
     "\n"
     "Prints a log's records, as far as they are committed now.\n"
     "\n"
-    "  --log N          the log [1]\n"
-    "  --from WHERE     an offset, start (the oldest held) or end (what comes next) [start]\n"
+    "  --log LOG        the log, by name or number [1]\n"
+    "  --from WHERE     start (the oldest held), end (what comes next), an offset, or\n"
+    "                   time:WHEN, the first record that is not older: a date like\n"
+    "                   2026-11-24T15:50:04Z, or -10min for ten minutes ago [start]\n"
     "  --count N        stop after N records\n"
     "  --follow         wait for more at the end\n"
-    "  --ack LEVEL      durable or replicated: what counts as committed [durable]\n"
+    "  --level LEVEL    durable or replicated: what counts as committed [durable]\n"
     "  --raw            the records' bytes, one after the other [default]\n"
     "  --length-prefix  each record behind its length, 4 bytes little-endian\n"
     "  --json           one JSON object a line: offset, position, time_ns, and data as text, or\n"
@@ -30,99 +33,31 @@ static const char help[] =
     "\n"
     "examples:\n"
     "  leat tail --from start --count 10\n"
-    "  leat tail --from end --follow --json\n";
+    "  leat tail --log orders --from time:-10min --follow --json\n";
 
 enum form { FORM_RAW, FORM_LENGTH_PREFIX, FORM_JSON };
 
 struct tail_run {
     uint32_t log;
     enum leat_from from;
-    uint64_t offset;
+    uint64_t value; /* OFFSET, TIME */
     uint64_t count;
     bool follow;
     enum leat_ack level;
     enum form form;
-    const char *socket, *config;
-    bool help;
 };
-
-/* Length of the UTF-8 sequence at `at`; 0: none (RFC 3629: no overlong forms, no surrogates). */
-static size_t utf8_length(const uint8_t *at, size_t left)
-{
-    static const uint8_t low[] = {0x80, 0xa0, 0x80, 0x90};
-    static const uint8_t high[] = {0xbf, 0xbf, 0x9f, 0x8f};
-    size_t length = at[0] < 0x80                     ? 1
-                    : at[0] >= 0xc2 && at[0] <= 0xdf ? 2
-                    : at[0] >= 0xe0 && at[0] <= 0xef ? 3
-                    : at[0] >= 0xf0 && at[0] <= 0xf4 ? 4
-                                                     : 0;
-    if (length == 0 || length > left)
-        return 0;
-    unsigned rule = at[0] == 0xe0 ? 1 : at[0] == 0xed ? 2 : at[0] == 0xf0 ? 3 : 0;
-    uint8_t last = at[0] == 0xf4 ? high[3] : high[rule == 2 ? 2 : 0];
-    if (length > 1 && (at[1] < low[rule] || at[1] > last))
-        return 0;
-    for (size_t i = 2; i < length; i++) {
-        if (at[i] < 0x80 || at[i] > 0xbf)
-            return 0;
-    }
-    return length;
-}
-
-static bool is_utf8(const uint8_t *bytes, size_t length)
-{
-    for (size_t i = 0; i < length;) {
-        size_t step = utf8_length(bytes + i, length - i);
-        if (step == 0)
-            return false;
-        i += step;
-    }
-    return true;
-}
-
-static void put_json_text(const uint8_t *bytes, size_t length)
-{
-    putchar('"');
-    for (size_t i = 0; i < length; i++) {
-        if (bytes[i] == '"' || bytes[i] == '\\')
-            printf("\\%c", bytes[i]);
-        else if (bytes[i] == '\n')
-            fputs("\\n", stdout);
-        else if (bytes[i] < 0x20)
-            printf("\\u%04x", bytes[i]);
-        else
-            putchar(bytes[i]);
-    }
-    putchar('"');
-}
-
-static void put_base64(const uint8_t *bytes, size_t length)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    putchar('"');
-    for (size_t i = 0; i < length; i += 3) {
-        size_t left = length - i;
-        uint32_t word = (uint32_t)bytes[i] << 16 | (left > 1 ? (uint32_t)bytes[i + 1] << 8 : 0) |
-                        (left > 2 ? bytes[i + 2] : 0);
-        putchar(digits[word >> 18]);
-        putchar(digits[word >> 12 & 63]);
-        putchar(left > 1 ? digits[word >> 6 & 63] : '=');
-        putchar(left > 2 ? digits[word & 63] : '=');
-    }
-    putchar('"');
-}
 
 static void put_record(const struct leat_record *record, enum form form)
 {
     const uint8_t *bytes = record->data;
     if (form == FORM_JSON) {
-        bool text = is_utf8(bytes, record->length);
+        bool text = cli_is_utf8(bytes, record->length);
         printf("{\"offset\":%" PRIu64 ",\"position\":%" PRIu64 ",\"time_ns\":%" PRIu64 ",\"%s\":",
                record->offset, record->position, record->time_ns, text ? "data" : "data_base64");
         if (text)
-            put_json_text(bytes, record->length);
+            cli_put_json_text(bytes, record->length);
         else
-            put_base64(bytes, record->length);
+            cli_put_base64(bytes, record->length);
         fputs("}\n", stdout);
         return;
     }
@@ -133,58 +68,93 @@ static void put_record(const struct leat_record *record, enum form form)
     fwrite(bytes, 1, record->length, stdout);
 }
 
-static const struct option long_options[] = {
-    {"log", required_argument, NULL, 'l'},     {"from", required_argument, NULL, 'f'},
-    {"count", required_argument, NULL, 'n'},   {"follow", no_argument, NULL, 'F'},
-    {"ack", required_argument, NULL, 'a'},     {"raw", no_argument, NULL, 'R'},
-    {"length-prefix", no_argument, NULL, 'P'}, {"json", no_argument, NULL, 'j'},
-    {"socket", required_argument, NULL, 'S'},  {"config", required_argument, NULL, 'C'},
-    {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
-};
+/* ---- where to begin ---- */
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* Digits behind the seconds: .5, .123456789. Moves *io_text past them. */
+static uint64_t fraction_ns(const char **io_text)
+{
+    uint64_t ns = 0, place = 100000000;
+    if (**io_text != '.' && **io_text != ',')
+        return 0;
+    for ((*io_text)++; **io_text >= '0' && **io_text <= '9'; (*io_text)++, place /= 10)
+        ns += (uint64_t)(**io_text - '0') * place;
+    return ns;
+}
+
+/* Seconds east of UTC: Z, +02:00, +0200, +02; nothing: UTC. */
+static bool zone_seconds(const char *text, int64_t *ret_seconds)
+{
+    int hours = 0, minutes = 0, used = 0;
+    if (text[0] == 0 || strcmp(text, "Z") == 0) {
+        *ret_seconds = 0;
+        return true;
+    }
+    if (text[0] != '+' && text[0] != '-')
+        return false;
+    const char *digits = text + 1;
+    if (sscanf(digits, "%2d:%2d%n", &hours, &minutes, &used) != 2 || digits[used] != 0) {
+        minutes = used = 0;
+        if ((sscanf(digits, "%2d%2d%n", &hours, &minutes, &used) != 2 || digits[used] != 0) &&
+            (sscanf(digits, "%2d%n", &hours, &used) != 1 || digits[used] != 0))
+            return false;
+    }
+    if (hours < 0 || hours > 15 || minutes < 0 || minutes > 59)
+        return false;
+    *ret_seconds = (text[0] == '-' ? -1 : 1) * (hours * 3600 + minutes * 60);
+    return true;
+}
+
+/* 2026-11-24, 2026-11-24T15:50, 2026-11-24T15:50:04.5+02:00; a blank may stand for the T. */
+static bool read_date(const char *text, uint64_t *ret_ns)
+{
+    static const char *const forms[] = {"%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M",
+                                        "%Y-%m-%d %H:%M", "%Y-%m-%d"};
+    for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+        struct tm parts = {0};
+        int64_t zone;
+        const char *rest = strptime(text, forms[i], &parts);
+        uint64_t ns = rest && i < 2 ? fraction_ns(&rest) : 0;
+        if (!rest || !zone_seconds(rest, &zone))
+            continue;
+        int64_t seconds = (int64_t)timegm(&parts) - zone;
+        if (seconds < 0 || seconds > INT64_MAX / 1000000000)
+            return false;
+        *ret_ns = (uint64_t)seconds * 1000000000u + ns;
+        return true;
+    }
+    return false;
+}
+
+/* An ISO 8601 date, -10min (before now), or nanoseconds since 1970. */
+static bool read_time(const char *text, uint64_t *ret_ns)
+{
+    uint64_t back_ns, now = now_ns();
+    if (text[0] == '-') {
+        if (!leat_config_time(text + 1, &back_ns))
+            return false;
+        *ret_ns = now > back_ns ? now - back_ns : 0;
+        return true;
+    }
+    return cli_number(text, UINT64_MAX, ret_ns) || read_date(text, ret_ns);
+}
 
 static bool read_from(struct tail_run *run, const char *text)
 {
+    if (strncmp(text, "time:", 5) == 0) {
+        run->from = LEAT_FROM_TIME;
+        return read_time(text + 5, &run->value);
+    }
     run->from = strcmp(text, "start") == 0 ? LEAT_FROM_START
                 : strcmp(text, "end") == 0 ? LEAT_FROM_END
                                            : LEAT_FROM_OFFSET;
-    return run->from != LEAT_FROM_OFFSET || cli_number(text, UINT64_MAX - 1, &run->offset);
-}
-
-static bool read_option(struct tail_run *run, int option)
-{
-    uint64_t number = 0;
-    switch (option) {
-    case 'l':
-        if (!cli_number(optarg, UINT32_MAX, &number))
-            return false;
-        run->log = (uint32_t)number;
-        return true;
-    case 'f':
-        return read_from(run, optarg);
-    case 'n':
-        return cli_number(optarg, UINT64_MAX, &run->count);
-    case 'a':
-        return cli_ack(optarg, &run->level);
-    case 'F':
-        run->follow = true;
-        return true;
-    case 'R':
-    case 'P':
-    case 'j':
-        run->form = option == 'R' ? FORM_RAW : option == 'P' ? FORM_LENGTH_PREFIX : FORM_JSON;
-        return true;
-    case 'S':
-        run->socket = optarg;
-        return true;
-    case 'C':
-        run->config = optarg;
-        return true;
-    case 'h':
-        run->help = true;
-        return true;
-    default:
-        return false;
-    }
+    return run->from != LEAT_FROM_OFFSET || cli_number(text, UINT64_MAX - 1, &run->value);
 }
 
 /* CLI_OK to go on. */
@@ -203,7 +173,7 @@ static int tail_error(const struct tail_run *run, const struct leat_reader *read
                  leat_reader_offset(reader));
         return CLI_OK;
     }
-    return cli_fail_error(rc, "read");
+    return cli_fail_look(rc, "read");
 }
 
 static int tail_all(const struct tail_run *run, struct leat_reader *reader)
@@ -231,41 +201,57 @@ static int tail_all(const struct tail_run *run, struct leat_reader *reader)
     return CLI_OK;
 }
 
+static int tail_run(const struct cli_common *common, const struct tail_run *run)
+{
+    struct leat_client *client;
+    struct leat_reader *reader;
+    int exit_code = cli_attach(common, &client);
+    if (exit_code != CLI_OK)
+        return exit_code;
+    int rc = leat_reader_open(client, run->log, run->from, run->value, run->level, &reader);
+    if (rc == LEAT_OK) {
+        exit_code = tail_all(run, reader);
+        leat_reader_close(reader);
+    } else {
+        exit_code = cli_fail_look(rc, "open");
+    }
+    leat_detach(client);
+    return exit_code;
+}
+
 int cli_tail(int count, char **arguments)
 {
+    struct cli_common common = {.name = "tail", .help = help};
     struct tail_run run = {.log = LEAT_DEFAULT_LOG,
                            .from = LEAT_FROM_START,
                            .count = UINT64_MAX,
                            .level = LEAT_ACK_DURABLE};
-    char buffer[256];
-    int option;
-    while ((option = getopt_long(count, arguments, "h", long_options, NULL)) >= 0) {
-        if (!read_option(&run, option))
-            return cli_fail(CLI_USAGE, "tail: a wrong option or value: see leat tail --help");
-    }
-    if (run.help)
-        return cli_help(help, true);
-    if (optind != count)
-        return cli_fail(CLI_USAGE, "tail: '%s' is too much: see leat tail --help",
-                        arguments[optind]);
-    struct leat_options options = {
-        .ring_bytes = 64u << 10, .in_flight_max = 64, .attach_timeout_ns = 2000000000};
-    int exit_code = cli_socket(run.socket, run.config, buffer, &options.socket);
-    if (exit_code != CLI_OK)
+    const char *log = NULL, *from = "start";
+    bool prefix = false, raw = false;
+    const struct cli_option options[] = {
+        {"log", CLI_TEXT, &log, NULL},
+        {"from", CLI_TEXT, &from, NULL},
+        {"count", CLI_NUMBER, &run.count, NULL},
+        {"follow", CLI_FLAG, &run.follow, NULL},
+        {"level", CLI_LEVEL, &run.level, NULL},
+        {"ack", CLI_LEVEL, &run.level, NULL}, /* the name it had first */
+        {"raw", CLI_FLAG, &raw, NULL},
+        {"length-prefix", CLI_FLAG, &prefix, NULL},
+    };
+    int exit_code =
+        cli_read(&common, options, sizeof(options) / sizeof(options[0]), count, arguments);
+    if (common.done)
         return exit_code;
-    struct leat_client *client;
-    struct leat_reader *reader;
-    int rc = leat_attach(&options, &client);
-    if (rc != LEAT_OK)
-        return rc == LEAT_EPERM ? cli_fail_error(rc, "attach")
-                                : (cli_fail_error(rc, "attach"), CLI_UNREACHABLE);
-    rc = leat_reader_open(client, run.log, run.from, run.offset, run.level, &reader);
-    if (rc == LEAT_OK) {
-        exit_code = tail_all(&run, reader);
-        leat_reader_close(reader);
-    } else {
-        exit_code = cli_fail_error(rc, "open");
-    }
-    leat_detach(client);
-    return exit_code;
+    if (common.operand_count != 0)
+        return cli_usage(&common, "'%s' is too much", common.operands[0]);
+    if (common.json + prefix + raw > 1)
+        return cli_usage(&common, "one of --raw, --length-prefix and --json");
+    if (!read_from(&run, from))
+        return cli_usage(&common,
+                         "--from: '%s' is not start, end, an offset, or time: and a date or -10min",
+                         from);
+    run.form = common.json ? FORM_JSON : prefix ? FORM_LENGTH_PREFIX : FORM_RAW;
+    if (log)
+        exit_code = cli_log(&common, log, &run.log);
+    return exit_code == CLI_OK ? tail_run(&common, &run) : exit_code;
 }

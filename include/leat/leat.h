@@ -169,6 +169,10 @@ LEAT_API void leat_batch_abort(struct leat_client *client);
 LEAT_API int leat_fence(struct leat_client *client, uint32_t log, uint32_t epoch,
                         uint64_t timeout_ns, struct leat_result *result);
 
+/* This client's appends to the log carry `epoch` from now on, without a fence of its own: for a
+ * writer that comes back under the epoch it once fenced with. 0: none. Errors: as leat_log_info. */
+LEAT_API int leat_writer_epoch(struct leat_client *client, uint32_t log, uint32_t epoch);
+
 /* ---- waiting ---- */
 
 /* Until every append has ended; results stay to be taken. LEAT_EDEADLINE: not all have. */
@@ -191,6 +195,8 @@ enum leat_from {
     LEAT_FROM_OFFSET, /* value: the first record's offset */
     LEAT_FROM_START,  /* the oldest record held */
     LEAT_FROM_END,    /* what comes next */
+    LEAT_FROM_TIME,   /* value: nanoseconds since 1970; the first record whose log time is not below
+                       */
 };
 
 struct leat_record {
@@ -339,6 +345,10 @@ LEAT_API int leat_events(struct leat_client *client, struct leat_event *events, 
 
 /* The node's state as one JSON object, for leat status: to be freed by the caller. */
 LEAT_API int leat_status(const char *socket, char **ret_json);
+
+/* The same of one log, with a row for each of its sessions ("session_rows"); "logs"
+ * is empty when this node has none of that number. */
+LEAT_API int leat_status_log(const char *socket, uint32_t log, char **ret_json);
 
 /* Asks the node to do something to a log; `explanation` (may be NULL) receives a line. */
 LEAT_API int leat_transfer(const char *socket, uint32_t log, uint32_t to_node, char *explanation,

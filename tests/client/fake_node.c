@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "catalogue.h"
 
 uint64_t fake_now_ns(void)
 {
@@ -238,6 +239,24 @@ static void client_detach(struct fake_node *node, struct node_rings *rings)
 
 /* ---- the worker ---- */
 
+static void list_logs(struct node_catalogue *catalogue)
+{
+    static const char *const names[] = {"leat", "default", "other"};
+    for (uint32_t i = 0; i < 3; i++) {
+        struct leat_catalogue_row row = {
+            .log_id = i,
+            .generation = 1,
+            .entry_bytes_max = FAKE_ENTRY_BYTES,
+            .segment_bytes = FAKE_SEGMENT_BYTES,
+            .arena_bytes = FAKE_ARENA_BYTES,
+            .retention_bytes = i == 2 ? 8u << 20 : 0,
+            .retention_ns = i == 2 ? 600000000000u : 0,
+        };
+        snprintf(row.name, sizeof(row.name), "%s", names[i]);
+        catalogue->rows[catalogue->count++] = row;
+    }
+}
+
 static void run_command(struct fake_node *node, struct node_command *command)
 {
     switch (command->kind) {
@@ -263,6 +282,13 @@ static void run_command(struct fake_node *node, struct node_command *command)
     }
     case NODE_COMMAND_STATUS:
         break; /* there is but one part */
+    case NODE_COMMAND_CATALOGUE:
+        list_logs(command->catalogue);
+        break;
+    case NODE_COMMAND_TAIL:
+        command->ret_position = node->log.chain.position;
+        command->ret_offset = node->log.chain.next_offset;
+        break;
     default:
         snprintf(command->text, command->text_bytes, "kind %d log %u node %u position %llu",
                  (int)command->kind, command->log_id, command->node_id,

@@ -96,23 +96,70 @@ expect "unreachable" 3 "$leat" append --socket "$dir/nowhere" "$dir/lines"
 expect "unreachable" 3 "$leat" tail --socket "$dir/nowhere"
 expect "no command" 2 "$leat"
 expect "wrong command" 2 "$leat" sing
-for command in append tail status transfer amnesia trim format; do
-    expect "$command --help" 0 "$leat" "$command" --help
+for command in append tail tail-position fence status 'session ls' counters transfer amnesia trim format \
+    'log create' 'log ls' 'log info' 'log configure' 'log trim' 'log rm' inspect verify; do
+    # shellcheck disable=SC2086 # a command is one word or two
+    expect "$command --help" 0 "$leat" $command --help
     contains "$command --help" 'example' "$dir/out"
-    expect "$command, wrong option" 2 "$leat" "$command" --sing
+    contains "$command --help" '--json' "$dir/out"
+    # shellcheck disable=SC2086
+    expect "$command, wrong option" 2 "$leat" $command --sing
+    contains "$command, wrong option" "--sing is not an option.* see leat .* --help" "$dir/err"
+    [ "$(wc -l <"$dir/err")" -eq 1 ] || { echo "FAILED: $command: not one line"; failures=$((failures + 1)); }
 done
+expect "log --help" 0 "$leat" log --help
+expect "log sing" 2 "$leat" log sing
+expect "log" 2 "$leat" log
 expect "tail, wrong value" 2 "$leat" tail --from yesterday
 expect "format, no file" 2 "$leat" format
 expect "format, bad file" 2 "$leat" format --config "$dir/lines"
 expect "trim, no position" 2 "$leat" trim 1
-expect "option of another command" 2 "$leat" trim 1 --position 0 --json
+expect "trim, two ways" 2 "$leat" trim 1 --position 0 --keep-bytes 1MiB
+expect "option of another command" 2 "$leat" trim 1 --position 0 --follow
+for value in '--segment 3' '--segment -1MiB' '--segment 1MB' '--retention-age 5' '--retention-age forever'; do
+    # shellcheck disable=SC2086
+    expect "log create $value" 2 "$leat" log create x --yes $value
+done
+expect "a size" 2 "$leat" log create x --segment 1MB
+contains "a size" "--segment: '1MB' is not a size like" "$dir/err"
+expect "fence 0" 2 "$leat" fence 1 0
+expect "batch 0" 2 "$leat" append --batch 0
+expect "batch too large" 2 "$leat" append --batch=1025
+expect "batch of pieces" 2 "$leat" append --raw --batch
+
+# Logs, by name and number.
+expect "log ls" 0 "$leat" log ls
+contains "log ls" '^    2  other .*8MiB 10min$' "$dir/out"
+expect "log ls --names" 0 "$leat" log ls --names
+printf 'leat\ndefault\nother\n' >"$dir/expected"
+same "names" "$dir/expected" "$dir/out"
+expect "log ls --json" 0 "$leat" log ls --json
+contains "log ls --json" '"log":1,"name":"default","segment":1048576,' "$dir/out"
+expect "by name" 0 "$leat" append --log default --quiet /dev/null
+expect "no such name" 1 "$leat" append --log orders --quiet "$dir/lines"
+contains "no such name" "no log is named 'orders'" "$dir/err"
+expect "rm without yes" 2 "$leat" log rm other
+contains "rm without yes" "--yes confirms" "$dir/err"
+expect "rm" 0 "$leat" log rm other --yes
+expect "configure nothing" 2 "$leat" log configure other
+expect "configure" 0 "$leat" log configure --log other --retention-bytes 1GiB
+expect "create" 0 "$leat" log create fresh --segment 1MiB --timeout 1
+expect "tail-position" 0 "$leat" tail-position default --json
+contains "tail-position" '^{"log":1,"position":[0-9]*,"next_offset":[0-9]*}$' "$dir/out"
 
 expect "status json" 0 "$leat" status --json
 contains "status json" '^{"node":1,"control":{' "$dir/out"
 expect "status" 0 "$leat" status
-contains "status" '^node: 1$' "$dir/out"
+contains "status" '^node 1  ' "$dir/out"
+expect "counters" 0 "$leat" counters --all
+contains "counters" '^control.refused_user 0$' "$dir/out"
+expect "counters" 0 "$leat" counters
+expect "counters as json" 0 "$leat" counters --json
+contains "counters as json" '"control.attached":0\|"control.accepted":[1-9]' "$dir/out"
+expect "transfer as json" 0 "$leat" transfer default --to 2 --json
+contains "transfer as json" '{"done":true,"text":"kind [0-9]* log 1 node 2' "$dir/out"
 expect "transfer" 0 "$leat" transfer 1 --to 2
-contains "transfer" 'kind 5 log 1 node 2' "$dir/out"
+contains "transfer" 'kind [0-9]* log 1 node 2' "$dir/out"
 expect "amnesia" 0 "$leat" amnesia accept 1
 expect "trim" 0 "$leat" trim 1 --position 1048576
 contains "trim" 'position 1048576' "$dir/out"

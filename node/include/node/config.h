@@ -82,6 +82,10 @@ struct leat_config {
 int leat_config_read(const char *path, struct leat_config *ret_config, char *error,
                      unsigned error_bytes);
 
+/* Sizes and times as the file has them: 4096, 64KiB, 16MiB, 1GiB; 5us, 150ms, 1s, 10min, 24h. */
+bool leat_config_size(const char *text, uint64_t *ret_bytes);
+bool leat_config_time(const char *text, uint64_t *ret_ns);
+
 /* Place of `node_id` in nodes[], or -1. */
 int leat_config_node_index(const struct leat_config *config, uint32_t node_id);
 
