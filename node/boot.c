@@ -149,6 +149,7 @@ static int boot_storage(struct node_worker *worker, char *error, unsigned error_
         .worker_count = config->worker_count,
         .writes_in_flight_max = config->writes_in_flight_max,
         .segments_ahead = config->segments_ahead,
+        .scrub_bytes_per_s = config->scrub_bytes_per_s / config->worker_count,
         .lock_wait_ms = 10000,
         .progress = boot_progress,
         .progress_context = worker,

@@ -205,6 +205,9 @@ static cJSON *status_log_json(const struct node_status *status, const struct nod
     add(counters, "rollbacks", log->log.rollbacks);
     add(counters, "forwards_in", log->log.forwards_in);
     add(counters, "forward_gaps", log->log.forward_gaps);
+    add(counters, "damages", log->log.damages);
+    add(counters, "repairs", log->log.repairs);
+    add(counters, "appends_no_space", log->log.appends_no_space);
     cJSON *peers = cJSON_AddArrayToObject(object, "followers");
     for (uint32_t i = 0; i < log->peer_count; i++) {
         cJSON *peer = cJSON_CreateObject();
