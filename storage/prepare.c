@@ -49,6 +49,7 @@ bool helper_has_no_space(struct leat_storage *storage, int error_number)
     atomic_store_explicit(&storage->full, true, memory_order_relaxed);
     atomic_fetch_add_explicit(&storage->full_waits, 1, memory_order_relaxed);
     storage->full_since_ns = helper_now_ns();
+    atomic_store_explicit(&storage->attention, 1, memory_order_release);
     return true;
 }
 

@@ -137,6 +137,7 @@ static void scrub_read(struct leat_storage *storage, struct scrub *scrub, uint64
     }
     scrub->read_bytes += length;
     atomic_fetch_add_explicit(&storage->scrubbed_bytes, length, memory_order_relaxed);
+    atomic_store_explicit(&storage->attention, 1, memory_order_release);
 }
 
 static void scrub_row(struct scrub *scrub, uint64_t position, const struct leat_frame *frame)
