@@ -53,8 +53,10 @@ static const struct field leat_base_head_fields[] = {
     F(leat_base_head, trim_pos, "as committed before B"),
     F(leat_base_head, member_count, "member count"),
     F(leat_base_head, session_count, "session count"),
-    F(leat_base_head, catalogue_count, "log 0 only; the next issue's"),
+    F(leat_base_head, catalogue_count, "log 0 only"),
     F(leat_base_head, reserved, "zero"),
+    F(leat_base_head, fence_epoch, "writers below it are shut out; 0: none was ever set"),
+    F(leat_base_head, reserved_words, "zero"),
 };
 
 static const struct field leat_base_member_fields[] = {
@@ -117,6 +119,24 @@ static const struct field leat_journal_entry_fields[] = {
     F(leat_journal_entry, tail_bytes,
       "end_pos % LEAT_BLOCK_BYTES: the partial block's bytes follow"),
     F(leat_journal_entry, segment_log2, "segment log2"),
+};
+
+static const struct field leat_index_head_fields[] = {
+    F(leat_index_head, magic, "magic"),
+    F(leat_index_head, version, "version"),
+    F(leat_index_head, crc, "of head and rows, with this word zero"),
+    F(leat_index_head, log, "log"),
+    F(leat_index_head, generation, "generation"),
+    F(leat_index_head, row_count, "at least 1"),
+    F(leat_index_head, base_pos, "of the segment"),
+    F(leat_index_head, segment_bytes, "segment in bytes"),
+    F(leat_index_head, end_offset, "the next offset behind the segment"),
+};
+
+static const struct field leat_index_row_fields[] = {
+    F(leat_index_row, position, "of the frame"),
+    F(leat_index_row, offset, "as the frame has it"),
+    F(leat_index_row, time_ns, "as the frame has it"),
 };
 
 static const struct field leat_vote_slot_fields[] = {

@@ -17,6 +17,7 @@
 #include "base/message.h"
 #include "base/ring.h"
 #include "dataplane/wire.h"
+#include "base/segment_index.h"
 #include "storage/format.h"
 
 #define TEXT_BYTES (256u << 10)
@@ -48,34 +49,16 @@ struct table {
 #include "fields.h"
 
 static const struct table tables[] = {
-    TABLE(leat_frame),
-    TABLE(leat_term_payload),
-    TABLE(leat_session_payload),
-    TABLE(leat_trim_payload),
-    TABLE(leat_base_head),
-    TABLE(leat_base_member),
-    TABLE(leat_session_row),
-    TABLE(leat_identity),
-    TABLE(leat_journal_record),
-    TABLE(leat_journal_entry),
-    TABLE(leat_vote_slot),
-    TABLE(leat_peer_pin),
-    TABLE(leat_vote),
-    TABLE(leat_arena_header),
-    TABLE(leat_ring_client),
-    TABLE(leat_ring_node),
-    TABLE(leat_ring_record),
-    TABLE(leat_completion),
-    TABLE(leat_control_request),
-    TABLE(leat_control_reply),
-    TABLE(leat_wire_header),
-    TABLE(leat_message),
-    TABLE(leat_run),
-    TABLE(leat_wire_hello),
-    TABLE(leat_wire_heartbeat),
-    TABLE(leat_wire_led),
-    TABLE(leat_wire_forward),
-    TABLE(leat_wire_forwarded),
+    TABLE(leat_frame),         TABLE(leat_term_payload), TABLE(leat_session_payload),
+    TABLE(leat_trim_payload),  TABLE(leat_base_head),    TABLE(leat_base_member),
+    TABLE(leat_session_row),   TABLE(leat_identity),     TABLE(leat_journal_record),
+    TABLE(leat_journal_entry), TABLE(leat_vote_slot),    TABLE(leat_index_head),
+    TABLE(leat_index_row),     TABLE(leat_peer_pin),     TABLE(leat_vote),
+    TABLE(leat_arena_header),  TABLE(leat_ring_client),  TABLE(leat_ring_node),
+    TABLE(leat_ring_record),   TABLE(leat_completion),   TABLE(leat_control_request),
+    TABLE(leat_control_reply), TABLE(leat_wire_header),  TABLE(leat_message),
+    TABLE(leat_run),           TABLE(leat_wire_hello),   TABLE(leat_wire_heartbeat),
+    TABLE(leat_wire_led),      TABLE(leat_wire_forward), TABLE(leat_wire_forwarded),
 };
 #define TABLE_COUNT (sizeof(tables) / sizeof(tables[0]))
 
