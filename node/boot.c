@@ -46,6 +46,7 @@ static int boot_logs(struct node_worker *worker, char *error, unsigned error_byt
                      rc == LEAT_ECORRUPT ? "its directory is of another time than worker 0's"
                                          : leat_storage_fence_reason(worker->storage));
     }
+    worker->now_ns = leat_clock_monotonic_ns(); /* what was read took its time */
     for (uint32_t i = 0; i < count; i++) {
         if (rc != LEAT_OK) {
             log_free(logs[i]);
