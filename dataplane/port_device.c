@@ -255,12 +255,12 @@ static int device_attach(const struct port_host *host, struct port_device *devic
     return 0;
 }
 
-/* Virtual drivers copy inside themselves: gathering is faster there (docs/adr/0011). af_packet's
- * must not get chains at all: port_send.c holds one reference per frame. */
+/* Virtual drivers copy inside themselves: gathering is faster there. af_packet's must not get
+ * chains at all: port_send.c holds one reference per frame. A NIC reads through the IOMMU, which
+ * knows DPDK's own memory and no arena (docs/adr/0011). */
 static bool device_wants_references(const struct leat_port_config *config)
 {
-    return config->kind == LEAT_PORT_PCI ||
-           (config->kind == LEAT_PORT_MEMIF && config->reference_payloads);
+    return config->kind == LEAT_PORT_MEMIF && config->reference_payloads;
 }
 
 /* What a PCI device does by itself, each where it is advertised. */

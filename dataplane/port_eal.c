@@ -35,7 +35,8 @@
 #define EAL_ARGUMENTS_MAX      16
 #define EAL_LCORES_BYTES       (8u + 5u * CPU_SETSIZE)
 #define EAL_RUNTIME_VARIABLE   "RUNTIME_DIRECTORY"
-#define EAL_RUNTIME_NOWHERE    "/dev/null" /* not a directory: nothing can be made in it */
+#define EAL_RUNTIME_NOWHERE    "/dev/null"    /* not a directory: nothing can be made in it */
+#define EAL_PCI_NOTHING        "ffff:ff:1f.7" /* an address that no device has */
 #define EAL_HUGE_PAGES_PATH    "/sys/kernel/mm/hugepages"
 
 static bool eal_running;
@@ -174,6 +175,8 @@ static void eal_make_arguments(struct eal_arguments *arguments, const cpu_set_t 
     eal_add(arguments, arguments->prefix);
     if (!config->pci)
         eal_add(arguments, "--no-pci");
+    else /* only what a port names, when it is opened: other devices are other processes' */
+        eal_add(arguments, "-a"), eal_add(arguments, EAL_PCI_NOTHING);
 }
 
 /* rte_eal_init in an environment without a runtime directory. Returns 0 or its rte_errno. */

@@ -46,6 +46,7 @@ static int boot_logs(struct node_worker *worker, char *error, unsigned error_byt
                      rc == LEAT_ECORRUPT ? "its directory is of another time than worker 0's"
                                          : leat_storage_fence_reason(worker->storage));
     }
+    worker->now_ns = leat_clock_monotonic_ns(); /* what was read took its time */
     for (uint32_t i = 0; i < count; i++) {
         if (rc != LEAT_OK) {
             log_free(logs[i]);
@@ -149,6 +150,7 @@ static int boot_storage(struct node_worker *worker, char *error, unsigned error_
         .worker_count = config->worker_count,
         .writes_in_flight_max = config->writes_in_flight_max,
         .segments_ahead = config->segments_ahead,
+        .scrub_bytes_per_s = config->scrub_bytes_per_s / config->worker_count,
         .lock_wait_ms = 10000,
         .progress = boot_progress,
         .progress_context = worker,

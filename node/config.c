@@ -60,6 +60,9 @@ static const struct config_key config_keys[] = {
     {"storage", "segments_ahead", CONFIG_UNSIGNED, false, FIELD(segments_ahead),
      BOUNDS(1, 64), DEFAULTS(2, 4)},
 
+    {"storage", "scrub", CONFIG_SIZE, false, FIELD(scrub_bytes_per_s), BOUNDS(0, 64 * GIB),
+     DEFAULTS(10 * MIB, 100 * MIB)},
+
     {"memory", "arena_dir", CONFIG_PATH, false, FIELD(arena_dir)},
     {"memory", "budget", CONFIG_SIZE, false, FIELD(arena_budget_bytes), BOUNDS(4 * MIB, 1024 * GIB),
      DEFAULTS(4 * GIB, 64 * GIB)},

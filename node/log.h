@@ -93,6 +93,9 @@ struct node_log_counters {
     uint64_t rollbacks;
     uint64_t forwards_in;
     uint64_t forward_gaps;
+    uint64_t damages; /* segments found damaged */
+    uint64_t repairs; /* and repaired from peers */
+    uint64_t appends_no_space;
 };
 
 struct node_log {

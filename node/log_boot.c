@@ -118,7 +118,7 @@ static void boot_core(struct node_log *log, const struct boot_walk *walk,
     int voted =
         info->voted_for == LEAT_VOTED_NONE ? -1 : leat_config_node_index(config, info->voted_for);
     struct leat_core_boot boot = {
-        .now_ns = leat_clock_monotonic_ns(),
+        .now_ns = worker->now_ns,
         .incarnation = worker->incarnation,
         .vote_term = info->vote_term,
         .voted_for = voted < 0 ? LEAT_CORE_NOBODY : (uint8_t)voted,

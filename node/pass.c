@@ -15,6 +15,7 @@
 #define PASS_EXPIRE_EFFORT 64u
 #define PASS_EXPIRE_NS     1000000000u /* a log's sessions are looked through a part at a time */
 #define PASS_WAIT_NS       1000000000u
+#define PASS_STUCK_NS_MIN  500000000u
 
 void node_fatal(struct node_worker *worker, int error, const char *format, ...)
 {
@@ -51,6 +52,8 @@ static void pass_take_life(struct node_worker *worker, const struct leat_storage
     case LEAT_STORAGE_READ:
         if (event->cookie == &worker->retention)
             retention_read_done(worker, event->result);
+        else if (event->cookie == &worker->repair_serve)
+            repair_read_done(worker, event->result);
         else
             life_read_done(worker, worker->deletion->log, event->cookie, event->result);
         break;
@@ -89,11 +92,22 @@ static unsigned pass_storage(struct node_worker *worker)
                 retention_read_done(worker, events[i].result);
                 break;
             }
+            if (events[i].cookie == &worker->repair_serve) {
+                repair_read_done(worker, events[i].result);
+                break;
+            }
             log_send_read_done(log, (unsigned)((struct node_send *)events[i].cookie - log->sends),
                                events[i].result);
             break;
-        default:
+        case LEAT_STORAGE_DAMAGE:
+            repair_note(log, events[i].sequence, (uint64_t)events[i].result);
             break;
+        case LEAT_STORAGE_REPAIRED:
+            repair_done(log, events[i].sequence, events[i].result);
+            break;
+        case LEAT_STORAGE_CREATED:
+        case LEAT_STORAGE_DELETED:
+            LEAT_ASSERT(!"a log that serves");
         }
     }
     return (unsigned)count;
@@ -195,6 +209,10 @@ static void pass_take_packet(struct node_worker *worker, const struct leat_packe
         tail_take(log, packet->peer, &view);
     else if (view.header->kind == LEAT_WIRE_TAIL_REPLY)
         tail_take_reply(log, &view);
+    else if (view.header->kind == LEAT_WIRE_REPAIR)
+        repair_take(worker, log, packet->peer, &view);
+    else if (view.header->kind == LEAT_WIRE_REPAIR_DATA)
+        repair_take_data(worker, log, packet->peer, &view);
     else
         worker->drops[LEAT_WIRE_DROP_KIND]++;
 }
@@ -287,20 +305,31 @@ static void pass_effects(struct node_log *log, const struct leat_core_effects *e
         log_append_term(log);
 }
 
-/* A leader whose own disk makes no progress for half an arena hands leadership over (CM9). */
+/* A leader whose own disk makes no progress for half an arena, or in whose disk a write is stuck
+ * for long, hands leadership over (CM9). */
 static void pass_watch_disk(struct node_log *log)
 {
     static _Thread_local struct logger_rate rate;
     const struct leat_core *core = &log->core;
     int best;
+    bool stuck = log->worker->disk_stuck && core->memory_pos > core->durable_pos;
     if (core->role != LEAT_LEADER ||
-        core->memory_pos - core->durable_pos <= log->arena.arena_bytes / 2 ||
-        (best = log_best_follower(log)) < 0)
+        (!stuck && core->memory_pos - core->durable_pos <= log->arena.arena_bytes / 2) ||
+        (best = log_best_follower(log)) < 0 || core->peers[best].durable_pos <= core->durable_pos)
         return;
     logger_limited(log->worker->out, &rate, log->worker->now_ns, LEAT_LOG_WARNING,
                    "log %u: this node's disk is %lu KiB behind: hands leadership over", log->id,
                    (unsigned long)((core->memory_pos - core->durable_pos) >> 10));
     log_transfer(log, best);
+}
+
+/* Longer than any election takes, and than a slow disk's slowest writes. */
+static void pass_look_at_disk(struct node_worker *worker)
+{
+    uint64_t limit_ns = 4 * worker->config->election_max_ns;
+    if (limit_ns < PASS_STUCK_NS_MIN)
+        limit_ns = PASS_STUCK_NS_MIN;
+    worker->disk_stuck = leat_storage_oldest_write_ns(worker->storage, worker->now_ns) > limit_ns;
 }
 
 /* A wait for a segment is normal for a moment; one that lasts explains itself. */
@@ -393,6 +422,7 @@ unsigned node_pass(struct node_worker *worker)
     work += pass_storage(worker);
     if (worker->fatal)
         return 1;
+    pass_look_at_disk(worker);
     if (!worker->closing)
         work += pass_receive(worker);
     for (uint32_t i = 0; i < worker->active_count; i++) {
@@ -408,6 +438,7 @@ unsigned node_pass(struct node_worker *worker)
     work += admin_tick(worker);
     tail_tick(worker);
     life_tick(worker);
+    repair_tick(worker);
     worker_wake_due(worker);
     for (uint32_t i = 0; i < worker->active_count; i++)
         pass_log(worker, worker->active[i], &work);

@@ -2,6 +2,8 @@
 #include "status.h"
 
 #include <cjson/cJSON.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -173,11 +175,18 @@ bool node_status_next(struct node_status *status, uint32_t worker_count, uint32_
     return status->worker < worker_count;
 }
 
-/* ---- JSON; positions fit a double exactly up to 2^53 bytes, eight petabytes ---- */
+/* ---- JSON ---- */
 
+/* Positions fit a double exactly up to 2^53 bytes, eight petabytes; times do not. */
 static void add(cJSON *object, const char *name, uint64_t value)
 {
-    cJSON_AddNumberToObject(object, name, (double)value);
+    char text[24];
+    if (value <= 1ull << 53) {
+        cJSON_AddNumberToObject(object, name, (double)value);
+        return;
+    }
+    snprintf(text, sizeof(text), "%" PRIu64, value);
+    cJSON_AddRawToObject(object, name, text);
 }
 
 static void status_row_json(cJSON *object, const struct leat_catalogue_row *row)
@@ -260,6 +269,9 @@ static cJSON *status_log_json(const struct node_status *status, const struct nod
     add(counters, "rollbacks", log->log.rollbacks);
     add(counters, "forwards_in", log->log.forwards_in);
     add(counters, "forward_gaps", log->log.forward_gaps);
+    add(counters, "damages", log->log.damages);
+    add(counters, "repairs", log->log.repairs);
+    add(counters, "appends_no_space", log->log.appends_no_space);
     if (status->one)
         status_sessions_json(object, status);
     cJSON *peers = cJSON_AddArrayToObject(object, "followers");

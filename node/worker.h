@@ -134,6 +134,34 @@ struct node_retention {
     uint8_t *block;
 };
 
+/* Sealed segments that are repaired from peers (repair.c). */
+#define NODE_REPAIRS_MAX 64u
+
+struct node_repair_item {
+    uint32_t log_id;
+    uint64_t base_pos;
+};
+
+struct node_repair {
+    uint32_t count;
+    struct node_repair_item queue[NODE_REPAIRS_MAX]; /* the first is being repaired */
+    bool asking;
+    unsigned peer;
+    unsigned tries;
+    uint64_t position; /* of the next byte */
+    uint64_t window_end;
+    uint64_t asked_ns;
+    uint64_t pause_until_ns;
+};
+
+/* A peer's request that is being served; `buffer` NULL: none. */
+struct node_repair_serve {
+    uint8_t *buffer;
+    uint32_t log_id;
+    unsigned peer;
+    uint64_t block_pos, begin_pos, end_pos;
+};
+
 /* Changes of the catalogue that wait (admin.c). */
 #define NODE_ADMIN_REQUESTS 32u
 #define NODE_ADMIN_RECENT   256u
@@ -217,6 +245,8 @@ struct node_worker {
     uint32_t tail_count;
     struct node_tail_question tails[NODE_TAILS_MAX];
     struct node_retention retention;
+    struct node_repair repair;
+    struct node_repair_serve repair_serve;
 
     uint8_t *base_scratch; /* LEAT_BASE_PAYLOAD_BYTES_MAX */
     uint64_t drops[LEAT_WIRE_DROP_COUNT];
@@ -224,9 +254,10 @@ struct node_worker {
     uint64_t busy_passes;
     uint64_t client_violations;
     uint64_t segment_waits_seen, segment_waited_ns, segment_wait_began_ns;
-    int fatal;     /* a negative enum leat_error: stop now, let nothing leave */
-    bool draining; /* SIGTERM: no new appends */
-    bool closing;  /* no packets taken any more */
+    int fatal;       /* a negative enum leat_error: stop now, let nothing leave */
+    bool draining;   /* SIGTERM: no new appends */
+    bool closing;    /* no packets taken any more */
+    bool disk_stuck; /* a write is in flight for longer than a disk may take */
     uint64_t drain_deadline_ns;
 };
 
@@ -353,6 +384,16 @@ void tail_take_reply(struct node_log *log, const struct leat_wire_view *view);
 /* retention.c */
 void retention_tick(struct node_log *log);
 void retention_read_done(struct node_worker *worker, int64_t result);
+
+/* repair.c */
+void repair_note(struct node_log *log, uint64_t begin_pos, uint64_t end_pos);
+void repair_tick(struct node_worker *worker);
+void repair_done(struct node_log *log, uint64_t base_pos, int64_t result);
+void repair_take(struct node_worker *worker, struct node_log *log, unsigned peer,
+                 const struct leat_wire_view *view);
+void repair_take_data(struct node_worker *worker, struct node_log *log, unsigned peer,
+                      const struct leat_wire_view *view);
+void repair_read_done(struct node_worker *worker, int64_t result);
 
 /* log_life.c: logs that come and go while the node serves */
 int life_create(struct node_worker *worker, struct node_command *command);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * A batch: one journal record and the full blocks in place below it. Built from the logs that
- * have something to say, after those whose newest record lies in the older half of the ring
+ * have something to say, after those whose newest record is REEMIT_BYTES behind
  * (re-emission, before the ring comes round). Blocks are written straight from the arena, each
  * once; only the partial last block is copied, into the record.
  */
@@ -80,6 +80,7 @@ static void batch_item_fill(struct log *log, uint32_t index, bool frozen,
         log->cuts_flying++;
     log->cut_wanted = false;
     log->say = false;
+    log->flying++;
     if (frozen)
         return;
     LEAT_ASSERT(entry->end_pos == log->want_end || !log->want_report || log->waiting);
@@ -101,7 +102,7 @@ static enum add_result batch_add(struct leat_storage *storage, struct batch *bat
     struct log *log = &storage->logs[index];
     struct leat_journal_entry entry;
 
-    if (log->in_batch == batch->sequence)
+    if (log->in_batch == batch->sequence || !life_has_record(log->state))
         return NOTHING_TO_SAY;
     uint64_t reach = log->begun ? log_reach(storage, log) : 0;
     bool frozen = log_is_frozen(log, reach);
@@ -137,8 +138,7 @@ static void batch_add_oldest(struct leat_storage *storage, struct batch *batch,
 {
     for (;;) {
         uint32_t index = storage->oldest;
-        if (index == NO_LOG ||
-            storage->logs[index].issued_at + LEAT_JOURNAL_BYTES / 2 >= storage->ring_head)
+        if (index == NO_LOG || storage->logs[index].issued_at + REEMIT_BYTES >= storage->ring_head)
             return;
         if (batch_add(storage, batch, index, used_bytes, true) != ADDED)
             return;
@@ -258,14 +258,16 @@ static bool batch_issue_piece(struct leat_storage *storage, struct batch *batch,
     uint64_t length = min_u64(item->place_end - item->place_pos, PIECE_BYTES_MAX);
     length = min_u64(length, log->arena_bytes - arena_at);
     length = min_u64(length, base_pos + log->shape.segment_bytes - item->place_pos);
-    int fd = segment_fd_for_write(storage, log, base_pos);
-    if (fd < 0) {
+    struct segment_fd *segment = segment_for_write(storage, item->log_index, base_pos);
+    if (!segment) {
         storage_fence(storage, "opening a segment", errno);
         return false;
     }
     struct operation *operation = operation_take(storage, OPERATION_PLACE);
     LEAT_ASSERT(length > 0 && length % LEAT_BLOCK_BYTES == 0);
-    operation->file = (struct leat_disk_file){fd, LEAT_DISK_NO_SLOT};
+    segment->users++;
+    operation->segment = segment;
+    operation->file = (struct leat_disk_file){segment->fd, LEAT_DISK_NO_SLOT};
     operation->bytes = log->arena + arena_at;
     operation->left_bytes = (uint32_t)length;
     operation->offset = item->place_pos - base_pos;

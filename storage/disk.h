@@ -43,6 +43,9 @@ int leat_disk_register_files(struct leat_disk *disk, const int *fds, unsigned co
 /* Returns 0, or LEAT_ESYSTEM when the memory may not be locked: unregistered writes work. */
 int leat_disk_register_buffers(struct leat_disk *disk, const struct iovec *buffers, unsigned count);
 
+/* No request names this buffer any more: its memory is the caller's again. */
+void leat_disk_release_buffer(struct leat_disk *disk, int buffer);
+
 /* Queue a request; `tag` comes back. `buffer` is the registered buffer that `bytes` lies in. */
 void leat_disk_write(struct leat_disk *disk, uint64_t tag, struct leat_disk_file file,
                      const void *bytes, uint32_t length_bytes, uint64_t offset, int buffer);

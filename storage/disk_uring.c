@@ -62,6 +62,15 @@ int leat_disk_register_buffers(struct leat_disk *disk, const struct iovec *buffe
     return rc < 0 ? LEAT_ESYSTEM : LEAT_OK;
 }
 
+void leat_disk_release_buffer(struct leat_disk *disk, int buffer)
+{
+    static const struct iovec nothing;
+    static const __u64 tag;
+    /* a kernel that refuses keeps the pages until the ring is closed: no harm but their memory */
+    if (disk->buffers_registered)
+        io_uring_register_buffers_update_tag(&disk->ring, (unsigned)buffer, &nothing, &tag, 1);
+}
+
 static struct io_uring_sqe *disk_take(struct leat_disk *disk)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&disk->ring);

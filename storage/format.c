@@ -29,31 +29,65 @@ struct format {
     unsigned error_bytes;
 };
 
+static uint32_t format_generation(const struct leat_format_log *log)
+{
+    return log->generation ? log->generation : FORMAT_GENERATION;
+}
+
+static struct leat_catalogue_row genesis_row(const struct leat_format_log *log)
+{
+    struct leat_catalogue_row row = {
+        .log_id = log->log_id,
+        .generation = format_generation(log),
+        .flags = log->accepts_replicated ? LEAT_BASE_ACCEPTS_REPLICATED : 0,
+        .entry_bytes_max = log->entry_bytes_max,
+        .segment_bytes = log->segment_bytes,
+        .arena_bytes = log->arena_bytes,
+        .retention_bytes = log->retention_bytes,
+        .retention_ns = log->retention_ns,
+        .owner_uid = log->owner_uid,
+    };
+    const char *name = log->name[0] ? log->name : log->log_id == 0 ? "catalogue" : "default";
+    size_t length = strnlen(name, sizeof(row.name) - 1);
+    memcpy(row.name, name, length);
+    return row;
+}
+
 uint64_t leat_genesis_frame(const struct leat_format_config *config,
                             const struct leat_format_log *log, void *to)
 {
     struct leat_uuid uuid = leat_uuid_of_log(&config->cluster, log->log_id);
-    struct leat_log_shape shape = {leat_frame_salt(&uuid, FORMAT_GENERATION), log->entry_bytes_max,
+    uint32_t generation = format_generation(log);
+    struct leat_log_shape shape = {leat_frame_salt(&uuid, generation), log->entry_bytes_max,
                                    log->segment_bytes};
     struct {
         struct leat_base_head head;
-        struct leat_base_member members[LEAT_MEMBERS_MAX];
+        uint8_t rest[LEAT_MEMBERS_MAX * sizeof(struct leat_base_member) +
+                     2 * sizeof(struct leat_catalogue_row)];
     } payload = {.head = {
                      .version = LEAT_BASE_VERSION,
                      .flags = log->accepts_replicated ? LEAT_BASE_ACCEPTS_REPLICATED : 0,
                      .cluster = config->cluster,
                      .log = uuid,
                      .log_id = log->log_id,
-                     .generation = FORMAT_GENERATION,
+                     .generation = generation,
                      .segment_bytes = log->segment_bytes,
                      .arena_bytes = log->arena_bytes,
                      .entry_bytes_max = log->entry_bytes_max,
                      .config_epoch = 1,
                      .member_count = (uint16_t)config->member_count,
+                     .catalogue_count = log->log_id == 0 ? (uint16_t)config->log_count : 0,
                  }};
     LEAT_ASSERT(config->member_count >= 1 && config->member_count <= LEAT_MEMBERS_MAX);
-    for (unsigned i = 0; i < config->member_count; i++)
-        payload.members[i].node_id = config->member_ids[i];
+    LEAT_ASSERT(log->log_id != 0 || config->log_count <= 2);
+    uint8_t *rest = payload.rest;
+    for (unsigned i = 0; i < config->member_count; i++, rest += sizeof(struct leat_base_member))
+        memcpy(rest, &(struct leat_base_member){.node_id = config->member_ids[i]},
+               sizeof(struct leat_base_member));
+    for (unsigned i = 0; i < payload.head.catalogue_count; i++) {
+        struct leat_catalogue_row row = genesis_row(&config->logs[i]);
+        memcpy(rest + i * sizeof(row), &row, sizeof(row));
+    }
     struct leat_frame frame = {
         .length_bytes = LEAT_FRAME_HEADER_BYTES + leat_base_payload_bytes(&payload.head),
         .type_flags = LEAT_FRAME_BASE,
@@ -86,11 +120,8 @@ static bool format_logs_are_legal(const struct leat_format_config *config)
         return false;
     for (unsigned i = 0; i < config->log_count; i++) {
         const struct leat_format_log *log = &config->logs[i];
-        if (log->segment_bytes < LEAT_SEGMENT_BYTES_MIN ||
-            (log->segment_bytes & (log->segment_bytes - 1)) != 0 ||
-            log->arena_bytes < 2 * log->segment_bytes ||
-            log->arena_bytes % log->segment_bytes != 0 ||
-            log->entry_bytes_max > log->segment_bytes / 4)
+        if (!leat_log_sizes_are_legal(log->segment_bytes, log->arena_bytes, log->entry_bytes_max) ||
+            memchr(log->name, 0, sizeof(log->name)) == NULL)
             return false;
         if (i > 0 && log->log_id <= config->logs[i - 1].log_id)
             return false;
@@ -101,8 +132,8 @@ static bool format_logs_are_legal(const struct leat_format_config *config)
 static bool format_config_is_legal(const struct leat_format_config *config)
 {
     if (config->member_count < 1 || config->member_count > LEAT_MEMBERS_MAX ||
-        config->worker_count < 1 || leat_uuid_is_zero(&config->cluster) ||
-        strlen(config->directory) > LEAT_PATH_BYTES - 128)
+        config->worker_count < 1 || config->worker_count > LEAT_WORKERS_MAX ||
+        leat_uuid_is_zero(&config->cluster) || strlen(config->directory) > LEAT_PATH_BYTES - 128)
         return false;
     bool member = false;
     for (unsigned i = 0; i < config->member_count; i++) {
@@ -199,7 +230,7 @@ static void format_entry(const struct format *format, const struct leat_format_l
     struct leat_journal_entry entry = {
         .log = leat_uuid_of_log(&format->config->cluster, log->log_id),
         .log_id = log->log_id,
-        .generation = FORMAT_GENERATION,
+        .generation = format_generation(log),
         .floor_pos = extent,
         .end_pos = extent,
         .commit_d = extent, /* the genesis is the same on every member */
@@ -233,7 +264,7 @@ static int format_log_files(struct format *format, const char *worker_path,
                             const struct leat_format_log *log)
 {
     char name[64], directory[LEAT_PATH_BYTES + 128], path[LEAT_PATH_BYTES + 192];
-    log_directory_name(log->log_id, FORMAT_GENERATION, name);
+    log_directory_name(log->log_id, format_generation(log), name);
     snprintf(directory, sizeof(directory), "%s/%s", worker_path, name);
     snprintf(path, sizeof(path), "%s/%016x.segment", directory, 0);
     int rc = format_directory(format, directory);

@@ -18,10 +18,8 @@
 #define ALL_BLOCKS (LEAT_JOURNAL_BYTES / LEAT_BLOCK_BYTES)
 
 _Static_assert(LEAT_JOURNAL_BYTES >=
-                   2 * (LEAT_LOGS_MAX * (sizeof(struct leat_journal_entry) +
-                                         sizeof(struct leat_journal_claim) + LEAT_BLOCK_BYTES)) +
-                       IN_FLIGHT_MAX * LEAT_JOURNAL_RECORD_BYTES_MAX,
-               "the ring holds twice the full state and what is in flight");
+                   2 * JOURNAL_STATE_BYTES + (IN_FLIGHT_MAX + 1) * LEAT_JOURNAL_RECORD_BYTES_MAX,
+               "the ring holds twice the full state, what is in flight, and a skipped end");
 
 /* ---- writing ---- */
 

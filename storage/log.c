@@ -81,7 +81,7 @@ void log_age_insert(struct leat_storage *storage, uint32_t index)
     storage->youngest = index;
 }
 
-void log_age_touch(struct leat_storage *storage, uint32_t index)
+void log_age_remove(struct leat_storage *storage, uint32_t index)
 {
     struct log *log = &storage->logs[index];
     LEAT_ASSERT(storage->oldest != NO_LOG);
@@ -93,13 +93,24 @@ void log_age_touch(struct leat_storage *storage, uint32_t index)
         storage->logs[log->older].younger = log->younger;
     else
         storage->oldest = log->younger;
+}
+
+void log_age_touch(struct leat_storage *storage, uint32_t index)
+{
+    log_age_remove(storage, index);
     log_age_insert(storage, index);
+}
+
+uint64_t log_key(uint32_t log_id, uint32_t generation)
+{
+    LEAT_ASSERT(generation > 0);
+    return (uint64_t)log_id << 32 | generation;
 }
 
 uint32_t log_find(const struct leat_storage *storage, uint32_t log_id)
 {
     for (uint32_t i = 0; i < storage->log_count; i++) {
-        if (storage->logs[i].log_id == log_id)
+        if (storage->logs[i].state == LOG_LIVE && storage->logs[i].log_id == log_id)
             return i;
     }
     return NO_LOG;

@@ -157,6 +157,7 @@ static void log_init(struct leat_storage *storage, struct log *log,
     const struct leat_journal_entry *entry = cursor->entry;
     bool this_pass = cursor->row->offset < storage->image.next_offset;
     *log = (struct log){
+        .state = LOG_LIVE,
         .log_id = entry->log_id,
         .generation = entry->generation,
         .uuid = entry->log,
@@ -169,6 +170,14 @@ static void log_init(struct leat_storage *storage, struct log *log,
         .helper = {.preparing_fd = -1},
     };
     log_directory_name(log->log_id, log->generation, log->directory);
+    char path[LEAT_PATH_BYTES];
+    making_path(storage, log, "log", path);
+    if (leat_path_size(path) < 0) { /* a crash before it got its name; tidy() gives it */
+        making_path(storage, log, "new", path);
+        if (leat_path_size(path) >= 0)
+            snprintf(log->directory, sizeof(log->directory), "new-%" PRIu32 ".%" PRIu32,
+                     log->log_id, log->generation);
+    }
     log->start_pos = entry->start_pos;
     log->live_at = log->issued_at = log->found_at;
     log->frozen.entry = *entry;
@@ -177,14 +186,33 @@ static void log_init(struct leat_storage *storage, struct log *log,
         log->frozen.claim = *cursor->claim;
 }
 
-static bool log_is_known(const struct leat_storage *storage, const struct leat_journal_entry *entry)
+/* The logs that a newer record has named, by log_key(); never 0. */
+struct seen {
+    uint64_t *keys;
+    size_t mask;
+};
+
+static bool seen_before(struct seen *seen, uint64_t key)
 {
-    for (uint32_t i = 0; i < storage->log_count; i++) {
-        if (storage->logs[i].generation == entry->generation &&
-            leat_uuid_equal(&storage->logs[i].uuid, &entry->log))
+    size_t at = (size_t)(key * 0x9e3779b97f4a7c15ull >> 20) & seen->mask;
+    for (; seen->keys[at] != 0; at = (at + 1) & seen->mask) {
+        if (seen->keys[at] == key)
             return true;
     }
+    seen->keys[at] = key;
     return false;
+}
+
+static size_t open_count_entries(const struct journal_image *image)
+{
+    struct journal_cursor cursor;
+    size_t count = 0;
+    for (unsigned row = 0; row < image->row_count; row++) {
+        uint32_t at = 0;
+        while (journal_entry_next(image, row, &at, &cursor))
+            count++;
+    }
+    return count;
 }
 
 static int logs_by_id(const void *a, const void *b)
@@ -193,25 +221,52 @@ static int logs_by_id(const void *a, const void *b)
     return x->log_id < y->log_id ? -1 : x->log_id > y->log_id;
 }
 
-/* The newest entry that names a log counts. */
-static int open_logs(struct leat_storage *storage, struct refusal refusal)
+static int open_entry(struct leat_storage *storage, struct seen *seen,
+                      const struct journal_cursor *cursor, struct refusal refusal)
+{
+    const struct leat_journal_entry *entry = cursor->entry;
+    uint64_t key = log_key(entry->log_id, entry->generation);
+    if (seen_before(seen, key))
+        return LEAT_OK; /* the newest entry that names a log counts */
+    if (entry->flags & LEAT_JOURNAL_DELETED) {
+        storage->deleted[storage->deleted_count++] = key;
+        return LEAT_OK;
+    }
+    if (entry->segment_log2 < 20 || entry->segment_log2 > 40 || storage->log_count == LEAT_LOGS_MAX)
+        return leat_refuse(refusal.error, refusal.bytes, LEAT_ECORRUPT,
+                           "the journal names log %u with an impossible segment size, or too many "
+                           "logs: replace the node",
+                           entry->log_id);
+    log_init(storage, &storage->logs[storage->log_count++], cursor);
+    return LEAT_OK;
+}
+
+static int open_entries(struct leat_storage *storage, struct refusal refusal)
 {
     struct journal_cursor cursor;
+    size_t entries = open_count_entries(&storage->image), room = 16;
+    while (room < 2 * entries)
+        room *= 2;
+    struct seen seen = {calloc(room, sizeof(*seen.keys)), room - 1};
     storage->logs = calloc(LEAT_LOGS_MAX, sizeof(*storage->logs));
-    if (!storage->logs)
-        return leat_refuse(refusal.error, refusal.bytes, LEAT_ENOMEM, "out of memory");
-    for (unsigned row = storage->image.row_count; row-- > 0;) {
+    storage->deleted = calloc(entries + 1, sizeof(*storage->deleted));
+    int rc = LEAT_OK;
+    if (!storage->logs || !storage->deleted || !seen.keys)
+        rc = leat_refuse(refusal.error, refusal.bytes, LEAT_ENOMEM, "out of memory");
+    for (unsigned row = storage->image.row_count; row-- > 0 && rc == LEAT_OK;) {
         uint32_t at = 0;
-        while (journal_entry_next(&storage->image, row, &at, &cursor)) {
-            if (log_is_known(storage, cursor.entry) || storage->log_count == LEAT_LOGS_MAX)
-                continue;
-            if (cursor.entry->segment_log2 < 20 || cursor.entry->segment_log2 > 40)
-                return leat_refuse(refusal.error, refusal.bytes, LEAT_ECORRUPT,
-                                   "the journal names log %u with an impossible segment size",
-                                   cursor.entry->log_id);
-            log_init(storage, &storage->logs[storage->log_count++], &cursor);
-        }
+        while (rc == LEAT_OK && journal_entry_next(&storage->image, row, &at, &cursor))
+            rc = open_entry(storage, &seen, &cursor, refusal);
     }
+    free(seen.keys);
+    return rc;
+}
+
+static int open_logs(struct leat_storage *storage, struct refusal refusal)
+{
+    int rc = open_entries(storage, refusal);
+    if (rc != LEAT_OK)
+        return rc;
     qsort(storage->logs, storage->log_count, sizeof(*storage->logs), logs_by_id);
     storage->queue_head = storage->queue_tail = NO_LOG;
     storage->floor_head = storage->floor_tail = NO_LOG;
@@ -229,27 +284,6 @@ static int open_logs(struct leat_storage *storage, struct refusal refusal)
     for (uint32_t i = 0; i < storage->log_count; i++)
         storage->logs[i].queued = false;
     return LEAT_OK; /* a worker may have no log */
-}
-
-struct directory_check {
-    const struct leat_storage *storage;
-    char unknown[64];
-};
-
-/* J5, a log's directory without an entry: its record was damaged, and what it acknowledged is
- * unknown.
- */
-static bool directory_check_one(void *context, const char *name)
-{
-    struct directory_check *check = context;
-    if (strncmp(name, "log-", 4) != 0)
-        return true;
-    for (uint32_t i = 0; i < check->storage->log_count; i++) {
-        if (strcmp(check->storage->logs[i].directory, name) == 0)
-            return true;
-    }
-    snprintf(check->unknown, sizeof(check->unknown), "%.63s", name);
-    return false;
 }
 
 struct segment_list {
@@ -284,7 +318,7 @@ static int log_read_shape(struct leat_storage *storage, struct log *log, uint8_t
         log->shape.entry_bytes_max = head->entry_bytes_max;
         log->arena_bytes = head->arena_bytes;
         log->accepts_replicated = head->flags & LEAT_BASE_ACCEPTS_REPLICATED;
-        return segment_fds_make(log);
+        return LEAT_OK;
     }
     return LEAT_ECORRUPT;
 }
@@ -321,13 +355,9 @@ static int open_log_files(struct leat_storage *storage, struct log *log, struct 
 
 static int open_segments(struct leat_storage *storage, struct refusal refusal)
 {
-    struct directory_check check = {.storage = storage};
-    if (leat_directory_list(storage->worker_path, directory_check_one, &check) != LEAT_OK)
-        return leat_refuse(refusal.error, refusal.bytes, LEAT_ESYSTEM, "cannot list %s",
-                           storage->worker_path);
-    if (check.unknown[0])
-        return leat_refuse(refusal.error, refusal.bytes, LEAT_ECORRUPT,
-                           "the journal says nothing of %s: replace the node", check.unknown);
+    int rc = tidy_check(storage, refusal.error, refusal.bytes);
+    if (rc != LEAT_OK)
+        return rc;
     for (uint32_t i = 0; i < storage->log_count; i++)
         storage->segment_buffer_bytes =
             max_u64(storage->segment_buffer_bytes, storage->logs[i].shape.segment_bytes);
@@ -336,7 +366,7 @@ static int open_segments(struct leat_storage *storage, struct refusal refusal)
     if (!storage->segment_buffer)
         return leat_refuse(refusal.error, refusal.bytes, LEAT_ENOMEM, "out of memory");
     for (uint32_t i = 0; i < storage->log_count; i++) {
-        int rc = open_log_files(storage, &storage->logs[i], refusal);
+        rc = open_log_files(storage, &storage->logs[i], refusal);
         if (rc != LEAT_OK)
             return rc;
     }
@@ -357,7 +387,7 @@ static int open_memory(struct leat_storage *storage, struct refusal refusal)
     for (unsigned i = 0; i < storage->batch_max; i++) {
         struct batch *batch = &storage->batches[i];
         batch->record = records + (uint64_t)i * LEAT_JOURNAL_RECORD_BYTES_MAX;
-        batch->items = calloc(storage->log_count + 1, sizeof(*batch->items));
+        batch->items = calloc(LEAT_LOGS_MAX, sizeof(*batch->items));
         if (!batch->items)
             return leat_refuse(refusal.error, refusal.bytes, LEAT_ENOMEM, "out of memory");
     }
@@ -395,6 +425,8 @@ static int open_steps(struct leat_storage *storage, struct refusal refusal)
     if (rc == LEAT_OK)
         rc = votes_read(storage, refusal.error, refusal.bytes);
     if (rc == LEAT_OK && !storage->read_only)
+        rc = tidy(storage, refusal.error, refusal.bytes);
+    if (rc == LEAT_OK && !storage->read_only)
         lock_sign(storage->lock_fd);
     return rc;
 }
@@ -412,6 +444,8 @@ int storage_open(const struct leat_storage_config *config, bool read_only,
     if (!storage)
         return leat_refuse(error, error_bytes, LEAT_ENOMEM, "out of memory");
     storage->lock_fd = storage->journal_fd = storage->votes_fd = -1;
+    for (unsigned i = 0; i < SEGMENT_FDS_MAX; i++)
+        storage->segment_fds[i].fd = -1;
     storage->config = *config;
     storage->read_only = read_only;
     if (strlen(config->directory) > LEAT_PATH_BYTES - 128) {
@@ -445,8 +479,11 @@ void storage_free(struct leat_storage *storage)
     leat_disk_close(storage->disk);
     if (quiet && storage->lock_fd >= 0)
         lock_release(storage->lock_fd);
+    segment_close_all(storage);
+    scrub_free(storage);
+    free(storage->repair.bytes);
+    free(storage->deleted);
     for (uint32_t i = 0; i < storage->log_count; i++) {
-        segment_close_all(&storage->logs[i]);
         if (storage->logs[i].helper.preparing_fd >= 0)
             close(storage->logs[i].helper.preparing_fd);
     }

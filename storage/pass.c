@@ -34,6 +34,9 @@ struct operation *operation_take(struct leat_storage *storage, enum operation_ki
 static void operation_give(struct leat_storage *storage, struct operation *operation)
 {
     LEAT_ASSERT(storage->operations_free < OPERATIONS_MAX);
+    if (operation->segment)
+        operation->segment->users--;
+    operation->segment = NULL;
     operation->next_free = storage->free_operations;
     storage->free_operations = operation;
     storage->operations_free++;
@@ -85,6 +88,32 @@ static void operation_finish(struct leat_storage *storage, struct operation *ope
         votes_written(storage);
 }
 
+/* A read that fails is halved down to the block that cannot be read, which is damage. */
+static void operation_read_completed(struct leat_storage *storage, struct operation *operation,
+                                     int64_t result, uint64_t now_ns)
+{
+    struct read_request *read = operation->read;
+    if (result < 0 && operation->left_bytes > LEAT_BLOCK_BYTES) {
+        uint32_t half = (uint32_t)block_end(operation->left_bytes / 2);
+        operation->rest_bytes += operation->left_bytes - half;
+        operation->left_bytes = half;
+        operation_issue(storage, operation);
+        return;
+    }
+    read->result += result > 0 ? result : 0;
+    if (result == (int64_t)operation->left_bytes && operation->rest_bytes > 0) {
+        operation->bytes += operation->left_bytes;
+        operation->offset += operation->left_bytes;
+        operation->left_bytes = operation->rest_bytes;
+        operation->rest_bytes = 0;
+        operation_issue(storage, operation);
+        return;
+    }
+    if (result < (int64_t)operation->left_bytes)
+        read_damaged(storage, read, operation->offset);
+    operation_finish(storage, operation, now_ns);
+}
+
 /* A read that fails is the reader's; a write that fails is the node's end. */
 static void operation_completed(struct leat_storage *storage, struct operation *operation,
                                 int64_t result, uint64_t now_ns)
@@ -95,8 +124,7 @@ static void operation_completed(struct leat_storage *storage, struct operation *
         return;
     }
     if (operation->kind == OPERATION_READ && !again) {
-        operation->read->result = result < 0 ? LEAT_EIO : result;
-        operation_finish(storage, operation, now_ns);
+        operation_read_completed(storage, operation, result, now_ns);
         return;
     }
     if ((result <= 0 && !again) || ++operation->tries > TRIES_MAX) {
@@ -151,6 +179,7 @@ static void write_want(struct leat_storage *storage, uint32_t index, uint64_t wr
     struct log *log = &storage->logs[index];
     if (storage->fenced)
         return;
+    LEAT_ASSERT(log->state == LOG_LIVE);
     LEAT_ASSERT(log->begun && end_pos >= log->want_end && end_pos % LEAT_FRAME_ALIGN == 0);
     LEAT_ASSERT((!log->cut_wanted && log->cuts_flying == 0) || end_pos <= log->cut_pos); /* V1 */
     LEAT_ASSERT(end_pos - log->durable_pos <= log->arena_bytes);
@@ -159,7 +188,7 @@ static void write_want(struct leat_storage *storage, uint32_t index, uint64_t wr
     log->want_seq = write_seq;
     log->want_report = true;
     log->last_term = last_term;
-    segment_want(storage, log, end_pos);
+    segment_want(storage, index, end_pos);
     if (lazy)
         log_queue_lazily(storage, index);
     else
@@ -184,7 +213,10 @@ void leat_storage_commit(struct leat_storage *storage, uint32_t index, uint64_t 
 {
     LEAT_ASSERT(index < storage->log_count);
     struct log *log = &storage->logs[index];
-    log->commit_d = max_u64(log->commit_d, commit_d);
+    if (commit_d <= log->commit_d)
+        return;
+    log->commit_d = commit_d;
+    life_publish_sealed(storage, index);
 }
 
 static void log_say(struct leat_storage *storage, uint32_t index)
@@ -214,6 +246,7 @@ void leat_storage_cut(struct leat_storage *storage, uint32_t index, uint64_t pos
     log->placed_pos = min_u64(log->placed_pos, block_of(position));
     if (!log->installing)
         log->installed_flag = false;
+    atomic_fetch_add_explicit(&log->helper.sealed_epoch, 1, memory_order_release);
     log_say(storage, index);
 }
 
@@ -267,7 +300,8 @@ void leat_storage_reset(struct leat_storage *storage, uint32_t index, uint64_t p
     log->ready_end = position;
     log->want_ready = 0;
     atomic_store_explicit(&log->helper.want_begin, position, memory_order_relaxed);
-    segment_want(storage, log, position);
+    life_publish_sealed(storage, index);
+    segment_want(storage, index, position);
     log_say(storage, index);
 }
 
@@ -370,19 +404,26 @@ static void item_settle(struct leat_storage *storage, const struct batch *batch,
         log->base_pos = max_u64(log->base_pos, item->start_pos);
         /* release: pairs with prepare_unlink() */
         atomic_store_explicit(&log->helper.unlink_below, item->start_pos, memory_order_release);
+        helper_look_at(storage, item->log_index);
     }
+    life_publish_sealed(storage, item->log_index);
 }
 
 static unsigned item_report(struct leat_storage *storage, const struct batch *batch,
                             const struct batch_item *item, struct leat_storage_event *events)
 {
     unsigned count = 0;
+    struct log *log = &storage->logs[item->log_index];
+    bool told = log->state == LOG_LIVE; /* nothing is said of one that is being deleted */
     item_settle(storage, batch, item);
-    if (item->report_write)
+    LEAT_ASSERT(log->flying > 0);
+    log->flying--;
+    life_settle(storage, item->log_index);
+    if (item->report_write && told)
         events[count++] = (struct leat_storage_event){.kind = LEAT_STORAGE_WRITTEN,
                                                       .log_index = item->log_index,
                                                       .sequence = item->write_seq};
-    if (item->report_cut)
+    if (item->report_cut && told)
         events[count++] = (struct leat_storage_event){.kind = LEAT_STORAGE_CUT_DONE,
                                                       .log_index = item->log_index,
                                                       .sequence = item->cut_epoch};
@@ -410,6 +451,10 @@ unsigned pass_report(struct leat_storage *storage, uint64_t now_ns,
         count += votes_report(storage, events + count, max - count);
     if (storage->reads_busy > 0)
         count += reads_report(storage, events + count, max - count);
+    /* acquire: pairs with the helper's release after what it did */
+    if (atomic_load_explicit(&storage->attention, memory_order_acquire) ||
+        storage->damage_count > 0)
+        count += life_report(storage, events + count, max - count);
     return count;
 }
 
@@ -420,12 +465,25 @@ int leat_storage_poll(struct leat_storage *storage, uint64_t now_ns,
     if (storage->fenced)
         return LEAT_EFENCED;
     if (storage->operations_free == OPERATIONS_MAX && storage->batch_count == 0 &&
-        storage->votes_to_report == 0 && storage->reads_busy == 0)
+        storage->votes_to_report == 0 && storage->reads_busy == 0 && storage->damage_count == 0 &&
+        !atomic_load_explicit(&storage->attention, memory_order_relaxed))
         return 0;
     pass_reap(storage, now_ns);
     if (storage->fenced)
         return LEAT_EFENCED;
-    return (int)pass_report(storage, now_ns, events, max);
+    int count = (int)pass_report(storage, now_ns, events, max);
+    return storage->fenced ? LEAT_EFENCED : count;
+}
+
+uint64_t leat_storage_oldest_write_ns(const struct leat_storage *storage, uint64_t now_ns)
+{
+    uint64_t oldest_ns = now_ns;
+    LEAT_ASSERT(storage->batch_count <= storage->batch_max);
+    if (storage->batch_count > 0)
+        oldest_ns = min_u64(oldest_ns, storage->batches[storage->batch_first].issued_ns);
+    if (storage->vote_stage != 0)
+        oldest_ns = min_u64(oldest_ns, storage->vote_issued_ns);
+    return now_ns - oldest_ns;
 }
 
 static bool pass_is_idle(const struct leat_storage *storage)

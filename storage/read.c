@@ -28,7 +28,7 @@ static void read_close(struct read_request *read)
 int leat_storage_read(struct leat_storage *storage, uint32_t index, uint64_t position,
                       uint32_t length_bytes, void *buffer, void *cookie)
 {
-    LEAT_ASSERT(index < storage->log_count && length_bytes > 0);
+    LEAT_ASSERT(leat_storage_log_exists(storage, index) && length_bytes > 0);
     LEAT_ASSERT(position % LEAT_BLOCK_BYTES == 0 && length_bytes % LEAT_BLOCK_BYTES == 0);
     struct log *log = &storage->logs[index];
     struct read_request *read = storage->reads;
@@ -45,8 +45,15 @@ int leat_storage_read(struct leat_storage *storage, uint32_t index, uint64_t pos
         return LEAT_EAGAIN;
     while (read->busy)
         read++;
-    *read =
-        (struct read_request){cookie, buffer, length_bytes, 0, index, length_bytes, true, true, -1};
+    *read = (struct read_request){.cookie = cookie,
+                                  .buffer = buffer,
+                                  .position = position,
+                                  .length_bytes = length_bytes,
+                                  .log_index = index,
+                                  .result = length_bytes,
+                                  .busy = true,
+                                  .finished = true,
+                                  .fd = -1};
     uint64_t placed_pos = min_u64(end_pos, max_u64(position, read_placed_pos(log)));
     uint32_t from_disk = (uint32_t)(placed_pos - position);
     memset(read->buffer + from_disk, 0, length_bytes - from_disk);
@@ -68,11 +75,29 @@ int leat_storage_read(struct leat_storage *storage, uint32_t index, uint64_t pos
         read->length_bytes = from_disk;
         read->fd = fd;
         read->finished = false;
+        read->result = 0;
         operation_issue(storage, operation);
     }
     read->done_bytes = length_bytes;
+    log->reads_flying++;
     storage->reads_busy++;
     return LEAT_OK;
+}
+
+/* From here on a read gives what it has: the bytes before. */
+void read_damaged(struct leat_storage *storage, const struct read_request *read, uint64_t offset)
+{
+    const struct log *log = &storage->logs[read->log_index];
+    uint64_t base_pos = leat_segment_base(&log->shape, read->position);
+    LEAT_ASSERT(offset < log->shape.segment_bytes);
+    life_damage(storage,
+                &(struct helper_report){
+                    .log_index = read->log_index,
+                    .epoch = atomic_load_explicit(&log->helper.sealed_epoch, memory_order_relaxed),
+                    .base_pos = base_pos,
+                    .begin_pos = base_pos + offset,
+                    .end_pos = base_pos + offset + LEAT_BLOCK_BYTES,
+                });
 }
 
 unsigned reads_report(struct leat_storage *storage, struct leat_storage_event *events, unsigned max)
@@ -87,8 +112,12 @@ unsigned reads_report(struct leat_storage *storage, struct leat_storage_event *e
             .kind = LEAT_STORAGE_READ,
             .log_index = read->log_index,
             .cookie = read->cookie,
-            .result = whole ? (int64_t)read->done_bytes : LEAT_EIO,
+            .result = whole              ? (int64_t)read->done_bytes
+                      : read->result > 0 ? (int64_t)block_of((uint64_t)read->result)
+                                         : LEAT_EDAMAGED,
         };
+        storage->logs[read->log_index].reads_flying--;
+        life_settle(storage, read->log_index);
         read_close(read);
         read->busy = false;
         LEAT_ASSERT(storage->reads_busy > 0);
@@ -100,7 +129,7 @@ unsigned reads_report(struct leat_storage *storage, struct leat_storage_event *e
 int leat_storage_segment_fd(struct leat_storage *storage, uint32_t index, uint64_t position)
 {
     char path[LEAT_PATH_BYTES];
-    LEAT_ASSERT(index < storage->log_count);
+    LEAT_ASSERT(leat_storage_log_exists(storage, index));
     struct log *log = &storage->logs[index];
     LEAT_ASSERT(position % log->shape.segment_bytes == 0);
     if (position < log->base_pos)
@@ -110,6 +139,19 @@ int leat_storage_segment_fd(struct leat_storage *storage, uint32_t index, uint64
     segment_path(storage, log, position, path);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     return fd >= 0 ? fd : LEAT_ESYSTEM;
+}
+
+int leat_storage_index_fd(struct leat_storage *storage, uint32_t index, uint64_t position)
+{
+    char path[LEAT_PATH_BYTES];
+    LEAT_ASSERT(leat_storage_log_exists(storage, index));
+    struct log *log = &storage->logs[index];
+    LEAT_ASSERT(position % log->shape.segment_bytes == 0);
+    if (position < log->base_pos)
+        return LEAT_ETRIMMED;
+    segment_index_path(storage, log, position, path);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    return fd >= 0 ? fd : errno == ENOENT ? LEAT_EAGAIN : LEAT_ESYSTEM;
 }
 
 uint64_t leat_storage_base_pos(const struct leat_storage *storage, uint32_t index)

@@ -5,6 +5,8 @@
  */
 #include "state.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,12 +18,30 @@ void log_directory_name(uint32_t log_id, uint32_t generation, char name[64])
     snprintf(name, 64, "log-%" PRIu32 ".%" PRIu32, log_id, generation);
 }
 
+static void segment_file_path(const struct leat_storage *storage, const struct log *log,
+                              uint64_t base_pos, const char *suffix, char path[LEAT_PATH_BYTES])
+{
+    int length = snprintf(path, LEAT_PATH_BYTES, "%s/%s/%016" PRIx64 ".%s", storage->worker_path,
+                          log->directory, base_pos, suffix);
+    LEAT_ASSERT(length > 0 && length < (int)LEAT_PATH_BYTES);
+}
+
 void segment_path(const struct leat_storage *storage, const struct log *log, uint64_t base_pos,
                   char path[LEAT_PATH_BYTES])
 {
-    int length = snprintf(path, LEAT_PATH_BYTES, "%s/%s/%016" PRIx64 ".segment",
-                          storage->worker_path, log->directory, base_pos);
-    LEAT_ASSERT(length > 0 && length < (int)LEAT_PATH_BYTES);
+    segment_file_path(storage, log, base_pos, "segment", path);
+}
+
+void segment_index_path(const struct leat_storage *storage, const struct log *log,
+                        uint64_t base_pos, char path[LEAT_PATH_BYTES])
+{
+    segment_file_path(storage, log, base_pos, "index", path);
+}
+
+void segment_repair_path(const struct leat_storage *storage, const struct log *log,
+                         uint64_t base_pos, char path[LEAT_PATH_BYTES])
+{
+    segment_file_path(storage, log, base_pos, "repair", path);
 }
 
 bool segment_parse_name(const char *name, uint64_t *ret_base_pos)
@@ -36,39 +56,62 @@ bool segment_parse_name(const char *name, uint64_t *ret_base_pos)
     return true;
 }
 
-/* What is not durable yet lies within an arena's length, so with one descriptor more than segments
- * that this can touch, the one given up belongs to no request, queued or in flight. */
-int segment_fds_make(struct log *log)
+/* The least recently used that no request names, queued or in flight, makes room. */
+static struct segment_fd *segment_fd_oldest(struct leat_storage *storage)
 {
-    LEAT_ASSERT(log->segment_fds == NULL && log->arena_bytes >= log->shape.segment_bytes);
-    log->segment_fd_count = (unsigned)(log->arena_bytes / log->shape.segment_bytes) + 2;
-    log->segment_fds = calloc(log->segment_fd_count, sizeof(*log->segment_fds));
-    if (!log->segment_fds)
-        return LEAT_ENOMEM;
-    for (unsigned i = 0; i < log->segment_fd_count; i++)
-        log->segment_fds[i].fd = -1;
-    return LEAT_OK;
+    struct segment_fd *oldest = NULL;
+    for (unsigned i = 0; i < SEGMENT_FDS_MAX; i++) {
+        struct segment_fd *segment = &storage->segment_fds[i];
+        if (segment->fd < 0)
+            return segment;
+        if (segment->users == 0 && (!oldest || segment->used_at < oldest->used_at))
+            oldest = segment;
+    }
+    LEAT_ASSERT(oldest); /* there are more of them than requests */
+    close(oldest->fd);
+    oldest->fd = -1;
+    return oldest;
 }
 
-int segment_fd_for_write(struct leat_storage *storage, struct log *log, uint64_t base_pos)
+static bool segment_fd_is(const struct segment_fd *segment, uint32_t index, uint64_t base_pos)
 {
-    struct segment_fd *oldest = &log->segment_fds[0];
+    return segment->fd >= 0 && segment->log_index == index && segment->base_pos == base_pos;
+}
+
+struct segment_fd *segment_for_write(struct leat_storage *storage, uint32_t index,
+                                     uint64_t base_pos)
+{
+    struct log *log = &storage->logs[index];
+    struct segment_fd *segment = &storage->segment_fds[log->segment_hint];
     char path[LEAT_PATH_BYTES];
 
     LEAT_ASSERT(base_pos % log->shape.segment_bytes == 0);
-    for (unsigned i = 0; i < log->segment_fd_count; i++) {
-        if (log->segment_fds[i].fd >= 0 && log->segment_fds[i].base_pos == base_pos)
-            return log->segment_fds[i].fd;
-        if (log->segment_fds[i].fd < 0 ||
-            (oldest->fd >= 0 && log->segment_fds[i].base_pos < oldest->base_pos))
-            oldest = &log->segment_fds[i];
+    for (unsigned i = 0; i < SEGMENT_FDS_MAX && !segment_fd_is(segment, index, base_pos); i++)
+        segment = &storage->segment_fds[i];
+    if (!segment_fd_is(segment, index, base_pos)) {
+        segment = segment_fd_oldest(storage);
+        segment_path(storage, log, base_pos, path);
+        segment->fd = leat_file_open(path, true);
+        if (segment->fd < 0)
+            return NULL;
+        segment->base_pos = base_pos;
+        segment->log_index = index;
     }
-    if (oldest->fd >= 0)
-        close(oldest->fd);
-    segment_path(storage, log, base_pos, path);
-    oldest->fd = leat_file_open(path, true);
-    oldest->base_pos = base_pos;
-    return oldest->fd;
+    log->segment_hint = (unsigned)(segment - storage->segment_fds);
+    segment->used_at = ++storage->segment_uses;
+    return segment;
+}
+
+void segment_close_of(struct leat_storage *storage, uint32_t index)
+{
+    for (unsigned i = 0; i < SEGMENT_FDS_MAX; i++) {
+        struct segment_fd *segment = &storage->segment_fds[i];
+        if (segment->fd < 0 || segment->log_index != index)
+            continue;
+        LEAT_ASSERT(segment->users == 0);
+        close(segment->fd);
+        segment->fd = -1;
+    }
 }
 
 int segment_open_for_read(const struct leat_storage *storage, const struct log *log,
@@ -80,16 +123,21 @@ int segment_open_for_read(const struct leat_storage *storage, const struct log *
     return leat_file_open(path, false);
 }
 
-void segment_close_all(struct log *log)
+void segment_close_all(struct leat_storage *storage)
 {
-    for (unsigned i = 0; i < log->segment_fd_count; i++) {
-        if (log->segment_fds[i].fd >= 0)
-            close(log->segment_fds[i].fd);
-        log->segment_fds[i].fd = -1;
+    for (unsigned i = 0; i < SEGMENT_FDS_MAX; i++) {
+        if (storage->segment_fds[i].fd >= 0)
+            close(storage->segment_fds[i].fd);
+        storage->segment_fds[i].fd = -1;
     }
-    free(log->segment_fds);
-    log->segment_fds = NULL;
-    log->segment_fd_count = 0;
+}
+
+/* All the space or none; the size follows what is written. A file system that cannot tell says so
+ * at the write. */
+bool segment_reserve(int fd, uint64_t segment_bytes)
+{
+    LEAT_ASSERT(fd >= 0);
+    return fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)segment_bytes) == 0 || errno == EOPNOTSUPP;
 }
 
 bool segment_ready_below(struct log *log, uint64_t end_pos)
@@ -112,14 +160,18 @@ bool segment_ready_below(struct log *log, uint64_t end_pos)
     return log->ready_end >= end_pos;
 }
 
-void segment_want(const struct leat_storage *storage, struct log *log, uint64_t end_pos)
+/* Segments ahead only when the active one is over half full: a thousand idle logs hold one each. */
+void segment_want(struct leat_storage *storage, uint32_t index, uint64_t end_pos)
 {
+    struct log *log = &storage->logs[index];
     uint64_t segment_bytes = log->shape.segment_bytes;
-    uint64_t want = leat_segment_base(&log->shape, end_pos) +
-                    (1 + storage->config.segments_ahead) * segment_bytes;
+    uint64_t base_pos = leat_segment_base(&log->shape, end_pos);
+    bool ahead = end_pos - base_pos > segment_bytes / 2;
+    uint64_t want = base_pos + (1 + (ahead ? storage->config.segments_ahead : 0)) * segment_bytes;
     LEAT_ASSERT(storage->config.segments_ahead <= AHEAD_MAX);
     if (want <= log->want_ready)
         return;
     log->want_ready = want;
     atomic_store_explicit(&log->helper.want_end, want, memory_order_release);
+    helper_look_at(storage, index);
 }

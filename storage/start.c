@@ -20,7 +20,7 @@ uint32_t leat_storage_log_count(const struct leat_storage *storage)
 int leat_storage_log_info(const struct leat_storage *storage, uint32_t index,
                           struct leat_storage_log_info *ret_info)
 {
-    if (index >= storage->log_count)
+    if (!leat_storage_log_exists(storage, index))
         return LEAT_ENOLOG;
     const struct log *log = &storage->logs[index];
     LEAT_ASSERT(log->arena_bytes % log->shape.segment_bytes == 0);
@@ -83,8 +83,9 @@ int leat_storage_begin(struct leat_storage *storage, uint32_t index,
 }
 
 /* The segment that is being filled exists already; the helper only prepares those to come. */
-static void begin_segments(struct leat_storage *storage, struct log *log)
+static void begin_segments(struct leat_storage *storage, uint32_t index)
 {
+    struct log *log = &storage->logs[index];
     char path[LEAT_PATH_BYTES];
     LEAT_ASSERT(log->ready_end % log->shape.segment_bytes == 0);
     for (;;) {
@@ -95,7 +96,11 @@ static void begin_segments(struct leat_storage *storage, struct log *log)
         log->ready_end += log->shape.segment_bytes;
     }
     atomic_store_explicit(&log->helper.want_begin, log->ready_end, memory_order_relaxed);
-    segment_want(storage, log, log->want_end);
+    log->helper.known = true; /* no helper is running yet */
+    log->helper.indexed_pos = log->base_pos;
+    segment_want(storage, index, log->want_end);
+    life_publish_sealed(storage, index);
+    helper_look_at(storage, index);
 }
 
 static void register_buffers(struct leat_storage *storage)
@@ -146,7 +151,7 @@ int leat_storage_commit_begin(struct leat_storage *storage, uint64_t *io_incarna
     register_buffers(storage);
     for (uint32_t i = 0; i < storage->log_count; i++) {
         if (storage->logs[i].begun)
-            begin_segments(storage, &storage->logs[i]);
+            begin_segments(storage, i);
     }
     if (commit_votes(storage) != LEAT_OK) /* the incarnation before anything speaks in its name */
         return LEAT_EFENCED;
@@ -161,6 +166,7 @@ int leat_storage_commit_begin(struct leat_storage *storage, uint64_t *io_incarna
         if (log->begun) /* release: pairs with prepare_unlink() */
             atomic_store_explicit(&log->helper.unlink_below, log->start_pos, memory_order_release);
     }
+    storage->checked_ns = helper_now_ns();
     free(storage->image.bytes);
     free(storage->image.rows);
     free(storage->segment_buffer);
@@ -185,6 +191,8 @@ int leat_storage_clean_stop(struct leat_storage *storage)
     for (uint32_t i = 0; i < storage->log_count; i++) {
         struct log *log = &storage->logs[i];
         LEAT_ASSERT(!log->waiting);
+        if (!life_has_record(log->state))
+            continue;
         log->clean = log->begun && !log->claims && !log->installing;
         log->say = true;
         log_queue(storage, i);

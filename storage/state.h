@@ -28,6 +28,10 @@
 #define READS_MAX          32u
 #define PIECE_BYTES_MAX    (256u << 10) /* of a write in place */
 #define READY_SLOTS        16u
+#define SEGMENT_FDS_MAX    (LEAT_DISK_DEPTH + 64u) /* more than requests: one is always free to go */
+#define FULL_RETRY_NS      100000000ull
+#define CHECK_NS           1000000000ull /* between two looks at the files */
+#define LOG_WORDS          (LEAT_LOGS_MAX / 64)
 #define AHEAD_MAX          8u
 #define RECORD_BUFFERS     0 /* registered buffers: all records, then each arena */
 #define ARENA_BUFFERS      1
@@ -62,6 +66,15 @@ static inline uint64_t max_u64(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
+/* All logs' entries at their longest, and what may be in flight or lost at the ring's end. */
+#define JOURNAL_STATE_BYTES                                                                        \
+    (LEAT_LOGS_MAX *                                                                               \
+     (sizeof(struct leat_journal_entry) + sizeof(struct leat_journal_claim) + LEAT_BLOCK_BYTES))
+/* A log's newest record may be this old before it is written again: what is left of the ring holds
+ * everybody's turn, the records in flight, and one skipped at the ring's end. */
+#define REEMIT_BYTES                                                                               \
+    (LEAT_JOURNAL_BYTES - JOURNAL_STATE_BYTES - (IN_FLIGHT_MAX + 1) * LEAT_JOURNAL_RECORD_BYTES_MAX)
+
 /* ---- requests to the disk ---- */
 
 enum operation_kind { OPERATION_RECORD, OPERATION_PLACE, OPERATION_VOTE, OPERATION_READ };
@@ -71,8 +84,10 @@ struct operation {
     struct leat_disk_file file;
     uint8_t *bytes;
     uint32_t left_bytes;
+    uint32_t rest_bytes; /* of a read, behind left_bytes: halved after an error */
     uint64_t offset;
     int buffer;
+    struct segment_fd *segment; /* in use until this is done */
     unsigned tries;
     struct batch *batch;
     struct read_request *read;
@@ -82,7 +97,8 @@ struct operation {
 struct read_request {
     void *cookie;
     uint8_t *buffer;
-    uint32_t length_bytes; /* asked for */
+    uint64_t position;
+    uint32_t length_bytes; /* of the disk's */
     uint32_t done_bytes;
     uint32_t log_index;
     int64_t result;
@@ -93,10 +109,34 @@ struct read_request {
 
 /* ---- a log ---- */
 
+/* A descriptor for writing, one of SEGMENT_FDS_MAX for all logs. */
 struct segment_fd {
     uint64_t base_pos;
-    int fd; /* -1: none */
+    uint64_t used_at; /* by a count of uses */
+    uint32_t log_index;
+    unsigned users; /* requests that name it */
+    int fd;         /* -1: none */
 };
+
+/* The life of an index. What the helper has in hand is left alone by the worker but for its words;
+ * every arrow is one function in life.c.
+ *
+ *   FREE -> MAKING (helper: files) -> NAMING (journal record) -> PLACING (helper: rename) -> LIVE
+ *   LIVE -> ENDING (writes in flight) -> UNNAMING (journal record) -> REMOVING (helper) -> FREE
+ */
+enum log_state {
+    LOG_FREE,
+    LOG_MAKING,
+    LOG_NAMING,
+    LOG_PLACING,
+    LOG_LIVE,
+    LOG_ENDING,
+    LOG_UNNAMING,
+    LOG_REMOVING,
+    LOG_REMOVED, /* its last records are still in flight */
+};
+
+enum helper_task { TASK_NONE, TASK_MAKE, TASK_PLACE, TASK_REMOVE };
 
 /* Words shared with the helper. */
 struct log_helper {
@@ -108,6 +148,15 @@ struct log_helper {
     uint64_t preparing_pos;              /* the helper's: base, when preparing_fd >= 0 */
     uint64_t preparing_done;
     int preparing_fd;
+    _Atomic int task;              /* worker writes: enum helper_task; helper: TASK_NONE */
+    _Atomic int task_result;       /* helper writes, before TASK_NONE */
+    _Atomic uint64_t sealed_begin; /* worker writes: the lowest base held */
+    _Atomic uint64_t sealed_end;   /* worker writes: below, whole, durable and committed */
+    _Atomic uint64_t sealed_epoch; /* worker writes: counts cuts and installs */
+    bool known;                    /* the helper's: the log is in service */
+    uint64_t indexed_pos;          /* the helper's: segments below have their index */
+    uint64_t active_pos;           /* the helper's: base of the file looked at, and its inode */
+    uint64_t active_inode;
 };
 
 /* A log's entry as it is re-emitted while its arena cannot be asked: before begin, and between
@@ -119,6 +168,9 @@ struct frozen_entry {
 };
 
 struct log {
+    enum log_state state;
+    unsigned flying; /* items in batches that are not reported */
+    unsigned reads_flying;
     uint32_t log_id;
     uint32_t generation;
     struct leat_uuid uuid;
@@ -174,10 +226,10 @@ struct log {
     uint64_t live_at;   /* of the newest completed one */
     uint64_t in_batch;  /* sequence of the newest record that names the log */
 
-    uint64_t ready_end; /* worker: segments below are ready */
+    uint64_t sealed_end; /* as published to the helper */
+    uint64_t ready_end;  /* worker: segments below are ready */
     uint64_t want_ready;
-    struct segment_fd *segment_fds; /* for writing: segment_fds_make() */
-    unsigned segment_fd_count;
+    unsigned segment_hint; /* where its descriptor was last */
 
     uint32_t vote_term;
     uint32_t voted_for;
@@ -189,6 +241,52 @@ struct log {
 
     struct frozen_entry frozen;
     struct log_helper helper;
+};
+
+/* ---- damage and repair ---- */
+
+#define DAMAGES_MAX 64u
+#define REPORTS_MAX 64u
+
+/* A sealed segment that does not hold, once until it is repaired. */
+struct damage {
+    uint32_t log_index;
+    bool known;
+    bool report;
+    uint64_t base_pos;
+    uint64_t begin_pos;
+    uint64_t end_pos;
+};
+
+/* What the helper found; the worker checks that it is still true of the log. */
+struct helper_report {
+    uint32_t log_index;
+    uint64_t epoch; /* sealed_epoch when it was read */
+    uint64_t base_pos;
+    uint64_t begin_pos;
+    uint64_t end_pos;
+};
+
+/* IDLE -> (worker) ASKED -> (helper) READY -> (worker, all bytes put) WHOLE -> (helper) DONE ->
+ * IDLE; (worker) ASKED, READY -> ABANDONED -> (helper) IDLE. */
+enum repair_state {
+    REPAIR_IDLE,
+    REPAIR_ASKED,
+    REPAIR_READY,
+    REPAIR_WHOLE,
+    REPAIR_DONE,
+    REPAIR_ABANDONED
+};
+
+struct repair {
+    _Atomic int state;
+    uint32_t log_index;
+    uint64_t base_pos;
+    uint64_t put_pos;
+    uint8_t *bytes;     /* a segment; the helper's to take and free */
+    bool next_is_known; /* next_crc: what the next segment's BASE frame says of this one's last */
+    uint32_t next_crc;
+    int result;
 };
 
 /* ---- a batch ---- */
@@ -258,8 +356,12 @@ struct leat_storage {
     bool fenced;
     char fence_reason[REASON_BYTES];
 
-    struct log *logs;
-    uint32_t log_count;
+    struct log *logs;   /* LEAT_LOGS_MAX */
+    uint32_t log_count; /* the high-water mark */
+    uint64_t *deleted;  /* until open is done: keys of logs that the journal says are deleted */
+    uint32_t deleted_count;
+    struct segment_fd segment_fds[SEGMENT_FDS_MAX];
+    uint64_t segment_uses;
     uint64_t incarnation;
     struct journal_image image;
     uint8_t *segment_buffer; /* of the largest segment; until commit_begin */
@@ -300,6 +402,29 @@ struct leat_storage {
     bool pins_changed;
     uint64_t pins_changed_ns;
 
+    uint64_t vote_issued_ns;
+
+    /* between worker and helper: a bit for each log */
+    _Atomic uint64_t work[LOG_WORDS]; /* worker sets, helper takes: look at this log */
+    _Atomic uint64_t done[LOG_WORDS]; /* helper sets, worker takes: its task is done */
+    _Atomic uint32_t attention;       /* helper raises: something is done, or it fences */
+    _Atomic int helper_errno;         /* helper writes after helper_what: fence */
+    const char *helper_what;
+    _Atomic bool full;
+    _Atomic uint64_t full_waits;
+    _Atomic uint64_t scrubbed_bytes;
+    struct damage damages[DAMAGES_MAX];        /* known: reported, or to be */
+    unsigned damage_count;                     /* to be reported */
+    struct helper_report reports[REPORTS_MAX]; /* helper writes, worker reads */
+    _Atomic uint32_t report_head;              /* worker writes */
+    _Atomic uint32_t report_tail;              /* helper writes */
+    struct repair repair;
+    struct scrub *scrub; /* the helper's, as are the rest */
+    uint64_t full_since_ns;
+    uint64_t checked_ns;
+    uint32_t checked_log;
+    uint32_t helper_word;
+
     struct leat_storage_counters counters;
     struct leat_histogram latency;
 };
@@ -317,6 +442,11 @@ void lock_sign(int fd);
  * is in flight. */
 void lock_release(int fd);
 
+/* tidy.c: what a crash left of logs being made or deleted */
+/* Every directory of the worker belongs to a log, or to one that came or went. */
+int tidy_check(struct leat_storage *storage, char *error, unsigned error_bytes);
+int tidy(struct leat_storage *storage, char *error, unsigned error_bytes);
+
 /* open.c */
 int identity_read(const char *directory, struct leat_identity *ret_identity, char *error,
                   unsigned error_bytes);
@@ -332,24 +462,33 @@ uint32_t log_unqueue(struct leat_storage *storage);
 void log_floor_queue(struct leat_storage *storage, uint32_t index);
 uint32_t log_floor_unqueue(struct leat_storage *storage);
 void log_age_insert(struct leat_storage *storage, uint32_t index);
+void log_age_remove(struct leat_storage *storage, uint32_t index);
 void log_age_touch(struct leat_storage *storage, uint32_t index);
 uint32_t log_find(const struct leat_storage *storage, uint32_t log_id);
+uint64_t log_key(uint32_t log_id, uint32_t generation);
 /* True while (term, end) is below what the log claims to have had. */
 bool claim_exceeds(const struct leat_journal_claim *claim, uint32_t term, uint64_t end_pos);
 
 /* segment.c */
 void segment_path(const struct leat_storage *storage, const struct log *log, uint64_t base_pos,
                   char path[LEAT_PATH_BYTES]);
+void segment_index_path(const struct leat_storage *storage, const struct log *log,
+                        uint64_t base_pos, char path[LEAT_PATH_BYTES]);
+void segment_repair_path(const struct leat_storage *storage, const struct log *log,
+                         uint64_t base_pos, char path[LEAT_PATH_BYTES]);
 void log_directory_name(uint32_t log_id, uint32_t generation, char name[64]);
 bool segment_parse_name(const char *name, uint64_t *ret_base_pos);
-int segment_fds_make(struct log *log);
-int segment_fd_for_write(struct leat_storage *storage, struct log *log, uint64_t base_pos);
+/* NULL with errno set: the file cannot be opened. */
+struct segment_fd *segment_for_write(struct leat_storage *storage, uint32_t index,
+                                     uint64_t base_pos);
+void segment_close_of(struct leat_storage *storage, uint32_t index);
 int segment_open_for_read(const struct leat_storage *storage, const struct log *log,
                           uint64_t base_pos);
-void segment_close_all(struct log *log);
+void segment_close_all(struct leat_storage *storage);
+bool segment_reserve(int fd, uint64_t segment_bytes);
 /* Takes note of segments that the helper has made ready; true when all below end_pos are. */
 bool segment_ready_below(struct log *log, uint64_t end_pos);
-void segment_want(const struct leat_storage *storage, struct log *log, uint64_t end_pos);
+void segment_want(struct leat_storage *storage, uint32_t index, uint64_t end_pos);
 
 /* journal.c */
 void journal_entry_fill(const struct log *log, uint64_t end_pos, uint64_t floor_pos, uint32_t flags,
@@ -416,7 +555,48 @@ void votes_written(struct leat_storage *storage);
 unsigned votes_report(struct leat_storage *storage, struct leat_storage_event *events,
                       unsigned max);
 
+/* life.c: logs at run time */
+/* A record that names the log is complete; a read of it is. */
+static inline bool life_has_record(enum log_state state)
+{
+    return state != LOG_FREE && state != LOG_MAKING && state != LOG_REMOVED;
+}
+void life_settle(struct leat_storage *storage, uint32_t index);
+/* Once for each segment until it is repaired. */
+void life_damage(struct leat_storage *storage, const struct helper_report *report);
+void life_publish_sealed(struct leat_storage *storage, uint32_t index);
+unsigned life_report(struct leat_storage *storage, struct leat_storage_event *events, unsigned max);
+
+/* prepare.c */
+uint64_t helper_now_ns(void);
+/* A failure of the helper's that is the node's end. */
+void helper_fence(struct leat_storage *storage, const char *what, int error_number);
+void helper_look_at(struct leat_storage *storage, uint32_t index);
+bool helper_has_no_space(struct leat_storage *storage, int error_number);
+
+/* making.c: the helper's tasks of a log's life */
+bool making_step(struct leat_storage *storage, uint32_t index);
+void making_path(const struct leat_storage *storage, const struct log *log, const char *prefix,
+                 char path[LEAT_PATH_BYTES]);
+int making_remove(const char *directory);
+
+/* scrub.c, repair.c: the helper's */
+bool scrub_step(struct leat_storage *storage);
+/* Sealed segments of the log lack their index; the next free step takes one up. */
+bool scrub_wants_index(struct leat_storage *storage, uint32_t index);
+void scrub_drop(struct leat_storage *storage, uint32_t index);
+void scrub_free(struct leat_storage *storage);
+void helper_report_damage(struct leat_storage *storage, const struct helper_report *report);
+/* The log is gone, and with it what was collected. */
+void repair_drop(struct leat_storage *storage, uint32_t index);
+bool repair_step(struct leat_storage *storage);
+/* The worker's. */
+unsigned repair_report(struct leat_storage *storage, struct leat_storage_event *events,
+                       unsigned max);
+
 /* read.c */
+/* The block at `offset` of the segment that is being read cannot be. */
+void read_damaged(struct leat_storage *storage, const struct read_request *read, uint64_t offset);
 unsigned reads_report(struct leat_storage *storage, struct leat_storage_event *events,
                       unsigned max);
 

@@ -102,13 +102,22 @@ int votes_read(struct leat_storage *storage, char *error, unsigned error_bytes)
 
 /* ---- rounds ---- */
 
+/* Those of deleted logs are not. */
+static bool votes_are_kept(const struct log *log)
+{
+    return log->state == LOG_LIVE || log->state == LOG_NAMING || log->state == LOG_PLACING;
+}
+
 static void votes_capture(struct leat_storage *storage)
 {
     /* straight into the slot's image, as votes_encode() lays it out */
     struct leat_vote_slot *head = (void *)storage->vote_slot;
     struct leat_peer_pin *pins = (void *)(head + 1);
     struct leat_vote *votes = (void *)(pins + storage->pin_count);
-    uint32_t used = (uint32_t)((uint8_t *)(votes + storage->log_count) - storage->vote_slot);
+    uint32_t vote_count = 0, used;
+    for (uint32_t i = 0; i < storage->log_count; i++)
+        vote_count += votes_are_kept(&storage->logs[i]);
+    used = (uint32_t)((uint8_t *)(votes + vote_count) - storage->vote_slot);
 
     LEAT_ASSERT(storage->vote_stage == 0 && used <= LEAT_VOTE_SLOT_BYTES);
     storage->vote_bytes = (uint32_t)block_end(used);
@@ -119,13 +128,15 @@ static void votes_capture(struct leat_storage *storage)
         .node = storage->identity.node,
         .sequence = ++storage->vote_sequence,
         .incarnation = storage->incarnation,
-        .vote_count = storage->log_count,
+        .vote_count = vote_count,
         .peer_count = storage->pin_count,
     };
     memcpy(pins, storage->pins, storage->pin_count * sizeof(*pins));
     for (uint32_t i = 0; i < storage->log_count; i++) {
         struct log *log = &storage->logs[i];
-        votes[i] = (struct leat_vote){log->log_id, log->generation, log->vote_term, log->voted_for};
+        if (!votes_are_kept(log))
+            continue;
+        *votes++ = (struct leat_vote){log->log_id, log->generation, log->vote_term, log->voted_for};
         LEAT_ASSERT(!log->vote_flying);
         log->vote_flying = log->vote_wanted;
         log->vote_flying_seq = log->vote_seq;
@@ -179,6 +190,7 @@ void votes_issue(struct leat_storage *storage, uint64_t now_ns)
     if (storage->vote_stage != 0 || storage->votes_to_report > 0 || storage->operations_free == 0 ||
         (storage->votes_wanted == 0 && !pins_due))
         return;
+    storage->vote_issued_ns = now_ns;
     votes_capture(storage);
     votes_write_slot(storage, 0);
 }
@@ -205,7 +217,7 @@ unsigned votes_report(struct leat_storage *storage, struct leat_storage_event *e
 void leat_storage_vote(struct leat_storage *storage, uint32_t index, uint32_t term,
                        uint32_t voted_for, uint64_t vote_seq)
 {
-    LEAT_ASSERT(index < storage->log_count);
+    LEAT_ASSERT(leat_storage_log_exists(storage, index));
     struct log *log = &storage->logs[index];
     if (storage->fenced)
         return;

@@ -77,8 +77,30 @@ void cli_put_base64(const uint8_t *bytes, size_t length)
     putchar('"');
 }
 
+/* What a double cannot print to the last digit is printed as a whole number again. */
+static void json_whole(cJSON *item)
+{
+    char text[32];
+    cJSON *child;
+    cJSON_ArrayForEach(child, item)
+    {
+        json_whole(child);
+        if (!cJSON_IsNumber(child) || child->valuedouble <= 9007199254740992.0)
+            continue;
+        snprintf(text, sizeof(text), "%.0f", child->valuedouble);
+        cJSON *raw = cJSON_CreateRaw(text);
+        char *name = raw && child->string ? strdup(child->string) : NULL;
+        if (!name)
+            cJSON_Delete(raw);
+        else if (cJSON_ReplaceItemInObjectCaseSensitive(item, name, raw))
+            child = raw;
+        free(name);
+    }
+}
+
 void cli_put_json(cJSON *object)
 {
+    json_whole(object);
     char *text = cJSON_PrintUnformatted(object);
     if (text)
         puts(text);

@@ -382,6 +382,8 @@ static void echo_print(const struct echo *echo, uint64_t open_ns)
 {
     const struct leat_port_counters *counters = leat_port_counters(echo->port);
     printf("%s; start and open %.1f ms\n", leat_port_describe(echo->port), (double)open_ns / 1e6);
+    printf("  %-18s %llu\n  %-18s %llu\n", "good", (unsigned long long)echo->page->good, "bad",
+           (unsigned long long)echo->page->bad);
 #define ECHO_PRINT(name, text)                                                                     \
     if (counters->name > 0)                                                                        \
         printf("  %-18s %llu\n", #name, (unsigned long long)counters->name);
@@ -457,9 +459,10 @@ int main(int argc, char **argv)
     }
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     echo_config(echo, argv + optind);
-    const struct leat_dataplane_config dataplane = {.memory_mib =
-                                                        leat_port_memory_mib(&echo->config),
-                                                    .pci = echo->config.kind == LEAT_PORT_PCI};
+    const struct leat_dataplane_config dataplane = {
+        .memory_mib = leat_port_memory_mib(&echo->config),
+        .huge_pages = echo->config.kind == LEAT_PORT_PCI,
+        .pci = echo->config.kind == LEAT_PORT_PCI};
     sched_getaffinity(0, sizeof(before), &before);
     uint64_t begin_ns = leat_clock_monotonic_ns();
     if (echo_open_all(&dataplane) != 0)

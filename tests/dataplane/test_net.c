@@ -147,6 +147,10 @@ static void what_is_written_is_received(void **state)
     assert_int_equal(b.datagram.payload_offset, 42);
     assert_int_equal(b.datagram.length_bytes, 100);
     assert_int_equal(b.datagram.peer, 0);
+    assert_int_equal(b.datagram.worker, 3);
+    leat_net_write_headers(&a.net, 0, 4, 100, b.frame);
+    assert_int_equal(receive(&b), LEAT_NET_DATAGRAM); /* to another worker of the same node */
+    assert_int_equal(b.datagram.worker, 4);
 }
 
 static void udp_checksum_is_verified_when_there_is_one(void **state)

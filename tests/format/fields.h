@@ -155,6 +155,24 @@ static const struct field leat_journal_entry_fields[] = {
     F(leat_journal_entry, segment_log2, "segment log2"),
 };
 
+static const struct field leat_index_head_fields[] = {
+    F(leat_index_head, magic, "magic"),
+    F(leat_index_head, version, "version"),
+    F(leat_index_head, crc, "of head and rows, with this word zero"),
+    F(leat_index_head, log, "log"),
+    F(leat_index_head, generation, "generation"),
+    F(leat_index_head, row_count, "at least 1"),
+    F(leat_index_head, base_pos, "of the segment"),
+    F(leat_index_head, segment_bytes, "segment in bytes"),
+    F(leat_index_head, end_offset, "the next offset behind the segment"),
+};
+
+static const struct field leat_index_row_fields[] = {
+    F(leat_index_row, position, "of the frame"),
+    F(leat_index_row, offset, "as the frame has it"),
+    F(leat_index_row, time_ns, "as the frame has it"),
+};
+
 static const struct field leat_vote_slot_fields[] = {
     F(leat_vote_slot, magic, "magic"),
     F(leat_vote_slot, version, "version"),
@@ -271,6 +289,7 @@ static const struct field leat_control_request_fields[] = {
     F(leat_control_request, position, "position"),
     F(leat_control_request, ring_bytes, "ring in bytes"),
     F(leat_control_request, completion_count, "completion count"),
+    F(leat_control_request, change, "CHANGE: struct leat_catalogue_payload; else zero"),
 };
 
 static const struct field leat_control_reply_fields[] = {
@@ -281,6 +300,7 @@ static const struct field leat_control_reply_fields[] = {
     F(leat_control_reply, node_id, "node id"),
     F(leat_control_reply, instance, "instance"),
     F(leat_control_reply, position, "position"),
+    F(leat_control_reply, offset, "TAIL: the next record\'s"),
     F(leat_control_reply, text_bytes,
       "behind this struct, in the same packet; errors explain themselves"),
     F(leat_control_reply, descriptor_count, "descriptor count"),
@@ -382,4 +402,39 @@ static const struct field leat_wire_forwarded_fields[] = {
     F(leat_wire_forwarded, offset, "ECONDITION, EFENCEDOUT: the detail"),
     F(leat_wire_forwarded, error, "enum leat_error"),
     F(leat_wire_forwarded, reserved, "zero"),
+};
+
+static const struct field leat_wire_admin_fields[] = {
+    F(leat_wire_admin, request, "names the change; a repeated one is the same"),
+    F(leat_wire_admin, uid, "who asks; 2^32 - 1: the node's user or root"),
+    F(leat_wire_admin, reserved, "zero"),
+};
+
+static const struct field leat_wire_administered_fields[] = {
+    F(leat_wire_administered, request, "as asked"),
+    F(leat_wire_administered, error, "enum leat_error, negative"),
+    F(leat_wire_administered, reserved, "zero"),
+};
+
+static const struct field leat_wire_tail_fields[] = {
+    F(leat_wire_tail, request, "the asker's number; counts up"),
+    F(leat_wire_tail, reserved, "zero"),
+};
+
+static const struct field leat_wire_tail_reply_fields[] = {
+    F(leat_wire_tail_reply, request, "all up to it are answered"),
+    F(leat_wire_tail_reply, commit_d, "committed at the durable level"),
+    F(leat_wire_tail_reply, commit_r, "committed at the replicated level"),
+    F(leat_wire_tail_reply, reserved, "zero"),
+};
+
+static const struct field leat_wire_repair_fields[] = {
+    F(leat_wire_repair, begin_pos, "first byte asked for"),
+    F(leat_wire_repair, end_pos, "behind the last"),
+};
+
+static const struct field leat_wire_repair_data_fields[] = {
+    F(leat_wire_repair_data, begin_pos, "of the first byte that follows"),
+    F(leat_wire_repair_data, error, "enum leat_error: the sender has them not either"),
+    F(leat_wire_repair_data, reserved, "zero"),
 };

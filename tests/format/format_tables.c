@@ -17,6 +17,7 @@
 #include "base/message.h"
 #include "base/ring.h"
 #include "dataplane/wire.h"
+#include "base/segment_index.h"
 #include "storage/format.h"
 
 #define TEXT_BYTES (256u << 10)
@@ -63,6 +64,8 @@ static const struct table tables[] = {
     TABLE(leat_journal_record),
     TABLE(leat_journal_entry),
     TABLE(leat_vote_slot),
+    TABLE(leat_index_head),
+    TABLE(leat_index_row),
     TABLE(leat_peer_pin),
     TABLE(leat_vote),
     TABLE(leat_arena_header),
@@ -82,6 +85,12 @@ static const struct table tables[] = {
     TABLE(leat_wire_led),
     TABLE(leat_wire_forward),
     TABLE(leat_wire_forwarded),
+    TABLE(leat_wire_admin),
+    TABLE(leat_wire_administered),
+    TABLE(leat_wire_tail),
+    TABLE(leat_wire_tail_reply),
+    TABLE(leat_wire_repair),
+    TABLE(leat_wire_repair_data),
 };
 #define TABLE_COUNT (sizeof(tables) / sizeof(tables[0]))
 

@@ -71,6 +71,14 @@ int fsync(int fd)
     return -1;
 }
 
+int fallocate(int fd, int mode, off_t offset, off_t length)
+{
+    if (!fake.no_space)
+        return (int)syscall(SYS_fallocate, fd, mode, offset, length);
+    errno = ENOSPC;
+    return -1;
+}
+
 /* ---- the disk ---- */
 
 struct fake fake = {.fail_after = -1, .short_after = -1, .again_after = -1};
@@ -115,6 +123,11 @@ int leat_disk_register_buffers(struct leat_disk *disk, const struct iovec *buffe
 {
     (void)disk, (void)buffers, (void)count;
     return LEAT_ESYSTEM;
+}
+
+void leat_disk_release_buffer(struct leat_disk *disk, int buffer)
+{
+    (void)disk, (void)buffer;
 }
 
 static void fake_queue(struct leat_disk *disk, struct request request, struct leat_disk_file file)
@@ -190,12 +203,18 @@ static int64_t fake_write_now(const struct request *request)
     return pwrite(request->fd, request->bytes, length, (off_t)request->offset);
 }
 
+static int64_t fake_read_now(const struct request *request)
+{
+    uint64_t end = request->offset + request->length_bytes;
+    if (fake.bad_block && request->offset <= fake.bad_block && fake.bad_block < end)
+        return -EIO;
+    return pread(request->fd, request->bytes, request->length_bytes, (off_t)request->offset);
+}
+
 static void fake_run(struct leat_disk *disk, unsigned which)
 {
     struct request request = disk->queue[which];
-    int64_t result = request.write ? fake_write_now(&request)
-                                   : pread(request.fd, request.bytes, request.length_bytes,
-                                           (off_t)request.offset);
+    int64_t result = request.write ? fake_write_now(&request) : fake_read_now(&request);
     close(request.fd);
     memmove(disk->queue + which, disk->queue + which + 1,
             (disk->queued - which - 1) * sizeof(disk->queue[0]));

@@ -34,8 +34,10 @@ struct fake {
     int again_after; /* then one completes with EAGAIN; -1: none */
     uint64_t writes;
     uint64_t submits;
-    uint64_t flushes; /* of files and directories, which cost nothing here */
-    int flush_errno;  /* 0: they succeed */
+    uint64_t flushes;   /* of files and directories, which cost nothing here */
+    int flush_errno;    /* 0: they succeed */
+    bool no_space;      /* no room for a file any more */
+    uint64_t bad_block; /* offset of a block that no file gives; 0: none */
     bool keep;
     void (*note)(struct fake_write *write);
     uint64_t clock;

@@ -52,6 +52,9 @@ static void segments_roll_and_are_prepared_ahead(void **state)
     char path[600];
     rig_prepare_all(rig);
     rig_segment_path(rig, 1, RIG_SEGMENT, path);
+    assert_false(rig_file_exists(path)); /* an idle log holds one segment */
+    fill_to(rig, RIG_SEGMENT / 2);
+    rig_prepare_all(rig);
     assert_true(rig_file_exists(path)); /* before a byte is wanted there */
     fill_to(rig, 3 * RIG_SEGMENT + 100000);
     uint64_t end = rig->logs[1].reported_end;

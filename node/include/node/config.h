@@ -54,6 +54,7 @@ struct leat_config {
     uint32_t lcores[LEAT_CONFIG_IDS_MAX];
     uint32_t writes_in_flight_max;
     uint32_t segments_ahead;
+    uint64_t scrub_bytes_per_s; /* 0: off */
 
     uint64_t election_min_ns;
     uint64_t election_max_ns;

@@ -9,6 +9,8 @@
  *   DIR/w<worker>/votes               two slots of LEAT_VOTE_SLOT_BYTES
  *   DIR/w<worker>/journal             a ring of records, LEAT_JOURNAL_BYTES
  *   DIR/w<worker>/log-<id>.<generation>/<base, 16 hex digits>.segment
+ *                                       <base, 16 hex digits>.index (base/segment_index.h)
+ *   DIR/w<worker>/new-<id>.<generation>/ a log in the making: no log's until the journal names it
  */
 #ifndef LEAT_STORAGE_FORMAT_H
 #define LEAT_STORAGE_FORMAT_H
@@ -25,7 +27,7 @@
 #define LEAT_JOURNAL_MAGIC            0x4c4e524au
 #define LEAT_VOTES_MAGIC              0x45544f56u
 #define LEAT_JOURNAL_BYTES            (16u << 20)
-#define LEAT_JOURNAL_RECORD_BYTES_MAX (256u << 10)
+#define LEAT_JOURNAL_RECORD_BYTES_MAX (1u << 20)
 
 struct leat_identity {
     uint64_t magic;
@@ -63,7 +65,7 @@ _Static_assert(sizeof(struct leat_journal_record) == 64, "no padding");
 enum leat_journal_flag {
     LEAT_JOURNAL_CLEAN = 1,     /* clean stop: floor == end and nothing was acknowledged since */
     LEAT_JOURNAL_AMNESIAC = 2,  /* memory was lost and not cleared yet (W5) */
-    LEAT_JOURNAL_DELETED = 4,   /* reserved: the log was deleted */
+    LEAT_JOURNAL_DELETED = 4,   /* the log was deleted: its directory goes */
     LEAT_JOURNAL_INSTALLED = 8, /* the log began anew at start_pos: no older record counts */
     LEAT_JOURNAL_DAMAGED = 16,  /* a struct leat_journal_claim follows the tail bytes */
 };

@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Sealed segments read by the helper, one at a time and as a whole, with its own O_DIRECT reads:
+ * the chain is verified from the BASE frame to the segment's end and to the next one's BASE, and
+ * the sparse index is written where it is missing. A segment just sealed is read at once for its
+ * index; all of them in turn at the configured rate. Memory: one segment, while one is read.
+ *
+ * Sealed is what lies below log_helper.sealed_end: no write is in flight there. A cut or an install
+ * meanwhile raises sealed_epoch, and what was read is forgotten. Tests: test_scrub.c.
+ */
+#include "state.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/crc.h"
+#include "base/segment_index.h"
+
+#define SCRUB_READ_BYTES (256u << 10)
+#define SCRUB_PAUSE_NS   1000000000ull /* when there is nothing to read */
+
+struct scrub {
+    bool busy;
+    bool paced; /* scrubbing; else for the index */
+    uint32_t log_index;
+    uint64_t base_pos;
+    uint64_t epoch;
+    int fd; /* -1: the file is not there */
+    uint8_t *bytes;
+    uint64_t read_bytes;
+    struct leat_chain chain;
+    uint32_t base_crc; /* what the BASE frame says of the frame before */
+    bool stopped;      /* at a frame that does not hold, or that this build does not know */
+    bool unknown;
+    struct leat_index_head *index;
+    uint64_t index_room_bytes;
+    uint64_t next_row_pos;
+
+    uint32_t turn_log; /* the next to be scrubbed */
+    uint64_t turn_pos;
+    uint64_t pause_ns;
+    uint64_t budget_bytes;
+    uint64_t budget_ns;
+
+    uint32_t before_log; /* the segment verified last: its successor's BASE must continue it */
+    uint64_t before_end;
+    uint32_t before_crc;
+};
+
+static struct leat_index_row *scrub_rows(const struct scrub *scrub)
+{
+    return (struct leat_index_row *)(void *)(scrub->index + 1);
+}
+
+static void scrub_end(struct scrub *scrub)
+{
+    if (scrub->fd >= 0)
+        close(scrub->fd);
+    free(scrub->bytes);
+    free(scrub->index);
+    scrub->bytes = NULL;
+    scrub->index = NULL;
+    scrub->busy = false;
+}
+
+void scrub_drop(struct leat_storage *storage, uint32_t index)
+{
+    struct scrub *scrub = storage->scrub;
+    if (scrub && scrub->busy && scrub->log_index == index)
+        scrub_end(scrub);
+    if (scrub && scrub->before_log == index)
+        scrub->before_log = NO_LOG;
+}
+
+void scrub_free(struct leat_storage *storage)
+{
+    if (storage->scrub && storage->scrub->busy)
+        scrub_end(storage->scrub);
+    free(storage->scrub);
+    storage->scrub = NULL;
+}
+
+void helper_report_damage(struct leat_storage *storage, const struct helper_report *report)
+{
+    uint32_t tail = atomic_load_explicit(&storage->report_tail, memory_order_relaxed);
+    /* acquire: pairs with life_report_damage(), which has read the slot */
+    if (tail - atomic_load_explicit(&storage->report_head, memory_order_acquire) == REPORTS_MAX)
+        return; /* found again in the next turn */
+    storage->reports[tail % REPORTS_MAX] = *report;
+    atomic_store_explicit(&storage->report_tail, tail + 1, memory_order_release);
+    atomic_store_explicit(&storage->attention, 1, memory_order_release);
+}
+
+/* ---- one segment ---- */
+
+static bool scrub_begin(struct leat_storage *storage, uint32_t index, uint64_t base_pos, bool paced)
+{
+    struct scrub *scrub = storage->scrub;
+    const struct log *log = &storage->logs[index];
+    LEAT_ASSERT(!scrub->busy && base_pos % log->shape.segment_bytes == 0);
+    uint64_t rows = log->shape.segment_bytes / LEAT_INDEX_STEP_BYTES;
+    scrub->index_room_bytes =
+        block_end(sizeof(struct leat_index_head) + rows * sizeof(struct leat_index_row));
+    scrub->bytes = leat_block_alloc(log->shape.segment_bytes);
+    scrub->index = leat_block_alloc(scrub->index_room_bytes);
+    scrub->fd = -1;
+    scrub->log_index = index;
+    if (!scrub->bytes || !scrub->index) {
+        scrub_end(scrub);
+        return false;
+    }
+    scrub->busy = true;
+    scrub->paced = paced;
+    scrub->stopped = scrub->unknown = false;
+    scrub->base_pos = scrub->next_row_pos = base_pos;
+    scrub->read_bytes = 0;
+    scrub->chain = (struct leat_chain){.position = base_pos};
+    scrub->epoch = atomic_load_explicit(&log->helper.sealed_epoch, memory_order_acquire);
+    scrub->fd = segment_open_for_read(storage, log, base_pos);
+    return true;
+}
+
+/* What cannot be read counts as damaged, and no more than that. */
+static void scrub_read(struct leat_storage *storage, struct scrub *scrub, uint64_t length)
+{
+    uint8_t *to = scrub->bytes + scrub->read_bytes;
+    if (scrub->fd >= 0 && leat_file_read(scrub->fd, to, length, scrub->read_bytes) != LEAT_OK) {
+        for (uint64_t at = 0; at < length; at += LEAT_BLOCK_BYTES) {
+            if (leat_file_read(scrub->fd, to + at, LEAT_BLOCK_BYTES, scrub->read_bytes + at) !=
+                LEAT_OK)
+                memset(to + at, 0, LEAT_BLOCK_BYTES);
+        }
+    }
+    scrub->read_bytes += length;
+    atomic_fetch_add_explicit(&storage->scrubbed_bytes, length, memory_order_relaxed);
+    atomic_store_explicit(&storage->attention, 1, memory_order_release);
+}
+
+static void scrub_row(struct scrub *scrub, uint64_t position, const struct leat_frame *frame)
+{
+    if (position < scrub->next_row_pos)
+        return;
+    uint64_t room = scrub->index_room_bytes - sizeof(*scrub->index);
+    LEAT_ASSERT((scrub->index->row_count + 1) * sizeof(struct leat_index_row) <= room);
+    scrub_rows(scrub)[scrub->index->row_count++] =
+        (struct leat_index_row){position, frame->offset, frame->time_ns};
+    scrub->next_row_pos = (position / LEAT_INDEX_STEP_BYTES + 1) * LEAT_INDEX_STEP_BYTES;
+}
+
+static void scrub_verify(struct scrub *scrub, const struct leat_log_shape *shape)
+{
+    bool all = scrub->read_bytes == shape->segment_bytes;
+    int rc = LEAT_OK;
+    if (scrub->chain.position == scrub->base_pos) {
+        rc = leat_chain_at_base(shape, scrub->base_pos, scrub->bytes, scrub->read_bytes,
+                                &scrub->chain);
+        scrub->base_crc = scrub->chain.crc;
+    }
+    while (rc == LEAT_OK && scrub->chain.position < scrub->base_pos + shape->segment_bytes) {
+        uint64_t position = scrub->chain.position, at = position - scrub->base_pos, extent;
+        if (at >= scrub->read_bytes)
+            return;
+        rc = leat_frame_check(shape, &scrub->chain, scrub->bytes + at, scrub->read_bytes - at,
+                              &extent);
+        if (rc == LEAT_OK)
+            scrub_row(scrub, position, (const void *)(scrub->bytes + at));
+    }
+    scrub->unknown = rc == LEAT_EVERSION;
+    scrub->stopped = rc != LEAT_OK && (rc != LEAT_EAGAIN || all);
+}
+
+/* ---- the index ---- */
+
+static bool index_holds(const struct leat_storage *storage, const struct log *log,
+                        uint64_t base_pos)
+{
+    char path[LEAT_PATH_BYTES];
+    uint64_t rows_max = log->shape.segment_bytes / LEAT_INDEX_STEP_BYTES;
+    uint64_t room = sizeof(struct leat_index_head) + rows_max * sizeof(struct leat_index_row);
+    segment_index_path(storage, log, base_pos, path);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct leat_index_head *head = fd >= 0 ? calloc(1, room) : NULL;
+    bool holds = false;
+    ssize_t got = head ? pread(fd, head, room, 0) : -1;
+    if (got >= (ssize_t)sizeof(*head) && head->magic == LEAT_INDEX_MAGIC &&
+        head->version == LEAT_INDEX_VERSION && head->row_count >= 1 &&
+        head->row_count <= rows_max && head->base_pos == base_pos &&
+        leat_uuid_equal(&head->log, &log->uuid) && head->generation == log->generation) {
+        uint64_t used = sizeof(*head) + head->row_count * sizeof(struct leat_index_row);
+        uint32_t crc = head->crc;
+        head->crc = 0;
+        holds = got >= (ssize_t)used && leat_crc32c(0, head, used) == crc;
+    }
+    free(head);
+    if (fd >= 0)
+        close(fd);
+    return holds;
+}
+
+/* Under another name until it is whole. Nothing depends on it: no space, no index. */
+static void index_write(struct leat_storage *storage, struct scrub *scrub, const struct log *log)
+{
+    char path[LEAT_PATH_BYTES], new_path[LEAT_PATH_BYTES + 8];
+    struct leat_index_head *head = scrub->index;
+    uint64_t used = sizeof(*head) + head->row_count * sizeof(struct leat_index_row);
+    LEAT_ASSERT(head->row_count >= 1 && used <= scrub->index_room_bytes);
+    head->magic = LEAT_INDEX_MAGIC;
+    head->version = LEAT_INDEX_VERSION;
+    head->log = log->uuid;
+    head->generation = log->generation;
+    head->base_pos = scrub->base_pos;
+    head->segment_bytes = log->shape.segment_bytes;
+    head->end_offset = scrub->chain.next_offset;
+    head->crc = 0;
+    head->crc = leat_crc32c(0, head, used);
+    segment_index_path(storage, log, scrub->base_pos, path);
+    snprintf(new_path, sizeof(new_path), "%s.new", path);
+    int fd = leat_file_create(new_path);
+    if (fd < 0)
+        return;
+    bool whole = leat_file_write(fd, head, block_end(used), 0) == LEAT_OK && fsync(fd) == 0;
+    close(fd);
+    if (!whole || rename(new_path, path) != 0)
+        unlink(new_path);
+}
+
+/* ---- its end ---- */
+
+/* A frame whose header is whole says where the next one begins: if that continues it, only the body
+ * is bad. */
+static uint64_t scrub_proven_again(const struct scrub *scrub, const struct leat_log_shape *shape)
+{
+    uint64_t end_pos = scrub->base_pos + shape->segment_bytes;
+    struct leat_chain chain = scrub->chain;
+    uint64_t at = chain.position - scrub->base_pos, extent;
+    const struct leat_frame *frame = (const void *)(scrub->bytes + at);
+    if (at + sizeof(*frame) > shape->segment_bytes ||
+        frame->length_bytes < LEAT_FRAME_HEADER_BYTES ||
+        frame->length_bytes > shape->segment_bytes - at)
+        return end_pos;
+    leat_chain_advance(&chain, frame,
+                       leat_frame_extent(shape, chain.position, frame->length_bytes));
+    uint64_t next_pos = chain.position;
+    if (next_pos >= end_pos ||
+        leat_frame_check(shape, &chain, scrub->bytes + (next_pos - scrub->base_pos),
+                         end_pos - next_pos, &extent) != LEAT_OK)
+        return end_pos;
+    return next_pos;
+}
+
+static bool scrub_is_true(const struct scrub *scrub, const struct log *log)
+{
+    return scrub->epoch == atomic_load_explicit(&log->helper.sealed_epoch, memory_order_acquire) &&
+           scrub->base_pos < atomic_load_explicit(&log->helper.sealed_end, memory_order_acquire) &&
+           scrub->base_pos >=
+               max_u64(log->helper.unlinked_pos,
+                       atomic_load_explicit(&log->helper.unlink_below, memory_order_acquire));
+}
+
+static void scrub_judge(struct leat_storage *storage, struct scrub *scrub)
+{
+    const struct log *log = &storage->logs[scrub->log_index];
+    uint64_t end_pos = scrub->base_pos + log->shape.segment_bytes;
+    struct helper_report report = {scrub->log_index, scrub->epoch, scrub->base_pos,
+                                   scrub->chain.position, end_pos};
+    bool follows = scrub->before_log == scrub->log_index && scrub->before_end == scrub->base_pos;
+    if (!scrub_is_true(scrub, log) || scrub->unknown)
+        return;
+    if (scrub->chain.position != end_pos) {
+        report.end_pos = scrub_proven_again(scrub, &log->shape);
+        helper_report_damage(storage, &report);
+        return;
+    }
+    if (follows && scrub->before_crc != scrub->base_crc) { /* one of the two: both are fetched */
+        report.begin_pos = scrub->base_pos;
+        helper_report_damage(storage, &report);
+        report.base_pos = report.begin_pos = scrub->base_pos - log->shape.segment_bytes;
+        report.end_pos = scrub->base_pos;
+        helper_report_damage(storage, &report);
+        return;
+    }
+    scrub->before_log = scrub->log_index;
+    scrub->before_end = end_pos;
+    scrub->before_crc = scrub->chain.crc;
+    if (!index_holds(storage, log, scrub->base_pos))
+        index_write(storage, scrub, log);
+}
+
+static void scrub_go_on(struct leat_storage *storage, struct scrub *scrub)
+{
+    struct log *log = &storage->logs[scrub->log_index];
+    uint64_t left = log->shape.segment_bytes - scrub->read_bytes;
+    LEAT_ASSERT(log->helper.known && left > 0);
+    scrub_read(storage, scrub, min_u64(left, SCRUB_READ_BYTES));
+    if (!scrub->stopped)
+        scrub_verify(scrub, &log->shape);
+    if (scrub->read_bytes < log->shape.segment_bytes)
+        return;
+    scrub_judge(storage, scrub);
+    scrub_end(scrub);
+}
+
+/* ---- which segment ---- */
+
+static bool scrub_make(struct leat_storage *storage)
+{
+    if (storage->scrub)
+        return true;
+    storage->scrub = calloc(1, sizeof(*storage->scrub));
+    if (storage->scrub)
+        storage->scrub->before_log = NO_LOG;
+    return storage->scrub != NULL;
+}
+
+bool scrub_wants_index(struct leat_storage *storage, uint32_t index)
+{
+    struct log *log = &storage->logs[index];
+    struct log_helper *helper = &log->helper;
+    uint64_t end_pos = atomic_load_explicit(&helper->sealed_end, memory_order_acquire);
+    uint64_t begin_pos = atomic_load_explicit(&helper->sealed_begin, memory_order_relaxed);
+    helper->indexed_pos = max_u64(helper->indexed_pos, begin_pos);
+    if (helper->indexed_pos >= end_pos)
+        return false;
+    if (!scrub_make(storage) || storage->scrub->busy)
+        return true;
+    uint64_t base_pos = helper->indexed_pos;
+    /* damaged ones are not tried again until they are repaired, which writes the index too */
+    if (index_holds(storage, log, base_pos) || scrub_begin(storage, index, base_pos, false))
+        helper->indexed_pos = base_pos + log->shape.segment_bytes;
+    return true;
+}
+
+/* The next sealed segment in turn, over all logs. */
+static bool scrub_choose(struct leat_storage *storage, struct scrub *scrub)
+{
+    for (uint32_t i = 0; i <= LEAT_LOGS_MAX; i++) {
+        const struct log *log = &storage->logs[scrub->turn_log];
+        if (log->helper.known) {
+            uint64_t end_pos = atomic_load_explicit(&log->helper.sealed_end, memory_order_acquire);
+            uint64_t begin_pos =
+                max_u64(scrub->turn_pos,
+                        atomic_load_explicit(&log->helper.sealed_begin, memory_order_relaxed));
+            if (begin_pos < end_pos) {
+                scrub->turn_pos = begin_pos + log->shape.segment_bytes;
+                return scrub_begin(storage, scrub->turn_log, begin_pos, true);
+            }
+        }
+        scrub->turn_log = (scrub->turn_log + 1) % LEAT_LOGS_MAX;
+        scrub->turn_pos = 0;
+    }
+    return false;
+}
+
+/* Allows a quarter of a second's worth at once. */
+static bool scrub_may_read(const struct leat_storage *storage, struct scrub *scrub)
+{
+    uint64_t rate = storage->config.scrub_bytes_per_s, now_ns = helper_now_ns();
+    uint64_t passed_ns = min_u64(now_ns - scrub->budget_ns, 1000000000ull);
+    uint64_t gained = (uint64_t)((double)rate * (double)passed_ns / 1e9);
+    if (gained > 0)
+        scrub->budget_ns = now_ns;
+    scrub->budget_bytes =
+        min_u64(scrub->budget_bytes + gained, max_u64(rate / 4, SCRUB_READ_BYTES));
+    if (scrub->budget_bytes < SCRUB_READ_BYTES)
+        return false;
+    scrub->budget_bytes -= SCRUB_READ_BYTES;
+    return true;
+}
+
+bool scrub_step(struct leat_storage *storage)
+{
+    if (!storage->scrub && storage->config.scrub_bytes_per_s == 0)
+        return false;
+    if (!scrub_make(storage))
+        return false;
+    struct scrub *scrub = storage->scrub;
+    if (!scrub->busy && (storage->config.scrub_bytes_per_s == 0 ||
+                         helper_now_ns() - scrub->pause_ns < SCRUB_PAUSE_NS))
+        return false;
+    if (!scrub->busy && !scrub_choose(storage, scrub)) {
+        scrub->pause_ns = helper_now_ns();
+        return false;
+    }
+    if (scrub->paced && !scrub_may_read(storage, scrub))
+        return false;
+    scrub_go_on(storage, scrub);
+    return true;
+}
