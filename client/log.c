@@ -27,7 +27,8 @@ static int check_arena(const struct leat_arena_header *header, uint32_t log_id, 
         !is_power_of_two(header->segment_bytes) || header->segment_bytes < LEAT_SEGMENT_BYTES_MIN ||
         header->arena_bytes < 2 * header->segment_bytes ||
         header->entry_bytes_max > header->segment_bytes / 4 ||
-        file_bytes < LEAT_ARENA_HEADER_BYTES + header->arena_bytes)
+        header->arena_bytes > LEAT_ARENA_BYTES_MAX ||
+        file_bytes < leat_arena_file_bytes(header->arena_bytes))
         return LEAT_ECORRUPT;
     return LEAT_OK;
 }

@@ -27,6 +27,23 @@ static int step_pad(struct leat_reader *reader, const struct leat_frame *frame)
     return LEAT_OK;
 }
 
+/* The frame in `buffer`. A chain that was begun within a run learns where that began from the TERM
+ * frame that ends it. */
+static int step_frame(struct leat_reader *reader, const struct leat_frame *frame, uint64_t extent)
+{
+    struct leat_chain chain = reader->chain;
+    if (chain.run_first_pos == READER_RUN_UNKNOWN && leat_frame_type(frame) == LEAT_FRAME_TERM &&
+        frame->length_bytes == LEAT_FRAME_HEADER_BYTES + LEAT_TERM_PAYLOAD_BYTES) {
+        struct leat_term_payload term;
+        memcpy(&term, reader->buffer + LEAT_FRAME_HEADER_BYTES, sizeof(term));
+        chain.run_first_pos = term.previous_first_pos;
+    }
+    int rc = leat_frame_check(&reader->shape, &chain, reader->buffer, extent, &extent);
+    if (rc == LEAT_OK)
+        reader->chain = chain;
+    return rc;
+}
+
 int reader_step(struct leat_reader *reader, struct leat_frame *ret_frame)
 {
     uint64_t position = reader->chain.position;
@@ -50,7 +67,7 @@ int reader_step(struct leat_reader *reader, struct leat_frame *ret_frame)
         if (rc != LEAT_OK)
             return rc;
         memcpy(&frame, reader->buffer, sizeof(frame)); /* the copy is what is checked and used */
-        rc = leat_frame_check(&reader->shape, &reader->chain, reader->buffer, extent, &extent);
+        rc = step_frame(reader, &frame, extent);
         if (rc == LEAT_EAGAIN)
             rc = LEAT_ECHAIN; /* between two copies its length changed */
     }
@@ -115,7 +132,8 @@ int leat_reader_open(struct leat_client *client, uint32_t log, enum leat_from fr
                      enum leat_ack level, struct leat_reader **ret_reader)
 {
     if ((level != LEAT_ACK_DURABLE && level != LEAT_ACK_REPLICATED) ||
-        (from != LEAT_FROM_OFFSET && from != LEAT_FROM_START && from != LEAT_FROM_END))
+        (from != LEAT_FROM_OFFSET && from != LEAT_FROM_START && from != LEAT_FROM_END &&
+         from != LEAT_FROM_TIME))
         return LEAT_EINVAL;
     struct leat_reader *reader = calloc(1, sizeof(*reader));
     if (!reader)
@@ -125,6 +143,7 @@ int leat_reader_open(struct leat_client *client, uint32_t log, enum leat_from fr
     reader->level = level;
     reader->from = from;
     reader->value = from == LEAT_FROM_OFFSET ? value : 0;
+    reader->time_from_ns = from == LEAT_FROM_TIME ? value : 0;
     reader->segment = -1;
     reader->segment_base = READER_NO_SEGMENT;
     int rc = reader_map(reader);
@@ -180,7 +199,8 @@ int leat_reader_next(struct leat_reader *reader, struct leat_record *ret_record)
         rc = reader_step(reader, &frame);
         if (rc != LEAT_OK)
             break;
-        if (leat_frame_type(&frame) != LEAT_FRAME_RECORD || frame.offset < reader->value)
+        if (leat_frame_type(&frame) != LEAT_FRAME_RECORD || frame.offset < reader->value ||
+            frame.time_ns < reader->time_from_ns)
             continue;
         note_durable(reader);
         reader->value = frame.offset + 1;

@@ -96,7 +96,7 @@ uint64_t reader_commit(const struct leat_reader *reader)
 
 /* ---- the arena ---- */
 
-static bool arena_holds(const struct leat_reader *reader, uint64_t position)
+bool reader_in_arena(const struct leat_reader *reader, uint64_t position)
 {
     return client_load(&reader->arena->horizon.value) <= position;
 }
@@ -184,7 +184,7 @@ int reader_copy(struct leat_reader *reader, uint64_t position, uint64_t length, 
     LEAT_ASSERT(length <= leat_segment_room(&reader->shape, position));
     if (position < client_load(&reader->arena->base_pos.value))
         return LEAT_ETRIMMED;
-    if (arena_holds(reader, position))
+    if (reader_in_arena(reader, position))
         return arena_copy(reader, position, length, to) ? LEAT_OK : LEAT_EAGAIN;
     return segment_copy(reader, position, length, to);
 }

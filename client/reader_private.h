@@ -16,6 +16,7 @@
 
 #define READER_PIECE_BYTES (1u << 20)
 #define READER_NO_SEGMENT  UINT64_MAX
+#define READER_RUN_UNKNOWN UINT64_MAX /* of a chain that was begun within a run */
 
 struct leat_reader {
     struct leat_client *client;
@@ -31,8 +32,9 @@ struct leat_reader {
     uint64_t epoch;
 
     bool placed;
-    enum leat_from from; /* !placed: where to go */
-    uint64_t value;
+    enum leat_from from;   /* !placed: where to go */
+    uint64_t value;        /* records of lower offsets are passed over */
+    uint64_t time_from_ns; /* and those of lower times */
     struct leat_chain chain;
     struct leat_chain durable;
     int pending; /* an error to be told by the next call */
@@ -59,6 +61,9 @@ uint64_t reader_commit(const struct leat_reader *reader);
  * it is: arena (checked after the copy, H3) or a sealed segment's file. 0, EAGAIN (it moved while
  * we looked: again later), ETRIMMED, EIO, ENOMEM, ECLOSED. */
 int reader_copy(struct leat_reader *reader, uint64_t position, uint64_t length, void *to);
+
+/* The arena holds it, and what lies behind it. */
+bool reader_in_arena(const struct leat_reader *reader, uint64_t position);
 
 /* ---- reader_seek.c ---- */
 

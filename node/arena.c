@@ -79,7 +79,7 @@ int node_arena_open(struct node_arena *arena, const char *directory, const struc
     snprintf(arena->path, sizeof(arena->path), "%s/log-%u.arena", path, info->log_id);
     int fd = open(arena->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     struct stat status;
-    off_t bytes = (off_t)(LEAT_ARENA_HEADER_BYTES + info->arena_bytes);
+    off_t bytes = (off_t)leat_arena_file_bytes(info->arena_bytes);
     if (fd < 0 || fstat(fd, &status) != 0)
         goto failed;
     bool was_whole = status.st_size == bytes;
@@ -95,6 +95,7 @@ int node_arena_open(struct node_arena *arena, const char *directory, const struc
         goto failed;
     arena->header = map;
     arena->bytes = (uint8_t *)map + LEAT_ARENA_HEADER_BYTES;
+    arena->hints = (uint64_t *)(void *)(arena->bytes + info->arena_bytes);
     arena->arena_bytes = info->arena_bytes;
     arena->descriptor = fd;
     *ret_valid = was_whole && arena_is_valid(arena->header, info, boot);
@@ -111,7 +112,7 @@ void node_arena_close(struct node_arena *arena)
 {
     if (!arena->header)
         return;
-    munmap(arena->header, LEAT_ARENA_HEADER_BYTES + arena->arena_bytes);
+    munmap(arena->header, leat_arena_file_bytes(arena->arena_bytes));
     close(arena->descriptor);
     arena->header = NULL;
 }
@@ -143,4 +144,28 @@ void node_arena_horizon(struct node_arena *arena, uint64_t end_pos)
         return;
     __atomic_store_n(&arena->header->horizon.value, horizon, __ATOMIC_RELAXED);
     atomic_thread_fence(memory_order_release); /* pairs with the reader's acquire fence */
+}
+
+static uint64_t *arena_hint(const struct node_arena *arena, uint64_t piece)
+{
+    return &arena->hints[piece & (leat_arena_hint_count(arena->arena_bytes) - 1)];
+}
+
+void node_arena_hint(struct node_arena *arena, uint64_t position)
+{
+    uint64_t piece = position / LEAT_ARENA_HINT_STEP_BYTES;
+    uint64_t *hint = arena_hint(arena, piece);
+    if (*hint / LEAT_ARENA_HINT_STEP_BYTES == piece && *hint < position)
+        return;                                         /* not the piece's first */
+    __atomic_store_n(hint, position, __ATOMIC_RELAXED); /* what it leads to proves itself */
+}
+
+void node_arena_unhint(struct node_arena *arena, uint64_t position, uint64_t end_pos)
+{
+    uint64_t first = position / LEAT_ARENA_HINT_STEP_BYTES;
+    for (uint64_t piece = first; piece <= end_pos / LEAT_ARENA_HINT_STEP_BYTES; piece++) {
+        uint64_t *hint = arena_hint(arena, piece);
+        if (*hint >= position)
+            __atomic_store_n(hint, 0, __ATOMIC_RELAXED);
+    }
 }

@@ -168,7 +168,7 @@ static int assembler_check(struct node_log *log, struct leat_chain *chain, uint6
         step_follower(log, LEAT_INPUT_RUN, chain->position, probe.term);
         step_follower(log, LEAT_INPUT_VERIFIED, probe.position, 0);
     }
-    log_note_pad(log, chain->position, (const void *)bytes);
+    log_note_frame(log, chain->position, (const void *)bytes);
     *chain = probe;
     if (!leat_chain_in_batch(chain))
         log->chain = *chain;

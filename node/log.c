@@ -121,11 +121,12 @@ static void log_seal(struct node_log *log, uint32_t type_flags, uint32_t session
     int rc = leat_sessions_apply(&log->tail, position, &frame, sealed);
     LEAT_ASSERT(rc == LEAT_OK);
     log_note_tail(log, &frame, sealed);
-    log_note_pad(log, position, &frame);
+    log_note_frame(log, position, &frame);
 }
 
-void log_note_pad(struct node_log *log, uint64_t position, const struct leat_frame *frame)
+void log_note_frame(struct node_log *log, uint64_t position, const struct leat_frame *frame)
 {
+    node_arena_hint(&log->arena, position);
     if (leat_frame_type(frame) == LEAT_FRAME_PAD)
         log->pads[position / log->shape.segment_bytes % NODE_PADS] = position;
 }
@@ -483,6 +484,8 @@ int log_apply_commits(struct node_log *log)
 static void log_cut_published(struct node_log *log, uint64_t position)
 {
     struct leat_arena_header *header = log->arena.header;
+    if (header->published_end.value > position)
+        node_arena_unhint(&log->arena, position, header->published_end.value);
     if (header->commit_r.value > position)
         store_release(&header->commit_r, position);
     if (log->told_commit_r > position) {

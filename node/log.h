@@ -37,6 +37,7 @@ struct boot_log;
 struct node_arena {
     struct leat_arena_header *header;
     uint8_t *bytes; /* ring of arena_bytes */
+    uint64_t *hints;
     uint64_t arena_bytes;
     int descriptor; /* read-write, the worker's */
     char path[320];
@@ -166,6 +167,10 @@ void node_arena_reset(struct node_arena *arena, const struct leat_storage_log_in
                       const struct leat_uuid *boot);
 void node_arena_close(struct node_arena *arena);
 void node_arena_horizon(struct node_arena *arena, uint64_t end_pos);
+/* A frame begins at `position`: noted when it is its piece's first. */
+void node_arena_hint(struct node_arena *arena, uint64_t position);
+/* [position, end_pos) is cut. */
+void node_arena_unhint(struct node_arena *arena, uint64_t position, uint64_t end_pos);
 static inline uint64_t node_arena_low(const struct node_arena *arena)
 {
     return arena->header->horizon.value;
@@ -226,7 +231,8 @@ static inline uint64_t log_arena_limit(const struct node_log *log)
 {
     return log->needed_from + log->arena.arena_bytes - NODE_ARENA_RESERVE_BYTES;
 }
-void log_note_pad(struct node_log *log, uint64_t position, const struct leat_frame *frame);
+/* A frame was sealed, verified or found at `position`. */
+void log_note_frame(struct node_log *log, uint64_t position, const struct leat_frame *frame);
 
 /* assemble.c */
 void log_receive(struct node_log *log, const struct leat_message *message, const uint8_t *payload,

@@ -82,7 +82,7 @@ static void boot_visit(void *context, uint64_t position, const struct leat_frame
         boot_begin_at(walk, payload, payload);
     if (leat_frame_type(frame) == LEAT_FRAME_TERM)
         boot_add_run(walk, frame->term, position);
-    log_note_pad(log, position, frame);
+    log_note_frame(log, position, frame);
     if (position >= walk->commit_d)
         return;
     int rc = leat_sessions_apply(&log->committed, position, frame, payload);

@@ -11,6 +11,8 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "base/crc.h"
+#include "base/segment_index.h"
 #include "fake_node.h"
 
 static uint8_t *log_at(struct fake_log *log, uint64_t position)
@@ -37,12 +39,14 @@ void fake_log_open(struct fake_log *log, const char *directory, uint32_t log_id,
     snprintf(path, sizeof(path), "%s/%u.arena", directory, log_id);
     log->descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     LEAT_ASSERT(log->descriptor >= 0);
-    size_t bytes = LEAT_ARENA_HEADER_BYTES + FAKE_ARENA_BYTES;
+    size_t bytes = leat_arena_file_bytes(FAKE_ARENA_BYTES);
     LEAT_ASSERT(ftruncate(log->descriptor, (off_t)bytes) == 0);
     log->header = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, log->descriptor, 0);
     LEAT_ASSERT(log->header != MAP_FAILED);
     log->bytes = (uint8_t *)log->header + LEAT_ARENA_HEADER_BYTES;
     memset(log->cluster.bytes, 7, sizeof(log->cluster.bytes));
+    log->hints = (uint64_t *)(void *)(log->bytes + FAKE_ARENA_BYTES);
+    log->hinted = true;
     struct leat_arena_header *header = log->header;
     header->magic = LEAT_ARENA_MAGIC;
     header->version = LEAT_ARENA_VERSION;
@@ -70,7 +74,7 @@ void fake_log_close(struct fake_log *log)
     }
     snprintf(path, sizeof(path), "%s/%u.arena", log->directory, log->header->log_id);
     unlink(path);
-    munmap(log->header, LEAT_ARENA_HEADER_BYTES + FAKE_ARENA_BYTES);
+    munmap(log->header, leat_arena_file_bytes(FAKE_ARENA_BYTES));
     close(log->descriptor);
 }
 
@@ -92,6 +96,12 @@ static uint64_t log_seal(struct fake_log *log, uint32_t type, const void *payloa
         store(&log->header->horizon.value, end - FAKE_ARENA_BYTES);
     __atomic_thread_fence(__ATOMIC_RELEASE);
     leat_frame_seal(&log->shape, &log->chain, log_at(log, position), &frame, payload);
+    uint64_t *hint = &log->hints[position / LEAT_ARENA_HINT_STEP_BYTES %
+                                 leat_arena_hint_count(FAKE_ARENA_BYTES)];
+    if (log->hinted &&
+        (*hint / LEAT_ARENA_HINT_STEP_BYTES != position / LEAT_ARENA_HINT_STEP_BYTES ||
+         *hint >= position))
+        store(hint, position);
     return position;
 }
 
@@ -182,6 +192,56 @@ void fake_log_cut(struct fake_log *log, const struct leat_chain *to)
 void fake_log_trim(struct fake_log *log, uint64_t position)
 {
     store(&log->header->base_pos.value, position);
+}
+
+/* The sparse index of a sealed segment, as the node's helper writes it. */
+static void index_build(const struct fake_log *log, const uint8_t *segment, uint64_t base,
+                        struct leat_index_head *head)
+{
+    struct leat_index_row *rows = (void *)(head + 1);
+    *head = (struct leat_index_head){.magic = LEAT_INDEX_MAGIC,
+                                     .version = LEAT_INDEX_VERSION,
+                                     .log = log->header->log,
+                                     .generation = 1,
+                                     .base_pos = base,
+                                     .segment_bytes = FAKE_SEGMENT_BYTES};
+    uint64_t due = 0;
+    for (uint64_t at = 0; at < FAKE_SEGMENT_BYTES;) {
+        struct leat_frame frame;
+        memcpy(&frame, segment + at, sizeof(frame));
+        if (at >= due) {
+            rows[head->row_count++] =
+                (struct leat_index_row){base + at, frame.offset, frame.time_ns};
+            due = (at / LEAT_INDEX_STEP_BYTES + 1) * LEAT_INDEX_STEP_BYTES;
+        }
+        head->end_offset = frame.offset + (leat_frame_type(&frame) == LEAT_FRAME_RECORD);
+        at += leat_frame_extent(&log->shape, base + at, frame.length_bytes);
+    }
+    head->crc = leat_crc32c(0, head, sizeof(*head) + head->row_count * sizeof(*rows));
+}
+
+int fake_log_index(struct fake_log *log, uint64_t position, uint64_t *ret_base)
+{
+    static uint8_t segment[FAKE_SEGMENT_BYTES];
+    union {
+        struct leat_index_head head;
+        uint8_t bytes[4096];
+    } index;
+    int from = fake_log_segment(log, position, ret_base);
+    if (from < 0 || log->index_error != LEAT_OK) {
+        if (from >= 0)
+            close(from);
+        return from < 0 ? from : log->index_error;
+    }
+    LEAT_ASSERT(pread(from, segment, sizeof(segment), 0) == FAKE_SEGMENT_BYTES);
+    close(from);
+    index_build(log, segment, *ret_base, &index.head);
+    size_t bytes = sizeof(index.head) + index.head.row_count * sizeof(struct leat_index_row);
+    LEAT_ASSERT(bytes <= sizeof(index));
+    index.bytes[log->index_flips ? sizeof(index.head) + 40 : 0] ^= log->index_flips ? 1 : 0;
+    int descriptor = memfd_create("index", MFD_CLOEXEC);
+    LEAT_ASSERT(descriptor >= 0 && write(descriptor, index.bytes, bytes) == (ssize_t)bytes);
+    return descriptor;
 }
 
 int fake_log_segment(struct fake_log *log, uint64_t position, uint64_t *ret_base)

@@ -280,6 +280,13 @@ static void run_command(struct fake_node *node, struct node_command *command)
         command->descriptor = rc < 0 ? -1 : rc;
         break;
     }
+    case NODE_COMMAND_INDEX: {
+        atomic_fetch_add(&node->index_asked, 1);
+        int rc = fake_log_index(&node->log, command->position, &command->ret_position);
+        command->error = rc < 0 ? rc : LEAT_OK;
+        command->descriptor = rc < 0 ? -1 : rc;
+        break;
+    }
     case NODE_COMMAND_STATUS:
         break; /* there is but one part */
     case NODE_COMMAND_CATALOGUE:

@@ -30,6 +30,10 @@ struct fake_log {
     int descriptor;
     struct leat_arena_header *header;
     uint8_t *bytes;
+    uint64_t *hints;
+    bool hinted;      /* writes the arena's hints */
+    bool index_flips; /* a bit of each segment's index is wrong */
+    int index_error;  /* instead of an index */
     struct leat_log_shape shape;
     struct leat_chain chain;
     struct leat_uuid cluster;
@@ -45,6 +49,8 @@ void fake_log_commit(struct fake_log *log, uint64_t durable, uint64_t replicated
 void fake_log_cut(struct fake_log *log, const struct leat_chain *to);
 void fake_log_trim(struct fake_log *log, uint64_t position);
 int fake_log_segment(struct fake_log *log, uint64_t position, uint64_t *ret_base);
+
+int fake_log_index(struct fake_log *log, uint64_t position, uint64_t *ret_base);
 
 struct fake_session {
     struct leat_uuid client;
@@ -104,6 +110,7 @@ struct fake_node {
     atomic_uint record_count;
     struct fake_seen seen[FAKE_RECORDS_MAX];
     atomic_uint seen_count;
+    atomic_uint index_asked;
     uint64_t fence_epoch;  /* of log 1 */
     uint64_t next_offset;  /* of log 1 */
     uint32_t writer_epoch; /* of the record taken last */

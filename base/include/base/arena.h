@@ -2,7 +2,8 @@
  *
  * The arena: a log's newest bytes in a tmpfs file that survives the death of every process
  * (rules W4, H2, H3). One page of header, then a ring of arena_bytes; the byte at position p lies
- * at p modulo arena_bytes. The node's worker is the only writer; readers map it read-only.
+ * at p modulo arena_bytes; then the hints. The node's worker is the only writer; readers map it
+ * read-only.
  *
  * Writer, before it overwrites: horizon (store), release fence, bytes. Then published_end
  * (release) before any acknowledgement leaves, and lowered before a cut range is overwritten.
@@ -18,8 +19,13 @@
 #include "base/uuid.h"
 
 #define LEAT_ARENA_MAGIC        0x314152414554414cULL
-#define LEAT_ARENA_VERSION      2u
+#define LEAT_ARENA_VERSION      3u
 #define LEAT_ARENA_HEADER_BYTES 4096u
+
+/* A sparse index of the ring, behind it: a position for each LEAT_ARENA_HINT_STEP_BYTES of it, at
+ * (position / step) modulo their count: where the first frame begins that begins in that piece.
+ * Only a hint: 0, or of another piece, is none, and whoever follows one checks the frame. */
+#define LEAT_ARENA_HINT_STEP_BYTES (64u << 10)
 
 enum leat_arena_flag {
     LEAT_ARENA_ACCEPTS_REPLICATED = 1, /* the log takes appends at the replicated level */
@@ -73,5 +79,17 @@ struct leat_arena_header {
 };
 _Static_assert(offsetof(struct leat_arena_header, published_end) == 128, "own cache lines");
 _Static_assert(sizeof(struct leat_arena_header) <= LEAT_ARENA_HEADER_BYTES, "one page");
+
+static inline uint64_t leat_arena_hint_count(uint64_t arena_bytes)
+{
+    return arena_bytes / LEAT_ARENA_HINT_STEP_BYTES;
+}
+
+static inline uint64_t leat_arena_file_bytes(uint64_t arena_bytes)
+{
+    uint64_t hint_bytes = leat_arena_hint_count(arena_bytes) * sizeof(uint64_t);
+    return LEAT_ARENA_HEADER_BYTES + arena_bytes +
+           ((hint_bytes + LEAT_ARENA_HEADER_BYTES - 1) & ~(uint64_t)(LEAT_ARENA_HEADER_BYTES - 1));
+}
 
 #endif
