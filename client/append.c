@@ -124,6 +124,8 @@ int client_start(struct leat_client *client, uint32_t log, const void *data, siz
 {
     uint32_t place;
     uint64_t position;
+    if (client_is_forked(client))
+        return LEAT_EFORK;
     if (client->claimed || (length > 0 && !data))
         return LEAT_EINVAL;
     int rc = append_room(client, log, length, &place, &position);
@@ -213,6 +215,8 @@ int client_claim(struct leat_client *client, uint32_t log, size_t length)
 {
     uint32_t place;
     uint64_t position;
+    if (client_is_forked(client))
+        return LEAT_EFORK;
     if (client->claimed)
         return LEAT_EINVAL;
     int rc = append_room(client, log, length, &place, &position);
@@ -262,6 +266,8 @@ static int claim_move(struct leat_client *client)
 int client_publish(struct leat_client *client, const struct client_wish *wish,
                    uint64_t *ret_sequence)
 {
+    if (client_is_forked(client))
+        return LEAT_EFORK;
     if (client->state == CLIENT_FAILED)
         return client->error;
     struct client_log *log = &client->logs[client->claim_log];
@@ -285,7 +291,7 @@ int leat_publish(struct leat_client *client, enum leat_ack ack, uint64_t timeout
 {
     struct client_wish wish = wish_of_one(ack, timeout_ns, user);
     if (!client->claimed || client->claim_is_batch)
-        return LEAT_EINVAL;
+        return client_is_forked(client) ? LEAT_EFORK : LEAT_EINVAL;
     return client_publish(client, &wish, ret_sequence);
 }
 

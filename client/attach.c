@@ -279,14 +279,15 @@ static int client_make(const struct leat_options *options, struct leat_client **
     struct leat_client *client = calloc(1, sizeof(*client));
     if (!client)
         return LEAT_ENOMEM;
-    client->socket = -1;
+    client->socket = client->wake = client->wake_event = client->wake_timer = -1;
+    client->process = client_process();
     snprintf(client->path, sizeof(client->path), "%s", path);
     client->ring_bytes = ring_bytes;
     client->in_flight_max = in_flight;
     client->table_count = table_count_for(in_flight);
     client->deadline_next_ns = UINT64_MAX;
     client->appends = calloc(client->table_count, sizeof(*client->appends));
-    int rc = client->appends ? LEAT_OK : LEAT_ENOMEM;
+    int rc = client->appends && client->process != 0 ? LEAT_OK : LEAT_ENOMEM;
     if (rc == LEAT_OK)
         rc = leat_uuid_random(&client->id);
     if (rc != LEAT_OK) {
@@ -333,6 +334,7 @@ void leat_detach(struct leat_client *client)
         return;
     if (client->socket >= 0)
         close(client->socket);
+    client_wake_close(client);
     client_rings_unmap(client, &client->rings);
     client_rings_unmap(client, &client->fresh);
     client_rings_unmap(client, &client->claim_rings);

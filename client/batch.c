@@ -16,6 +16,8 @@ int leat_batch_begin(struct leat_client *client, uint32_t log, uint32_t records_
                      size_t bytes_max)
 {
     uint32_t place;
+    if (client_is_forked(client))
+        return LEAT_EFORK;
     if (client->claimed || records_max > LEAT_BATCH_RECORDS_MAX)
         return LEAT_EINVAL;
     int rc = client_log(client, log, &place);
@@ -39,6 +41,8 @@ int leat_batch_begin(struct leat_client *client, uint32_t log, uint32_t records_
 
 int leat_batch_reserve(struct leat_client *client, size_t length, void **ret_bytes)
 {
+    if (client_is_forked(client))
+        return LEAT_EFORK;
     if (!client->claimed || !client->claim_is_batch)
         return LEAT_EINVAL;
     if (length > client->claim_room || client->batch_count == LEAT_BATCH_RECORDS_MAX)
@@ -74,6 +78,8 @@ int leat_batch_add(struct leat_client *client, const void *data, size_t length)
 static int batch_commit(struct leat_client *client, struct client_wish *wish,
                         uint64_t *ret_sequence)
 {
+    if (client_is_forked(client))
+        return LEAT_EFORK;
     if (!client->claimed || !client->claim_is_batch || client->batch_count == 0)
         return LEAT_EINVAL;
     wish->kind = LEAT_RING_BATCH;

@@ -10,7 +10,9 @@
  *   watch.c           limits, positions, leaders: what a log's arena header says
  *   poll.c            completions, deadlines, results
  *   reader.c          the next record; reader_seek.c: where to begin; reader_bytes.c: arena, files
- *   admin.c           status and operating
+ *   wake.c            the descriptor for event loops
+ *   fork.c            a child's copy of a client is none
+ *   admin.c           status and operating; logs.c: the catalogue's logs
  *
  * Everything of a client belongs to one thread at a time. Words that the node writes are loaded
  * with acquire, those it reads are stored with release; the partner is node/clients.c.
@@ -94,6 +96,8 @@ struct client_log {
     bool accepts_replicated;
     bool session_ended; /* with this identity */
     bool watched;
+    uint32_t readers;                       /* open ones */
+    uint64_t wake_attach_count;             /* when the node was asked to wake for it; 0: never */
     uint32_t writer_epoch;                  /* that appends carry */
     const struct leat_arena_header *header; /* one page, of the newest attach; NULL: never */
     struct leat_event told;                 /* the last event; kinds 0: none yet */
@@ -104,6 +108,7 @@ struct client_log {
 };
 
 struct leat_client {
+    uint64_t process; /* client_process() when it was made: another in a child */
     enum client_state state;
     int error;  /* FAILED: why; DOWN: why not yet */
     int socket; /* -1: none */
@@ -140,6 +145,13 @@ struct leat_client {
 
     struct client_log *logs;
     uint32_t log_count;
+
+    int wake;       /* epoll: what follows, and the socket; -1: never asked for */
+    int wake_event; /* the node's eventfd; -1 */
+    int wake_timer;
+    uint64_t wake_timer_ns;     /* it is set to; 0: not set */
+    uint64_t wake_attach_count; /* that wake_event is of */
+    uint64_t wake_armed;
 };
 
 static inline struct client_append *client_at(const struct leat_client *client, uint64_t count)
@@ -159,6 +171,22 @@ uint64_t client_deadline(uint64_t now_ns, uint64_t timeout_ns);
 
 /* A wait between two looks: spins a little, then yields, then sleeps. */
 void client_pause(unsigned *spins);
+
+/* ---- fork.c ---- */
+
+extern const uint64_t *client_process_word; /* 0 in a child that attached nothing yet */
+/* What tells this process from those it was forked from; 0: no memory. */
+uint64_t client_process(void);
+static inline bool client_is_forked(const struct leat_client *client)
+{
+    return *client_process_word != client->process;
+}
+
+/* ---- wake.c ---- */
+
+/* Nothing was there to be seen: the descriptor shall say when there is. */
+void client_arm(struct leat_client *client, uint64_t now_ns);
+void client_wake_close(struct leat_client *client);
 
 /* ---- attach.c ---- */
 

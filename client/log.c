@@ -118,6 +118,8 @@ static int log_read_limits(struct leat_client *client, uint32_t place)
 int client_log(struct leat_client *client, uint32_t log_id, uint32_t *ret_place)
 {
     uint32_t place = 0;
+    if (client_is_forked(client))
+        return LEAT_EFORK;
     if (client->state == CLIENT_FAILED)
         return client->error;
     if (log_id == 0 || log_id >= LEAT_LOGS_MAX)

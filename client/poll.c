@@ -204,6 +204,8 @@ static void table_retire(struct leat_client *client)
 
 int leat_poll(struct leat_client *client, struct leat_result *results, unsigned max)
 {
+    if (client_is_forked(client))
+        return LEAT_EFORK;
     uint64_t now_ns = client_now_ns();
     if (client->state != CLIENT_FAILED)
         client_take_completions(client, now_ns);
@@ -215,6 +217,8 @@ int leat_poll(struct leat_client *client, struct leat_result *results, unsigned 
             count += results_take(client, &client->logs[i], results + count, max - count);
     }
     table_retire(client);
+    if (count == 0)
+        client_arm(client, now_ns);
     return (int)count;
 }
 
@@ -252,6 +256,7 @@ int client_start_and_wait(struct leat_client *client, uint32_t log, const void *
         if (rc == LEAT_OK)
             break;
         result->error = rc;
+        result->record_count = wish->record_count;
         result->latency_ns = now_ns - start_ns;
         if (rc != LEAT_EAGAIN || left.timeout_ns == 0 || client->claimed)
             return rc;

@@ -131,6 +131,8 @@ static int told(struct leat_reader *reader, int rc)
 int leat_reader_open(struct leat_client *client, uint32_t log, enum leat_from from, uint64_t value,
                      enum leat_ack level, struct leat_reader **ret_reader)
 {
+    if (client_is_forked(client))
+        return LEAT_EFORK;
     if ((level != LEAT_ACK_DURABLE && level != LEAT_ACK_REPLICATED) ||
         (from != LEAT_FROM_OFFSET && from != LEAT_FROM_START && from != LEAT_FROM_END &&
          from != LEAT_FROM_TIME))
@@ -159,6 +161,11 @@ int leat_reader_open(struct leat_client *client, uint32_t log, enum leat_from fr
         leat_reader_close(reader);
         return rc;
     }
+    uint32_t place;
+    if (client_log(client, log, &place) == LEAT_OK) {
+        client->logs[place].readers++;
+        reader->is_counted = true;
+    }
     *ret_reader = reader;
     return LEAT_OK;
 }
@@ -167,6 +174,8 @@ void leat_reader_close(struct leat_reader *reader)
 {
     if (!reader)
         return;
+    for (uint32_t i = 0; i < reader->client->log_count && reader->is_counted; i++)
+        reader->client->logs[i].readers -= reader->client->logs[i].log_id == reader->log_id;
     reader_unmap(reader);
     free(reader->piece);
     free(reader->buffer);
@@ -176,6 +185,8 @@ void leat_reader_close(struct leat_reader *reader)
 /* The mapping is right, the reader placed, nothing to be told. */
 static int reader_ready(struct leat_reader *reader)
 {
+    if (client_is_forked(reader->client))
+        return LEAT_EFORK;
     if (reader->client->state == CLIENT_FAILED)
         return reader->client->error;
     int rc = reader_map(reader);
@@ -217,6 +228,7 @@ int leat_reader_next(struct leat_reader *reader, struct leat_record *ret_record)
         if (reader->placed)
             note_durable(reader);
         client_drive(reader->client, client_now_ns()); /* the node may have gone */
+        client_arm(reader->client, client_now_ns());
     }
     return reader->arena ? told(reader, rc) : rc;
 }

@@ -21,6 +21,7 @@
 struct leat_reader {
     struct leat_client *client;
     uint32_t log_id;
+    bool is_counted; /* in the client's log */
     enum leat_ack level;
 
     const struct leat_arena_header *arena; /* NULL: not mapped */

@@ -143,6 +143,8 @@ int client_ask(struct leat_client *client, const struct leat_control_request *re
                struct client_reply *ret_reply)
 {
     struct client_reply reply;
+    if (client_is_forked(client))
+        return LEAT_EFORK;
     if (client->state == CLIENT_FAILED)
         return client->error;
     if (client->state != CLIENT_UP)

@@ -113,6 +113,8 @@ int leat_events(struct leat_client *client, struct leat_event *events, unsigned 
 {
     unsigned count = 0;
     uint32_t place;
+    if (client_is_forked(client))
+        return LEAT_EFORK;
     client_drive(client, client_now_ns()); /* the node may have gone, or be back */
     for (uint32_t i = 0; i < client->log_count && count < max; i++) {
         struct client_log *log = &client->logs[i];
@@ -120,6 +122,8 @@ int leat_events(struct leat_client *client, struct leat_event *events, unsigned 
             continue;
         count += event_look(log, &events[count]);
     }
+    if (count == 0)
+        client_arm(client, client_now_ns());
     return (int)count;
 }
 
@@ -154,7 +158,8 @@ int leat_flush(struct leat_client *client, uint64_t timeout_ns)
     uint64_t deadline_ns = client_deadline(client_now_ns(), timeout_ns);
     unsigned spins = 0;
     for (;;) {
-        (void)leat_poll(client, NULL, 0);
+        if (leat_poll(client, NULL, 0) < 0)
+            return LEAT_EFORK;
         if (client->in_flight == 0)
             return LEAT_OK;
         if (client_now_ns() >= deadline_ns)

@@ -116,6 +116,7 @@ static void connection_accept(struct node_control *control)
 static void connection_free(struct control_connection *connection)
 {
     LEAT_ASSERT(!connection->queued && !connection->attached);
+    events_free(connection->events);
     if (connection->rings)
         rings_free(connection->rings);
     if (connection->client_region >= 0)
@@ -181,6 +182,7 @@ struct loop_wait {
     uint32_t connection[CONTROL_CONNECTIONS_MAX + 2];
     nfds_t count;
     bool commands_out;
+    bool events; /* somebody may have to be woken */
 };
 
 static void loop_fill(const struct node_control *control, struct loop_wait *wait)
@@ -191,10 +193,12 @@ static void loop_fill(const struct node_control *control, struct loop_wait *wait
         (struct pollfd){.fd = control->stopping ? -1 : control->listener, .events = POLLIN};
     wait->count = 2;
     wait->commands_out = false;
+    wait->events = false;
     for (uint32_t i = 0; i < CONTROL_CONNECTIONS_MAX; i++) {
         const struct control_connection *connection = &control->connections[i];
         wait->commands_out |=
             connection->state == CONTROL_BUSY || connection->state == CONTROL_LEAVING;
+        wait->events |= connection->events != NULL;
         if (connection->state == CONTROL_FREE || connection->hung_up)
             continue;
         short events = POLLRDHUP | (connection->state == CONTROL_IDLE ? POLLIN : 0);
@@ -215,6 +219,18 @@ static void loop_serve(struct node_control *control, const struct loop_wait *wai
         else if (connection->state != CONTROL_FREE &&
                  (events & (POLLHUP | POLLERR | POLLNVAL | POLLRDHUP)))
             connection_leave(control, connection);
+    }
+}
+
+static void loop_wake(struct node_control *control)
+{
+    if (control->now_ns - control->events_ns < CONTROL_EVENTS_NS)
+        return;
+    control->events_ns = control->now_ns;
+    for (uint32_t i = 0; i < CONTROL_CONNECTIONS_MAX; i++) {
+        struct control_connection *connection = &control->connections[i];
+        if (connection->state != CONTROL_FREE && connection->events && connection->rings)
+            events_look(connection->events, connection->rings);
     }
 }
 
@@ -248,8 +264,11 @@ static void *control_thread(void *context)
     uint64_t stop_ns = 0;
     for (;;) {
         loop_fill(control, &wait);
-        struct timespec timeout = {.tv_sec = wait.commands_out ? 0 : 1,
-                                   .tv_nsec = wait.commands_out ? LOOK_NS : 0};
+        bool looks = wait.commands_out || wait.events;
+        struct timespec timeout = {.tv_sec = looks ? 0 : 1,
+                                   .tv_nsec = wait.commands_out ? LOOK_NS
+                                              : wait.events     ? (long)CONTROL_EVENTS_NS
+                                                                : 0};
         int ready = ppoll(wait.polls, wait.count, &timeout, NULL);
         control->now_ns = clock_now_ns();
         if (ready > 0 && wait.polls[0].revents && !control->stopping) {
@@ -261,6 +280,8 @@ static void *control_thread(void *context)
         if (ready > 0 && !control->stopping && (wait.polls[1].revents & POLLIN))
             connection_accept(control);
         loop_look(control);
+        if (wait.events)
+            loop_wake(control);
         if (control->stopping && (loop_is_empty(control) || control->now_ns > stop_ns))
             return NULL;
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The control socket's two rooms: control.c (the socket, the loop, who comes and goes) and
- * control_serve.c (one request, its command, its reply).
+ * The control socket's rooms: control.c (the socket, the loop, who comes and goes),
+ * control_serve.c (one request, its command, its reply), control_events.c (who is woken).
  *
  * A connection's states, all moves on the control thread:
  *
@@ -29,6 +29,8 @@
 #define CONTROL_CONNECTIONS_PER_UID_MAX 64u /* others than the node's user and root */
 #define CONTROL_RING_BYTES_PER_UID_MAX  (1ull << 30)
 #define CONTROL_IDLE_NS                 10000000000ull /* without rings and without a request */
+#define CONTROL_EVENTS_NS               1000000ull     /* between looks for who is to be woken */
+#define CONTROL_WATCHES_MAX             64u            /* logs of a connection */
 #define CONTROL_STOP_NS                 5000000000ull  /* for the worker to let go of all rings */
 
 enum control_state { CONTROL_FREE, CONTROL_IDLE, CONTROL_BUSY, CONTROL_LEAVING };
@@ -50,6 +52,7 @@ struct control_connection {
     uint32_t worker;                  /* that has, or will have, the rings */
     struct node_catalogue *catalogue; /* LOGS: being filled */
     struct node_status *status;       /* STATUS: being filled, worker by worker */
+    struct control_events *events;    /* EVENTS: what wakes the client; else NULL */
     struct node_command command;
     char *text; /* LEAT_CONTROL_TEXT_BYTES_MAX while a command that may answer with text is out */
 };
@@ -65,6 +68,7 @@ struct node_control {
     pthread_t thread;
     bool stopping;
     uint64_t now_ns;
+    uint64_t events_ns; /* of the last look for who is to be woken */
 
     /* counters, shown in the status */
     uint64_t accepted;
@@ -75,6 +79,15 @@ struct node_control {
 
     struct control_connection connections[CONTROL_CONNECTIONS_MAX];
 };
+
+/* control_events.c: wakes clients that wait for a descriptor. */
+struct control_events *events_new(void); /* NULL: no memory or descriptor */
+void events_free(struct control_events *events);
+int events_descriptor(const struct control_events *events);
+/* Also when this log moves; the descriptor, of its arena, stays the caller's. */
+int events_watch(struct control_events *events, uint32_t log_id, int descriptor);
+/* At most every CONTROL_EVENTS_NS. */
+void events_look(struct control_events *events, const struct node_rings *rings);
 
 /* control_serve.c: reads one request and answers it or hands it to the worker. False: hang up. */
 bool serve_request(struct node_control *control, struct control_connection *connection);

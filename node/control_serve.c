@@ -246,6 +246,22 @@ static bool serve_logs(struct node_control *control, struct control_connection *
     return pushed;
 }
 
+static bool serve_events(struct node_control *control, struct control_connection *connection,
+                         const struct leat_control_request *request)
+{
+    if (!connection->attached)
+        return refuse(control, connection, LEAT_EINVAL, "only attached clients are woken");
+    if (!connection->events)
+        connection->events = events_new();
+    if (!connection->events)
+        return reply_error(control, connection, LEAT_ENOMEM, "");
+    if (request->log_id != 0)
+        return push_command(control, connection, NODE_COMMAND_LOG, request);
+    struct reply reply = {.descriptors = {events_descriptor(connection->events)},
+                          .descriptor_count = 1};
+    return reply_send(control, connection, &reply);
+}
+
 static bool serve_checked(struct node_control *control, struct control_connection *connection,
                           const struct leat_control_request *request)
 {
@@ -265,6 +281,8 @@ static bool serve_checked(struct node_control *control, struct control_connectio
         return push_command(control, connection, NODE_COMMAND_SEGMENT, request);
     case LEAT_CONTROL_INDEX:
         return push_command(control, connection, NODE_COMMAND_INDEX, request);
+    case LEAT_CONTROL_EVENTS:
+        return serve_events(control, connection, request);
     case LEAT_CONTROL_LOGS:
         return serve_logs(control, connection, request);
     case LEAT_CONTROL_TAIL:
@@ -452,6 +470,11 @@ bool serve_done(struct node_control *control, struct control_connection *connect
     connection->text[LEAT_CONTROL_TEXT_BYTES_MAX - 1] = 0;
     if (command->kind == NODE_COMMAND_ATTACH && command->error == LEAT_OK)
         connection->attached = true;
+    if (connection->kind == LEAT_CONTROL_EVENTS && command->descriptor >= 0) {
+        command->error = events_watch(connection->events, command->log_id, command->descriptor);
+        close(command->descriptor);
+        command->descriptor = -1;
+    }
     struct reply reply = {
         .error = command->error, .position = command->ret_position, .offset = command->ret_offset};
     if (command->descriptor >= 0) {

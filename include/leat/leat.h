@@ -5,7 +5,10 @@
  *
  * Threads: a struct leat_client and the readers opened on it belong to one thread at a time; any
  * number of clients per process. Times are nanoseconds; a timeout counts from the call.
- * Errors: leat/error.h. ret_ outputs are written only on success.
+ * Processes: a client belongs to the process that attached it. In a child after fork() every call
+ * on it answers LEAT_EFORK, but for leat_detach and leat_reader_close, which free the child's copy;
+ * the parent's is not touched. The child attaches anew. Errors: leat/error.h. ret_ outputs are
+ * written only on success.
  *
  * Every append ends in one of three ways, within its deadline:
  *   ok       error 0: it has a position and an offset, at the level asked for or better;
@@ -115,6 +118,17 @@ LEAT_API int leat_wait(struct leat_client *client, struct leat_result *results, 
  * result->error; the result is always written. */
 LEAT_API int leat_append(struct leat_client *client, uint32_t log, const void *data, size_t length,
                          enum leat_ack ack, uint64_t timeout_ns, struct leat_result *result);
+
+/* ---- event loops ---- */
+
+/* A descriptor for poll, select, epoll: readable when there may be results, when a log that is
+ * watched (leat_watch) or read here moved, when a deadline passed, when the node went or is back.
+ * It is the client's: not to be read or closed. It is armed by looking and finding nothing, so
+ * after it woke call leat_poll until it returns 0, leat_reader_next until LEAT_EAGAIN, leat_events
+ * until it returns 0, whichever are used; it may wake for nothing. The node's control thread looks
+ * every millisecond for whom to wake (a half more on average than a client that spins sees; up to
+ * 64 logs a client); the append path has no part in it. Errors: ESYSTEM. */
+LEAT_API int leat_poll_fd(struct leat_client *client);
 
 /* ---- conditions ----
  *

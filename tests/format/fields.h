@@ -235,6 +235,7 @@ static const struct field leat_arena_leadership_fields[] = {
 static const struct field leat_ring_client_fields[] = {
     F(leat_ring_client, tail, "release by client; acquire by node"),
     F(leat_ring_client, completion_head, "completions taken; release by client"),
+    F(leat_ring_client, armed, "EVENTS: asks to be woken; release by client"),
 };
 
 static const struct field leat_ring_node_fields[] = {
@@ -245,6 +246,7 @@ static const struct field leat_ring_node_fields[] = {
     F(leat_ring_node, head, "record bytes given back; release by node"),
     F(leat_ring_node, completion_tail, "release by node; acquire by client"),
     F(leat_ring_node, closed, "a negative enum leat_error: the node let go"),
+    F(leat_ring_node, signaled, "`armed` as it was when the client was woken last"),
 };
 
 static const struct field leat_ring_record_fields[] = {

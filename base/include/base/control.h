@@ -31,17 +31,19 @@ enum leat_control_kind {
     LEAT_CONTROL_TRANSFER = 5, /* log_id, node_id (0: any) */
     LEAT_CONTROL_AMNESIA_ACCEPT = 6, /* log_id */
     LEAT_CONTROL_TRIM = 7,           /* log_id, position: at most, rounded down to a segment */
-    LEAT_CONTROL_READY = 8,  /* the client has mapped its region: the node seals it against new
-                                writable mappings and holes, and only then looks into it */
-    LEAT_CONTROL_CHANGE = 9, /* change -> position: the log's id. Done when this node has applied
-                                it; a request repeated under the same uuid is the same */
-    LEAT_CONTROL_INDEX = 10, /* log_id, position -> descriptor of the sparse index of the sealed
-                                segment that holds position; LEAT_EAGAIN: none yet */
-    LEAT_CONTROL_TAIL = 11,  /* log_id, node_id: enum leat_level -> position, offset: where the log
-                                ends, linearizable */
-    LEAT_CONTROL_LOGS = 12,  /* -> descriptor of a sealed memfd: `position` many struct
-                                leat_catalogue_row */
-    LEAT_CONTROL_KIND_LAST = LEAT_CONTROL_LOGS,
+    LEAT_CONTROL_READY = 8,   /* the client has mapped its region: the node seals it against new
+                                 writable mappings and holes, and only then looks into it */
+    LEAT_CONTROL_CHANGE = 9,  /* change -> position: the log's id. Done when this node has applied
+                                 it; a request repeated under the same uuid is the same */
+    LEAT_CONTROL_INDEX = 10,  /* log_id, position -> descriptor of the sparse index of the sealed
+                                 segment that holds position; LEAT_EAGAIN: none yet */
+    LEAT_CONTROL_TAIL = 11,   /* log_id, node_id: enum leat_level -> position, offset: where the log
+                                 ends, linearizable */
+    LEAT_CONTROL_LOGS = 12,   /* -> descriptor of a sealed memfd: `position` many struct
+                                 leat_catalogue_row */
+    LEAT_CONTROL_EVENTS = 13, /* attached; log_id 0 -> an eventfd that becomes readable when results
+                                 are there (base/ring.h); else: also when this log moved */
+    LEAT_CONTROL_KIND_LAST = LEAT_CONTROL_EVENTS,
 };
 
 struct leat_control_request {

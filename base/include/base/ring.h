@@ -17,6 +17,10 @@
  * struct leat_batch_item, each with its bytes behind it, zero-padded to 8. A FENCE record has no
  * payload; `writer_epoch` is the epoch that it asks for.
  *
+ * A client that waits for its descriptor (LEAT_CONTROL_EVENTS) stores `armed`, a value other than
+ * `signaled`; the node's control thread looks every millisecond, and when there is something to be
+ * seen makes the descriptor readable and then sets `signaled` to it. The worker has no part in it.
+ *
  * The node trusts nothing in the client region: each shared word is loaded once, bounded, then
  * used; payload is copied once into the arena and that copy is what is hashed, sent and written.
  */
@@ -46,6 +50,7 @@ struct leat_ring_word {
 struct leat_ring_client {
     struct leat_ring_word tail;            /* release by client; acquire by node */
     struct leat_ring_word completion_head; /* completions taken; release by client */
+    struct leat_ring_word armed;           /* EVENTS: asks to be woken; release by client */
 };
 
 struct leat_ring_node {
@@ -56,6 +61,7 @@ struct leat_ring_node {
     struct leat_ring_word head;            /* record bytes given back; release by node */
     struct leat_ring_word completion_tail; /* release by node; acquire by client */
     struct leat_ring_word closed;          /* a negative enum leat_error: the node let go */
+    struct leat_ring_word signaled;        /* `armed` as it was when the client was woken last */
 };
 _Static_assert(offsetof(struct leat_ring_node, head) == 128, "own cache lines");
 _Static_assert(sizeof(struct leat_ring_node) <= LEAT_RING_HEADER_BYTES, "one page");
