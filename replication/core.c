@@ -28,7 +28,10 @@ void core_follow(struct leat_core *core, uint32_t term, uint8_t leader, uint64_t
     if (term > core->term) {
         core->term = term;
         core->voted_for = LEAT_CORE_NOBODY;
+        election_note_term(core);
     }
+    if (leader != LEAT_CORE_NOBODY)
+        core->leaderless_terms = 0;
     core_set_role(core, LEAT_FOLLOWER);
     core->role_changed = true;
     core->leader = leader;

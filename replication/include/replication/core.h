@@ -223,6 +223,7 @@ struct leat_core {
     uint64_t election_deadline_ns;
     uint64_t leader_heard_ns; /* 0: never in this term */
     uint64_t candidacy_ns;
+    uint8_t leaderless_terms; /* in a row, up to a limit */
     uint64_t votes_asked_ns;
     uint64_t own_vote_seq;
     uint64_t request;
