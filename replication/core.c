@@ -290,6 +290,12 @@ uint64_t leat_core_deadline_ns(const struct leat_core *core)
     return min_u64(core->election_deadline_ns, core->now_ns + core->config.retransmit_ns);
 }
 
+void leat_core_campaign_soon(struct leat_core *core)
+{
+    if (core->role == LEAT_FOLLOWER && core->leader == LEAT_CORE_NOBODY)
+        core->election_deadline_ns = core->now_ns;
+}
+
 bool leat_core_admits(const struct leat_core *core, const struct leat_message *append)
 {
     return core->role == LEAT_FOLLOWER && core->reconciled && !core->cut_settling &&

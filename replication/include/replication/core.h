@@ -267,6 +267,10 @@ void leat_core_poll(struct leat_core *core, uint64_t now_ns, struct leat_core_ef
 /* When poll wants to be called again though nothing happens. */
 uint64_t leat_core_deadline_ns(const struct leat_core *core);
 
+/* Campaigns at the next poll, if nothing forbids it: for a new log, whose members would all wait
+ * for a leader that never was. */
+void leat_core_campaign_soon(struct leat_core *core);
+
 /* May bytes of an APPEND with this header be stored (G1: term, leader, incarnations, reconciled,
  * no cut settling)? Its positions are the caller's to check. */
 bool leat_core_admits(const struct leat_core *core, const struct leat_message *append);
