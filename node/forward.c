@@ -176,7 +176,7 @@ void forward_take_reply(struct node_worker *worker, struct node_log *log,
     if (owner == NODE_NO_CLIENT)
         return;
     if (reply->error == LEAT_ESESSION || reply->error == LEAT_ENOSESSION ||
-        reply->error == LEAT_ESESSIONS) {
+        reply->error == LEAT_ESESSIONS || reply->error == LEAT_ENOSPACE) {
         clients_end_session(worker, owner, log, reply->error, reply->expected_sequence - 1);
         return;
     }
@@ -215,7 +215,7 @@ static void forward_answer(struct node_log *log, unsigned peer,
 static void forward_append(struct node_log *log, unsigned peer,
                            const struct leat_wire_forward *forward, const void *payload)
 {
-    struct leat_session_row row;
+    struct leat_session_row row = {0};
     int error = LEAT_OK;
     struct node_append append = forward_wants(forward, payload);
     switch (session_append(log, &forward->client, &append,
@@ -236,6 +236,8 @@ static void forward_append(struct node_log *log, unsigned peer,
         forward_answer(log, peer, forward, &row, LEAT_ESESSION);
         return;
     case APPEND_WAIT:
+        if (log_has_no_space(log))
+            forward_answer(log, peer, forward, &row, LEAT_ENOSPACE);
         return;
     case APPEND_REFUSED:
         forward_answer(log, peer, forward, NULL, error);

@@ -4,6 +4,7 @@
 A test is a function that takes a Cluster; run_tests() prints TAP. Waits are on conditions, with a bound
 that fails the test. Every process is ended by its id, every file removed, whatever happens.
 """
+import ctypes
 import json
 import os
 import shutil
@@ -114,14 +115,54 @@ class Node:
             return text in log.read()
 
 
+class LogEntry(ctypes.Structure):
+    """struct leat_log_entry"""
+    _fields_ = [("name", ctypes.c_char * 48), ("log", ctypes.c_uint32), ("entry_bytes_max", ctypes.c_uint32),
+                ("segment_bytes", ctypes.c_uint64), ("arena_bytes", ctypes.c_uint64),
+                ("retention_bytes", ctypes.c_uint64), ("retention_ns", ctypes.c_uint64),
+                ("created_ns", ctypes.c_uint64), ("owner_uid", ctypes.c_uint32),
+                ("accepts_replicated", ctypes.c_int)]
+
+
+class Library:
+    """libleat.so, for what the tools do not do."""
+
+    def __init__(self):
+        self.lib = ctypes.CDLL(os.path.join(BUILD, "client", "libleat.so"))
+
+    def create(self, node, name, seconds=30, **settings):
+        """Returns (error, log id, explanation)."""
+        entry = LogEntry(name=name.encode(), **settings)
+        log, text = ctypes.c_uint32(), ctypes.create_string_buffer(256)
+        error = self.lib.leat_log_create(node.socket.encode(), ctypes.byref(entry),
+                                         ctypes.c_uint64(int(seconds * PATIENCE * 1e9)), ctypes.byref(log), text, 256)
+        return error, log.value, text.value.decode()
+
+    def delete(self, node, log):
+        text = ctypes.create_string_buffer(256)
+        return self.lib.leat_log_delete(node.socket.encode(), log, text, 256), text.value.decode()
+
+    def configure(self, node, log, retention_bytes=0, retention_ns=0):
+        text = ctypes.create_string_buffer(256)
+        return self.lib.leat_log_configure(node.socket.encode(), log, ctypes.c_uint64(retention_bytes),
+                                           ctypes.c_uint64(retention_ns), text, 256), text.value.decode()
+
+    def logs(self, node):
+        entries, count = (LogEntry * 1024)(), ctypes.c_size_t()
+        error = self.lib.leat_logs(node.socket.encode(), entries, 1024, ctypes.byref(count))
+        check(error == 0, f"leat_logs: {error}")
+        return [entries[i] for i in range(count.value)]
+
+
 class Ledger:
     """Appends until stopped, or audits."""
 
     def __init__(self, cluster, run):
         self.path = os.path.join(cluster.dir, f"ledger-{run}")
-        self.cluster, self.run, self.process = cluster, run, None
+        self.cluster, self.run, self.process, self.log = cluster, run, None, 1
 
     def start(self, node, **options):
+        self.log = options.get("log", 1)
         arguments = [LEDGER, "append", "--socket", node.socket, "--out", self.path, "--run", str(self.run)]
         for name, value in options.items():
             arguments += ["--" + name.replace("_", "-"), str(value)]
@@ -204,21 +245,30 @@ class Cluster:
 
     def level(self):
         """Waits until all running nodes hold and have committed the same, all durable."""
-        def same():
-            states = [node.state() for node in self.running()]
-            return all(states) and len({s["commit_durable"] for s in states}) == 1 and \
+        def level(states):
+            return len({s["commit_durable"] for s in states}) == 1 and \
                 all(s["durable"] == s["memory"] == s["commit_durable"] for s in states)
+
+        def same():
+            nodes = [node.status() for node in self.running()]
+            if not all(nodes):
+                return False
+            logs = [{s["log"]: s for s in status["logs"]} for status in nodes]
+            return all(l.keys() == logs[0].keys() for l in logs) and \
+                all(level([l[log] for l in logs]) for log in logs[0] if log != 0)
         wait_for(same, "all replicas level", 60)
 
     def audit(self, *options):
         """Every ledger against every running node's log; returns the last audit."""
         result = None
-        for node in self.running():
-            done = subprocess.run([LEDGER, "audit", "--socket", node.socket, *options,
-                                   *[l.path for l in self.ledgers]], capture_output=True, text=True,
-                                  timeout=120 * PATIENCE)
-            check(done.returncode == 0, f"audit of node {node.id}: {done.stdout.strip()} {done.stderr.strip()}")
-            result = json.loads(done.stdout)
+        for log in sorted({ledger.log for ledger in self.ledgers}):
+            paths = [ledger.path for ledger in self.ledgers if ledger.log == log]
+            for node in self.running():
+                done = subprocess.run([LEDGER, "audit", "--socket", node.socket, "--log", str(log), *options, *paths],
+                                      capture_output=True, text=True, timeout=120 * PATIENCE)
+                check(done.returncode == 0,
+                      f"audit of log {log} on node {node.id}: {done.stdout.strip()} {done.stderr.strip()}")
+                result = json.loads(done.stdout)
         return result
 
     def verify_digests(self):

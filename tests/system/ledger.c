@@ -4,8 +4,9 @@
  * holds a node's log against what was written down.
  *
  *   ledger append --socket S --out FILE --run R [--threads T] [--inflight W] [--ack LEVEL]
- *                 [--size MAX] [--timeout-ms M] [--seconds S] [--rate R]    until SIGTERM or S
- *   ledger audit --socket S [--lost-replicated-allowed] [--trimmed-allowed] FILE...
+ *                 [--size MAX] [--timeout-ms M] [--seconds S] [--rate R] [--log L]
+ *                                                                          until SIGTERM or S
+ *   ledger audit --socket S [--log L] [--lost-replicated-allowed] [--trimmed-allowed] FILE...
  *
  * Each thread is a client with a session of its own. LEVEL is durable, replicated or mixed. Audit
  * reads the whole log at the durable level; what lies below the base of a trimmed log is counted
@@ -59,6 +60,7 @@ struct ledger_row {
 struct options {
     const char *socket, *out, *ack;
     uint64_t run, timeout_ms, rate;
+    uint32_t log;
     unsigned threads, in_flight;
     uint32_t size_max;
     double seconds;
@@ -181,9 +183,8 @@ static int append_loop(struct appender *appender, struct leat_client *client)
         if (!stop && !paced && leat_in_flight(client) < options->in_flight) {
             uint32_t length = record_make(bytes, options, appender->index, number);
             uint64_t sequence;
-            rc = leat_append_start(client, LEAT_DEFAULT_LOG, bytes, length,
-                                   level_of(options, number), options->timeout_ms * 1000000u,
-                                   number, &sequence);
+            rc = leat_append_start(client, options->log, bytes, length, level_of(options, number),
+                                   options->timeout_ms * 1000000u, number, &sequence);
             number += rc == LEAT_OK;
             rc = rc == LEAT_EAGAIN || rc == LEAT_ECLOSED ? LEAT_OK : rc;
         }
@@ -299,8 +300,7 @@ static int audit_read(const struct options *settings, struct audit *audit)
     uint64_t next = 0;
     int rc = leat_attach(&options, &client);
     if (rc == LEAT_OK)
-        rc = leat_reader_open(client, LEAT_DEFAULT_LOG, LEAT_FROM_START, 0, LEAT_ACK_DURABLE,
-                              &reader);
+        rc = leat_reader_open(client, settings->log, LEAT_FROM_START, 0, LEAT_ACK_DURABLE, &reader);
     if (rc != LEAT_OK)
         return rc;
     while ((rc = leat_reader_wait(reader, 300000000u, &record)) == LEAT_OK) {
@@ -419,11 +419,13 @@ int main(int argc, char **argv)
         {"timeout-ms", required_argument, NULL, 'm'},
         {"seconds", required_argument, NULL, 'd'},
         {"rate", required_argument, NULL, 'R'},
+        {"log", required_argument, NULL, 'L'},
         {"lost-replicated-allowed", no_argument, NULL, 'l'},
         {"trimmed-allowed", no_argument, NULL, 'T'},
         {NULL, 0, NULL, 0}};
     struct options options = {.ack = "durable",
                               .run = 1,
+                              .log = LEAT_DEFAULT_LOG,
                               .timeout_ms = 20000,
                               .threads = 2,
                               .in_flight = 64,
@@ -461,6 +463,9 @@ int main(int argc, char **argv)
             break;
         case 'R':
             options.rate = strtoull(optarg, NULL, 10);
+            break;
+        case 'L':
+            options.log = (uint32_t)atoi(optarg);
             break;
         case 'l':
             options.lost_replicated_allowed = true;
