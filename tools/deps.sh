@@ -4,9 +4,9 @@
 # sudo is needed only then. Usage: tools/deps.sh [--check] [--run-only]
 set -euo pipefail
 
-packages=(gcc meson ninja-build pkg-config libdpdk-dev liburing-dev libisal-dev libyaml-dev
+packages=(gcc g++ meson ninja-build pkg-config libdpdk-dev liburing-dev libisal-dev libyaml-dev
   libcjson-dev libcmocka-dev libbpf-dev libxdp-dev libnuma-dev libbsd-dev
-  iproute2 util-linux python3)
+  iproute2 util-linux scdoc python3)
 test_packages=(clang clang-format libclang-rt-14-dev e2fsprogs
   qemu-system-x86 busybox-static cpio)
 

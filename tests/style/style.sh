@@ -3,7 +3,7 @@
 # Rules of the source that the compiler does not check (TAP). Usage: style.sh SOURCE_ROOT
 set -uo pipefail
 cd "$1" || exit 1
-mapfile -t sources < <(find base bench client dataplane include node replication storage tests tools \
+mapfile -t sources < <(find base bench client dataplane examples include node replication storage tests tools \
   -name '*.c' -o -name '*.h' | sort)
 number=0
 result() { # result NAME OUTPUT: ok when there is none
