@@ -95,6 +95,7 @@ static void log_note_tail(struct node_log *log, const struct leat_frame *frame, 
     else if (leat_frame_type(frame) == LEAT_FRAME_CATALOGUE) {
         int rc = catalogue_apply(log->worker->catalogue_tail, payload);
         LEAT_ASSERT(rc == LEAT_OK); /* judged before it was sealed */
+        admin_written(log->worker, payload);
     }
 }
 

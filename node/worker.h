@@ -365,6 +365,8 @@ unsigned handover_poll(struct node_worker *worker);
 /* admin.c */
 int admin_begin(struct node_worker *worker, struct node_command *command);
 unsigned admin_tick(struct node_worker *worker);
+/* A CATALOGUE frame lies in this leader's log, whoever sealed it. */
+void admin_written(struct node_worker *worker, const struct leat_catalogue_payload *payload);
 /* A CATALOGUE frame was applied here. */
 void admin_applied(struct node_worker *worker, const struct leat_catalogue_payload *payload);
 void admin_take(struct node_worker *worker, struct node_log *log, unsigned peer,
