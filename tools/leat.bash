@@ -33,21 +33,22 @@ _leat() {
     append) options='--log --ack --lines --length-prefix --raw --size --batch --if-offset --writer-epoch --timeout
       --in-flight --quiet' ;;
     tail) options='--log --from --count --follow --level --raw --length-prefix' ;;
-    tail-position) options='--log --level' logs=true ;;
-    fence) options='--log --timeout' logs=true ;;
+    tail-position) options=--level logs=true ;;
+    fence) options=--timeout logs=true ;;
     'log create') options='--segment --arena --largest-entry --replicated --retention-bytes --retention-age --timeout' ;;
     'log ls') options=--names ;;
-    'log info') options=--log logs=true ;;
-    'log configure') options='--log --retention-bytes --retention-age' logs=true ;;
-    'log trim') options='--log --position --offset --keep-bytes' logs=true ;;
-    'log rm') options='--log --yes' logs=true ;;
+    'log info') logs=true ;;
+    'log configure') options='--retention-bytes --retention-age' logs=true ;;
+    'log trim') options='--position --offset --keep-bytes' logs=true ;;
+    'log rm') options=--yes logs=true ;;
     status) options='--log --watch' ;;
     'session ls') options=--log logs=true ;;
     counters) options=--all ;;
-    transfer) options='--log --to' logs=true ;;
-    amnesia) options=--log place=3 logs=true ;;
-    inspect) options='--identity --votes --journal --segments --frames' ;;
-    verify) options='--log --digest --begin --end' ;;
+    transfer) options=--to logs=true ;;
+    amnesia) place=3 logs=true ;;
+    format) options=--config common='--json --help' ;;
+    inspect) options='--identity --votes --journal --segments --frames' common='--json --help' ;;
+    verify) options='--log --digest --begin --end' common='--json --help' ;;
   esac
   case $previous in
     --log) mapfile -t COMPREPLY < <(compgen -W "$(_leat_logs "${COMP_WORDS[@]}")" -- "$word"); return ;;

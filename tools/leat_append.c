@@ -30,7 +30,8 @@ static const char help[] =
     "  --size SIZE        [64KiB]\n"
     "  --batch [N]        all or nothing: N records a batch; without N the lines between empty\n"
     "                     lines, which are not appended themselves\n"
-    "  --if-offset N      only if the first record gets offset N, the next N+1, and so on\n"
+    "  --if-offset N      only if the first record gets offset N, the next N+1, and so on: one\n"
+    "                     append (with --batch, one batch) at a time, up to the first refused\n"
     "  --writer-epoch N   as a writer of epoch N (leat fence)\n"
     "  --timeout SECONDS  for each record or batch, from its start [10]\n"
     "  --in-flight N      appends on the way at one time [1024]\n"
@@ -179,7 +180,7 @@ static bool is_full(struct append_run *run, int rc)
         return false;
     take_results(run, true);
     show_progress(run);
-    return true;
+    return run->error == LEAT_OK; /* what was refused may be what the next one builds on */
 }
 
 static int start_record(struct append_run *run, size_t bytes)
@@ -359,6 +360,8 @@ static int append_check(struct append_run *run, const struct cli_common *common,
         return cli_usage(common, "--in-flight: from 1 to 65536");
     if (epoch > UINT32_MAX)
         return cli_usage(common, "--writer-epoch: at most %" PRIu32, UINT32_MAX);
+    if (run->conditional)
+        run->in_flight = 1; /* behind a refused one the next one's condition may hold */
     run->batches = batch != NULL;
     if (batch && batch[0] &&
         (!cli_number(batch, LEAT_BATCH_RECORDS, &run->batch_count) || run->batch_count == 0))

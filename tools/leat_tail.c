@@ -124,9 +124,10 @@ static bool read_date(const char *text, uint64_t *ret_ns)
         if (!rest || !zone_seconds(rest, &zone))
             continue;
         int64_t seconds = (int64_t)timegm(&parts) - zone;
-        if (seconds < 0 || seconds > INT64_MAX / 1000000000)
+        if (seconds < 0)
             return false;
-        *ret_ns = (uint64_t)seconds * 1000000000u + ns;
+        bool fits = (uint64_t)seconds < UINT64_MAX / 1000000000u; /* 2554 and later: never */
+        *ret_ns = fits ? (uint64_t)seconds * 1000000000u + ns : UINT64_MAX;
         return true;
     }
     return false;

@@ -102,7 +102,8 @@ def looked_at(cluster):
     everywhere(cluster, 5000)
     status = json.loads(run("status", "--json", "--config", leader.config))
     check(status["node"] == leader.id and {"logs", "peers", "drops", "port", "disk"} <= status.keys(), "status")
-    check(b"role: leader" in run("status", "--socket", leader.socket), "status as text")
+    table = run("status", "--socket", leader.socket).decode()
+    check(all(word in table for word in (" leader ", "behind: memory", "disk   write p50", "link   node ")), table)
     first = subprocess.run(f"{LEAT} tail --socket {leader.socket} | head -n 1; echo ${{PIPESTATUS[0]}}", shell=True,
                            executable="/bin/bash", capture_output=True, timeout=30)
     check(first.stdout == b"0\n0\n" and first.stderr == b"", f"tail | head: {first.stdout} {first.stderr}")
@@ -116,7 +117,152 @@ def looked_at(cluster):
         check(b"5000 records" in run("verify", node.data), "verify")
 
 
+def described(node, *arguments, code=0):
+    return json.loads(run(*arguments, "--json", "--socket", node.socket, code=code) or b"null")
+
+
+def logs(cluster):
+    """Logs come, are configured, trimmed and go, by name and number, from any node."""
+    leader = cluster.start()
+    node = cluster.nodes[0]
+    made = described(node, "log", "create", "orders", "--segment", "1MiB", "--arena", "2MiB", "--retention-age", "24h")
+    check((made["name"], made["segment"], made["retention_ns"]) == ("orders", 1 << 20, 24 * 3600 * 10**9), str(made))
+    number = str(made["log"])
+    for other in cluster.nodes:
+        def listed():
+            names = run("log", "ls", "--names", "--socket", other.socket).decode().split()
+            return "orders" in names and "default" in names
+        wait_for(listed, f"node {other.id} to list the log")
+    run("log", "create", "orders", "--socket", node.socket, code=1)  # there is one
+    run("log", "create", "2orders", "--socket", node.socket, code=1)  # no name
+    run("log", "create", "x", "--segment", "3MiB", "--socket", node.socket, code=1)
+    described(cluster.nodes[1], "log", "configure", "orders", "--retention-bytes", "1GiB")
+
+    def configured():
+        info = described(cluster.nodes[2], "log", "info", number)
+        return (info["name"], info["retention_bytes"], info["retention_ns"]) == ("orders", 1 << 30, 24 * 3600 * 10**9)
+    wait_for(configured, "retention at another node")
+    append(node, os.urandom(6 << 20), "--log", "orders", "--raw", "--size", "64KiB")
+    append(node, b"not here\n")
+    holder = cluster.nodes[described(node, "log", "info", "orders")["leader"] - 1]
+    others = [n for n in cluster.nodes if n is not holder]
+    run("log", "trim", "orders", "--offset", "50", "--socket", others[0].socket, code=1)
+    run("log", "trim", "orders", "--offset", "50", "--socket", holder.socket)
+    wait_for(lambda: described(others[0], "log", "info", "orders")["base"] > 2 << 20, "the trim at a follower")
+    run("log", "trim", "orders", "--keep-bytes", "1MiB", "--socket", holder.socket)
+    wait_for(lambda: described(others[1], "log", "info", "orders")["base"] >= 4 << 20, "the second trim at a follower")
+    rows = tail(node, "--log", "orders", "--json", "--count", "1").splitlines()
+    check(json.loads(rows[0])["offset"] > 50, "begins behind what was trimmed")
+    run("log", "rm", "orders", "--socket", node.socket, code=2)
+    run("log", "rm", "default", "--yes", "--socket", node.socket, code=1)
+    run("log", "rm", number, "--yes", "--socket", node.socket)
+    wait_for(lambda: b"orders" not in run("log", "ls", "--names", "--socket", others[0].socket), "the log to be gone")
+    run("append", "--log", "orders", "--socket", node.socket, code=1, data=b"x\n")
+    check(tail(node) == b"not here\n", "another log is as it was")
+    check(leader.process.poll() is None, "the leader runs")
+
+
+def written(cluster):
+    """Batches, conditions, fences, and a tail that is linearizable."""
+    cluster.start()
+    node = cluster.nodes[0]
+    done = described_append(node, b"a\nb\n\nc\n\n\nd\n", "--batch")
+    check((done["appended"], done["first_offset"], done["last_offset"]) == (4, 0, 3), str(done))
+    done = described_append(node, b"".join(b"%d\n" % i for i in range(100)), "--batch", "7", "--if-offset", "4")
+    check((done["appended"], done["first_offset"], done["last_offset"]) == (100, 4, 103), str(done))
+    done = described_append(node, b"x\ny\n", "--if-offset", "103", code=1)
+    check((done["appended"], done["refused"], done["error"]) == (0, 1, "LEAT_ECONDITION"), str(done))
+    everywhere(cluster, 104)
+    for other in cluster.nodes:
+        where = described(other, "tail-position", "default")
+        check(where["next_offset"] == 104, f"the tail at node {other.id}: {where}")
+    check(described(node, "fence", "default", "3")["epoch"] == 3, "fence")
+    run("fence", "--log", "default", "3", "--socket", node.socket, code=1)
+    done = described_append(node, b"old\n", code=1)
+    check(done["error"] == "LEAT_EFENCEDOUT", str(done))
+    check(described_append(cluster.nodes[1], b"new\n", "--writer-epoch", "3")["appended"] == 1, "epoch 3")
+    sessions = described(node, "session", "ls")["sessions"]
+    check(len(sessions) >= 5 and any(s["last_error"] == "LEAT_EFENCEDOUT" for s in sessions), str(sessions))
+    check(all(s["last_time_ns"] > 10**18 and isinstance(s["last_time_ns"], int) for s in sessions), str(sessions))
+
+
+def described_append(node, data, *options, code=0):
+    return json.loads(run("append", "--socket", node.socket, "--json", "--quiet", *options, code=code, data=data))
+
+
+def by_time(cluster):
+    """From each record's own time, as nanoseconds and as dates, in segments and in the arena."""
+    leader = cluster.start()
+    append(leader, os.urandom(5 << 20), "--raw", "--size", "16KiB", "--in-flight", "1")
+    everywhere(cluster, 320)
+    for node in cluster.nodes:
+        rows = [json.loads(line) for line in tail(node, "--json").splitlines()]
+        for row in rows[::13]:
+            want = next(r for r in rows if r["time_ns"] >= row["time_ns"])["offset"]
+            first = json.loads(tail(node, "--from", f"time:{row['time_ns']}", "--count", "1", "--json"))
+            check(first["offset"] == want, f"node {node.id}: time of {row['offset']} gives {first['offset']}")
+        check(json.loads(tail(node, "--from", "time:-1h", "--count", "1", "--json"))["offset"] == 0, "an hour ago")
+        check(tail(node, "--from", "time:2999-01-01") == b"", "the future")
+        check(tail(node, "--from", "time:2001-01-01T00:00:00.5+02:00", "--count", "1") != b"", "long ago")
+
+
+def watched(cluster):
+    """status --watch goes on through a restart of the node and ends with 0; counters are flat."""
+    leader = cluster.start()
+    out = os.path.join(cluster.dir, "watched")
+    with open(out, "wb") as file:
+        process = subprocess.Popen([LEAT, "status", "--watch", "0.05", "--json", "--socket", leader.socket],
+                                   stdout=file, stderr=subprocess.DEVNULL)
+    cluster.helpers.append(process)
+
+    def incarnations():
+        with open(out, "rb") as file:
+            return {json.loads(line)["incarnation"] for line in file.read().split(b"\n")[:-1]}
+    wait_for(lambda: len(incarnations()) == 1, "a status")
+    leader.kill()
+    leader.start()
+    wait_for(lambda: len(incarnations()) == 2, "a status after the restart")
+    process.send_signal(signal.SIGINT)
+    check(process.wait(10) == 0, f"status --watch ended with {process.returncode}")
+    cluster.leader()
+    flat = dict(line.rsplit(" ", 1) for line in run("counters", "--all", "--socket", leader.socket).decode().splitlines())
+    check({"drops.CRC", "drops.crc"} & flat.keys() and {"port.rx_packets", "logs.1.elections"} <= flat.keys(), str(flat))
+    check(all(value.isdigit() for value in flat.values()), "numbers")
+
+
+COMPLETE = """source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _leat; printf '%s\\n' "${COMPREPLY[@]}" """
+
+
+def completed(cluster):
+    """bash completion: commands, options, and the names of the node's logs."""
+    node = cluster.start()
+    run("log", "create", "orders", "--segment", "1MiB", "--arena", "2MiB", "--socket", node.socket)
+    script = os.path.join(os.path.dirname(__file__), "..", "..", "tools", "leat.bash")
+
+    def complete(*words):
+        done = subprocess.run(["bash", "-c", COMPLETE, "bash", script, LEAT, *words], capture_output=True, text=True,
+                              timeout=30 * PATIENCE)
+        check(done.returncode == 0, f"complete {words}: {done.stderr}")
+        return set(done.stdout.split())
+    check(complete("ta") == {"tail", "tail-position"}, "a command")
+    check(complete("log", "") == {"create", "ls", "info", "configure", "trim", "rm"}, "a command of two words")
+    check("--writer-epoch" in complete("append", "--w"), "an option")
+    check(complete("tail", "--level", "r") == {"replicated"}, "a level")
+    check(complete("tail", "--socket", node.socket, "--log", "o") == {"orders"}, "a log")
+    check({"orders", "default"} <= complete("log", "info", "--socket", node.socket, "--log", ""), "all logs")
+    for command in ("append", "tail", "tail-position", "fence", "status", "counters", "transfer", "inspect", "verify"):
+        help_text = run(command, "--help").decode()
+        unknown = [o for o in complete(command, "--") if o != "--help" and o not in help_text]
+        check(not unknown, f"{command} has no {unknown}")
+
+
 TESTS = [
+    ("logs come and go", logs, {}),
+    ("batches, conditions, fences", written, {}),
+    ("a log is read from a time", by_time, {"segment": "1MiB", "arena": "2MiB", "window": "512KiB",
+                                            "largest_entry": "64KiB"}),
+    ("a node is watched", watched, {"count": 1}),
+    ("bash completes", completed, {"count": 1}),
     ("round trips in every form, from each node", round_trips, {}),
     ("a log is followed", followed, {}),
     ("a cluster is looked at", looked_at, {}),
