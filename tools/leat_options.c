@@ -150,7 +150,8 @@ static int common_read(struct cli_common *common, const struct cli_option *optio
     };
     if (option_count > CLI_OPTIONS_MAX - 3)
         abort();
-    memcpy(all + 3, options, option_count * sizeof(*options));
+    if (option_count > 0)
+        memcpy(all + 3, options, option_count * sizeof(*options));
     int exit_code = options_read(common, all, option_count + 3, count, arguments);
     common->operands = arguments + optind;
     common->operand_count = count - optind;
