@@ -45,18 +45,25 @@ static int command_index_fd(struct node_worker *worker, struct node_command *com
     return LEAT_OK;
 }
 
+static int command_not_leader(const struct node_worker *worker, struct node_command *command,
+                              const struct node_log *log)
+{
+    uint8_t leader = log->core.leader;
+    if (leader == LEAT_CORE_NOBODY || leader == log->core.config.self)
+        snprintf(command->text, command->text_bytes, "log %u has no leader now", log->id);
+    else
+        snprintf(command->text, command->text_bytes, "node %u leads log %u: ask it",
+                 worker->config->nodes[leader].id, log->id);
+    return LEAT_ENOTLEADER;
+}
+
 static int command_transfer(struct node_worker *worker, struct node_command *command,
                             struct node_log *log)
 {
     struct leat_core *core = &log->core;
     int to = command->node_id ? leat_config_node_index(worker->config, command->node_id) : -1;
-    if (core->role != LEAT_LEADER) {
-        uint32_t leader =
-            core->leader == LEAT_CORE_NOBODY ? 0 : worker->config->nodes[core->leader].id;
-        snprintf(command->text, command->text_bytes, "node %u leads log %u: ask it", leader,
-                 log->id);
-        return LEAT_ENOTLEADER;
-    }
+    if (core->role != LEAT_LEADER)
+        return command_not_leader(worker, command, log);
     if (command->node_id == 0)
         to = log_best_follower(log);
     if (to < 0 || to == core->config.self || !core->peers[to].matched) {
@@ -94,11 +101,8 @@ static int command_trim(struct node_worker *worker, struct node_command *command
         .trim_pos = leat_segment_base(&log->shape, command->position < log->core.commit_d
                                                        ? command->position
                                                        : log->core.commit_d)};
-    (void)worker;
-    if (!leat_core_may_append(&log->core)) {
-        snprintf(command->text, command->text_bytes, "only the leader of a log can trim it");
-        return LEAT_ENOTLEADER;
-    }
+    if (!leat_core_may_append(&log->core))
+        return command_not_leader(worker, command, log);
     command->ret_position = trim.trim_pos;
     snprintf(command->text, command->text_bytes, "trims to position %lu",
              (unsigned long)trim.trim_pos);

@@ -230,6 +230,19 @@ def watched(cluster):
     check(all(value.isdigit() for value in flat.values()), "numbers")
 
 
+def many_sessions(cluster):
+    """A table of sessions that takes the node more than one pass to tell."""
+    node = cluster.start()
+    for number in range(150):
+        append(node, b"%d\n" % number, "--quiet", "--ack", "replicated")
+    sessions = described(node, "session", "ls", "--log", "default")["sessions"]
+    check([s["session"] for s in sessions] == list(range(1, 151)), f"{len(sessions)} sessions")
+    check([s["last_offset"] for s in sessions] == list(range(150)), str(sessions)[:500])
+    check(not any(s["attached"] for s in sessions), "nobody is attached")
+    lines = run("session", "ls", "--socket", node.socket).decode().splitlines()
+    check(len(lines) == 151 and lines[0].split()[0] == "SESSION", f"{len(lines)} lines")
+
+
 COMPLETE = """source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _leat; printf '%s\\n' "${COMPREPLY[@]}" """
 
 
@@ -262,6 +275,7 @@ TESTS = [
     ("a log is read from a time", by_time, {"segment": "1MiB", "arena": "2MiB", "window": "512KiB",
                                             "largest_entry": "64KiB"}),
     ("a node is watched", watched, {"count": 1}),
+    ("many sessions", many_sessions, {"count": 1}),
     ("bash completes", completed, {"count": 1}),
     ("round trips in every form, from each node", round_trips, {}),
     ("a log is followed", followed, {}),
