@@ -231,6 +231,13 @@ ask() {
   json=$("$leat" status --socket "$work/node$1.sock" --json 2>/dev/null) || return 1
   printf '%s' "${json#*\"log\":1,}"
 }
+# role NODE: of log 1; nothing while it cannot say
+role() {
+  local json
+  json=$(ask "$1") || return 0
+  json=${json#*\"role\":\"}
+  echo "${json%%\"*}"
+}
 # field NODE NAME: a number of log 1's status; -1 while it cannot say
 field() {
   local json
@@ -245,7 +252,7 @@ wait_leader() {
     for n in 1 2 3; do
       [ "${pids[n]}" -ne 0 ] || continue
       kill -0 "${pids[n]}" 2>/dev/null || fail "node $n ended: $(last_line "$work/node$n.log")"
-      if [[ $(ask "$n" || true) == '"role":"leader"'* ]]; then
+      if [ "$(role "$n")" = leader ]; then
         leader=$n
         return
       fi
