@@ -4,6 +4,7 @@
 A test is a function that takes a Cluster; run_tests() prints TAP. Waits are on conditions, with a bound
 that fails the test. Every process is ended by its id, every file removed, whatever happens.
 """
+import ctypes
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ import uuid
 BUILD = os.environ.get("LEAT_BUILD", os.path.join(os.path.dirname(__file__), "..", "..", "build"))
 LEATD = os.path.join(BUILD, "tools", "leatd")
 LEAT = os.path.join(BUILD, "tools", "leat")
+LIBLEAT = os.path.join(BUILD, "client", "libleat.so")
 LEDGER = os.path.join(BUILD, "tests", "system", "ledger")
 # sanitized nodes on two shared cores are several times slower: bounds, not conditions, grow
 PATIENCE = float(os.environ.get("LEAT_TEST_PATIENCE", "1"))
@@ -42,6 +44,14 @@ def wait_for(condition, what, seconds=20.0):
 def check(condition, what):
     if not condition:
         raise Failure(what)
+
+
+class LogEntry(ctypes.Structure):
+    """struct leat_log_entry of include/leat/leat.h."""
+    _fields_ = [("name", ctypes.c_char * 48), ("log", ctypes.c_uint32), ("entry_bytes_max", ctypes.c_uint32),
+                ("segment_bytes", ctypes.c_uint64), ("arena_bytes", ctypes.c_uint64),
+                ("retention_bytes", ctypes.c_uint64), ("retention_ns", ctypes.c_uint64),
+                ("created_ns", ctypes.c_uint64), ("owner_uid", ctypes.c_uint32), ("accepts_replicated", ctypes.c_int)]
 
 
 class Node:
@@ -105,6 +115,16 @@ class Node:
         status = self.status()
         return next((s for s in status["logs"] if s["log"] == log), None) if status else None
 
+    def create_log(self, name, replicated=True, **settings):
+        """settings: fields of LogEntry. Returns the log's id."""
+        entry = LogEntry(name=name.encode(), accepts_replicated=replicated, **settings)
+        log, text = ctypes.c_uint32(), ctypes.create_string_buffer(256)
+        code = ctypes.CDLL(LIBLEAT).leat_log_create(self.socket.encode(), ctypes.byref(entry),
+                                                    ctypes.c_uint64(int(20e9 * PATIENCE)), ctypes.byref(log), text,
+                                                    ctypes.c_size_t(256))
+        check(code == 0, f"creating log {name}: {code} {text.value.decode()}")
+        return log.value
+
     def last_lines(self, count=3):
         with open(self.log, encoding="utf-8", errors="replace") as log:
             return " / ".join(line.strip() for line in log.readlines()[-count:])
@@ -119,9 +139,10 @@ class Ledger:
 
     def __init__(self, cluster, run):
         self.path = os.path.join(cluster.dir, f"ledger-{run}")
-        self.cluster, self.run, self.process = cluster, run, None
+        self.cluster, self.run, self.process, self.log = cluster, run, None, 1
 
     def start(self, node, **options):
+        self.log = options.get("log", 1)
         arguments = [LEDGER, "append", "--socket", node.socket, "--out", self.path, "--run", str(self.run)]
         for name, value in options.items():
             arguments += ["--" + name.replace("_", "-"), str(value)]
@@ -166,7 +187,7 @@ class Cluster:
                 out.write(f"  - {{id: {other.id}, ip: 10.77.0.{other.id}}}\n")
             out.write(f"socket: {node.socket}\n"
                       f"net: {settings.get('net', memif)}\n"
-                      f"storage: {{data_dir: {settings.get('data', node.data)}}}\n"
+                      f"storage: {{data_dir: {settings.get('data', node.data)}, scrub: {settings.get('scrub', '10MiB')}}}\n"
                       f"memory: {{arena_dir: {node.arena}}}\n"
                       f"default_log: {{replicated: {settings['replicated']}, "
                       f"segment: {settings.get('segment', '16MiB')}, arena: {settings.get('arena', '32MiB')}, "
@@ -213,12 +234,14 @@ class Cluster:
     def audit(self, *options):
         """Every ledger against every running node's log; returns the last audit."""
         result = None
-        for node in self.running():
-            done = subprocess.run([LEDGER, "audit", "--socket", node.socket, *options,
-                                   *[l.path for l in self.ledgers]], capture_output=True, text=True,
-                                  timeout=120 * PATIENCE)
-            check(done.returncode == 0, f"audit of node {node.id}: {done.stdout.strip()} {done.stderr.strip()}")
-            result = json.loads(done.stdout)
+        for log in sorted({ledger.log for ledger in self.ledgers}, reverse=True):  # log 1 comes last
+            for node in self.running():
+                done = subprocess.run([LEDGER, "audit", "--socket", node.socket, "--log", str(log), *options,
+                                       *[l.path for l in self.ledgers if l.log == log]], capture_output=True,
+                                      text=True, timeout=120 * PATIENCE)
+                check(done.returncode == 0,
+                      f"audit of log {log} on node {node.id}: {done.stdout.strip()} {done.stderr.strip()}")
+                result = json.loads(done.stdout)
         return result
 
     def verify_digests(self):

@@ -3,14 +3,17 @@
  * The ledger: appends records that name themselves, writes down how each append ended, and later
  * holds a node's log against what was written down.
  *
- *   ledger append --socket S --out FILE --run R [--threads T] [--inflight W] [--ack LEVEL]
+ *   ledger append --socket S --out FILE --run R [--threads T] [--inflight W] [--ack LEVEL] [--log
+ * L]
  *                 [--size MAX] [--timeout-ms M] [--seconds S] [--rate R]    until SIGTERM or S
- *   ledger audit --socket S [--lost-replicated-allowed] [--trimmed-allowed] FILE...
+ *   ledger audit --socket S [--log L] [--lost-replicated-allowed] [--trimmed-allowed]
+ *                [--foreign-allowed] FILE...
  *
  * Each thread is a client with a session of its own. LEVEL is durable, replicated or mixed. Audit
  * reads the whole log at the durable level; what lies below the base of a trimmed log is counted
- * and not judged. One JSON object on stdout; exit code 1 when an acknowledged append is lost,
- * twice, out of order, elsewhere than acknowledged, or altered, or one that ended as "no" is there.
+ * and not judged; nor are others' records, where foreign ones are allowed. One JSON object on
+ * stdout; exit code 1 when an acknowledged append is lost, twice, out of order, elsewhere than
+ * acknowledged, or altered, or one that ended as "no" is there.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -26,6 +29,7 @@
 #include <unistd.h>
 
 #include "base/crc.h"
+#include "base/histogram.h"
 #include "base/rng.h"
 #include "leat/leat.h"
 
@@ -60,9 +64,9 @@ struct options {
     const char *socket, *out, *ack;
     uint64_t run, timeout_ms, rate;
     unsigned threads, in_flight;
-    uint32_t size_max;
+    uint32_t size_max, log;
     double seconds;
-    bool lost_replicated_allowed, trimmed_allowed;
+    bool lost_replicated_allowed, trimmed_allowed, foreign_allowed;
 };
 
 struct appender {
@@ -72,6 +76,7 @@ struct appender {
     FILE *out;
     uint64_t ok, no, unknown, sessions_lost;
     uint64_t longest_gap_ns, last_ok_ns;
+    struct leat_histogram latency; /* of appends that ended well */
     int failed;
 };
 
@@ -127,6 +132,12 @@ static bool record_read(const uint8_t *bytes, size_t length, struct record_head 
            leat_crc32c(0, copy, length) == head.crc;
 }
 
+static bool record_is_ours(const uint8_t *bytes, size_t length)
+{
+    uint64_t magic = LEDGER_MAGIC;
+    return length >= sizeof(magic) && memcmp(bytes, &magic, sizeof(magic)) == 0;
+}
+
 /* ---- appending ---- */
 
 static void write_down(struct appender *appender, const struct leat_result *result)
@@ -149,6 +160,7 @@ static void write_down(struct appender *appender, const struct leat_result *resu
     appender->sessions_lost += result->error == LEAT_ESESSION;
     if (end == LEAT_END_OK) {
         uint64_t now = now_ns();
+        leat_histogram_record(&appender->latency, result->latency_ns);
         if (appender->last_ok_ns && now - appender->last_ok_ns > appender->longest_gap_ns)
             appender->longest_gap_ns = now - appender->last_ok_ns;
         appender->last_ok_ns = now;
@@ -181,9 +193,8 @@ static int append_loop(struct appender *appender, struct leat_client *client)
         if (!stop && !paced && leat_in_flight(client) < options->in_flight) {
             uint32_t length = record_make(bytes, options, appender->index, number);
             uint64_t sequence;
-            rc = leat_append_start(client, LEAT_DEFAULT_LOG, bytes, length,
-                                   level_of(options, number), options->timeout_ms * 1000000u,
-                                   number, &sequence);
+            rc = leat_append_start(client, options->log, bytes, length, level_of(options, number),
+                                   options->timeout_ms * 1000000u, number, &sequence);
             number += rc == LEAT_OK;
             rc = rc == LEAT_EAGAIN || rc == LEAT_ECLOSED ? LEAT_OK : rc;
         }
@@ -229,7 +240,7 @@ static int run_append(const struct options *options)
         appenders[i] = (struct appender){.options = options, .index = i, .out = out};
         pthread_create(&appenders[i].thread, NULL, append_thread, &appenders[i]);
     }
-    struct appender sum = {0};
+    static struct appender sum;
     for (unsigned i = 0; i < options->threads; i++) {
         pthread_join(appenders[i].thread, NULL);
         sum.ok += appenders[i].ok;
@@ -237,14 +248,16 @@ static int run_append(const struct options *options)
         sum.unknown += appenders[i].unknown;
         sum.sessions_lost += appenders[i].sessions_lost;
         sum.failed |= appenders[i].failed;
+        leat_histogram_add(&sum.latency, &appenders[i].latency);
         if (appenders[i].longest_gap_ns > sum.longest_gap_ns)
             sum.longest_gap_ns = appenders[i].longest_gap_ns;
     }
     if (fclose(out) != 0)
         sum.failed = 1;
     printf("{\"ok\":%" PRIu64 ",\"no\":%" PRIu64 ",\"unknown\":%" PRIu64
-           ",\"sessions_lost\":%" PRIu64 ",\"longest_gap_ms\":%.1f}\n",
-           sum.ok, sum.no, sum.unknown, sum.sessions_lost, (double)sum.longest_gap_ns / 1e6);
+           ",\"sessions_lost\":%" PRIu64 ",\"longest_gap_ms\":%.1f,\"p50_us\":%.1f}\n",
+           sum.ok, sum.no, sum.unknown, sum.sessions_lost, (double)sum.longest_gap_ns / 1e6,
+           (double)leat_histogram_at(&sum.latency, 0.5) / 1e3);
     return sum.failed;
 }
 
@@ -284,7 +297,7 @@ static void seen_add(const struct record_head *head, const struct leat_record *r
 
 struct audit {
     uint64_t records, altered, gaps, acknowledged, lost, lost_replicated, duplicated, reordered,
-        moved, refused_but_there, unknown, unknown_there, trimmed;
+        moved, refused_but_there, unknown, unknown_there, trimmed, foreign;
     uint64_t first; /* offset of the oldest record that is held */
 };
 
@@ -299,8 +312,7 @@ static int audit_read(const struct options *settings, struct audit *audit)
     uint64_t next = 0;
     int rc = leat_attach(&options, &client);
     if (rc == LEAT_OK)
-        rc = leat_reader_open(client, LEAT_DEFAULT_LOG, LEAT_FROM_START, 0, LEAT_ACK_DURABLE,
-                              &reader);
+        rc = leat_reader_open(client, settings->log, LEAT_FROM_START, 0, LEAT_ACK_DURABLE, &reader);
     if (rc != LEAT_OK)
         return rc;
     while ((rc = leat_reader_wait(reader, 300000000u, &record)) == LEAT_OK) {
@@ -311,6 +323,8 @@ static int audit_read(const struct options *settings, struct audit *audit)
         audit->records++;
         if (record_read(record.data, record.length, &head))
             seen_add(&head, &record);
+        else if (settings->foreign_allowed && !record_is_ours(record.data, record.length))
+            audit->foreign++;
         else
             audit->altered++;
     }
@@ -399,10 +413,10 @@ static int run_audit(const struct options *options, char **files, int count)
            ",\"lost_replicated\":%" PRIu64 ",\"duplicated\":%" PRIu64 ",\"reordered\":%" PRIu64
            ",\"moved\":%" PRIu64 ",\"altered\":%" PRIu64 ",\"gaps\":%" PRIu64
            ",\"refused_but_there\":%" PRIu64 ",\"unknown\":%" PRIu64 ",\"unknown_there\":%" PRIu64
-           ",\"trimmed\":%" PRIu64 ",\"first\":%" PRIu64 "}\n",
+           ",\"trimmed\":%" PRIu64 ",\"first\":%" PRIu64 ",\"foreign\":%" PRIu64 "}\n",
            audit.records, audit.acknowledged, audit.lost, audit.lost_replicated, audit.duplicated,
            audit.reordered, audit.moved, audit.altered, audit.gaps, audit.refused_but_there,
-           audit.unknown, audit.unknown_there, audit.trimmed, audit.first);
+           audit.unknown, audit.unknown_there, audit.trimmed, audit.first, audit.foreign);
     return bad;
 }
 
@@ -421,6 +435,8 @@ int main(int argc, char **argv)
         {"rate", required_argument, NULL, 'R'},
         {"lost-replicated-allowed", no_argument, NULL, 'l'},
         {"trimmed-allowed", no_argument, NULL, 'T'},
+        {"foreign-allowed", no_argument, NULL, 'F'},
+        {"log", required_argument, NULL, 'L'},
         {NULL, 0, NULL, 0}};
     struct options options = {.ack = "durable",
                               .run = 1,
@@ -428,6 +444,7 @@ int main(int argc, char **argv)
                               .threads = 2,
                               .in_flight = 64,
                               .size_max = 300,
+                              .log = LEAT_DEFAULT_LOG,
                               .seconds = 86400};
     int option;
     while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
@@ -467,6 +484,12 @@ int main(int argc, char **argv)
             break;
         case 'T':
             options.trimmed_allowed = true;
+            break;
+        case 'F':
+            options.foreign_allowed = true;
+            break;
+        case 'L':
+            options.log = (uint32_t)atoi(optarg);
             break;
         default:
             return 2;
