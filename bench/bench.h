@@ -5,6 +5,7 @@
  *
  *   limits.c   the machine: raw port pair, bare durable write, shared words between two processes
  *   cluster.c  a private cluster in a temporary directory
+ *   logs.c     many logs in it, all led by one node
  *   load.c     clients that append and measure
  *   report.c   the table and the JSON object
  *   logbench.c the command line
@@ -31,6 +32,8 @@ struct bench_options {
     uint32_t size_bytes;
     uint32_t in_flight;
     uint32_t clients;
+    uint32_t logs;    /* appends go round over so many; 1: the default log */
+    uint32_t workers; /* of each node */
     double seconds;
     double warm_seconds;
     uint64_t rate; /* appends a second, all clients together; 0: as fast as the window lets */
@@ -55,7 +58,8 @@ struct bench_cluster {
     char directory[BENCH_PATH_BYTES];
     pid_t pids[BENCH_NODES_MAX];
     char sockets[BENCH_NODES_MAX][BENCH_PATH_BYTES + 32];
-    unsigned leader; /* index */
+    unsigned leader;   /* index */
+    uint32_t *log_ids; /* options.logs many; the caller's to free() */
 };
 
 struct bench_result {
@@ -72,6 +76,7 @@ int limits_measure(const struct bench_options *options, bool with_net, bool with
                    struct bench_limits *limits);
 int cluster_start(const struct bench_options *options, struct bench_cluster *cluster);
 void cluster_stop(struct bench_cluster *cluster);
+int logs_make(const struct bench_options *options, struct bench_cluster *cluster);
 int load_run(const struct bench_options *options, const struct bench_cluster *cluster,
              struct bench_result *result);
 void report_limits(const struct bench_options *options, const struct bench_limits *limits);

@@ -76,9 +76,11 @@ static int write_config(const struct bench_options *options, const struct bench_
             "socket: %s\n"
             "net: {kind: %s, memif_dir: memif}\n"
             "storage: {data_dir: data%u}\n"
-            "memory: {arena_dir: /dev/shm/%s}\n"
+            "memory: {arena_dir: /dev/shm/%s, budget: 16GiB}\n"
+            "worker: {count: %u}\n"
             "default_log: {replicated: true}\n",
-            cluster->sockets[index], options->net, index + 1, strrchr(cluster->directory, '/') + 1);
+            cluster->sockets[index], options->net, index + 1, strrchr(cluster->directory, '/') + 1,
+            options->workers);
     return fclose(file) != 0;
 }
 

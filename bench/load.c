@@ -23,6 +23,8 @@
 struct load_client {
     const struct bench_options *options;
     const char *socket;
+    const uint32_t *log_ids;
+    uint32_t next_log;
     pthread_t thread;
     _Atomic int *phase; /* 0 warming up, 1 measuring, 2 stop */
     struct leat_histogram latency;
@@ -60,10 +62,13 @@ static int load_start(struct load_client *load, struct leat_client *client, cons
                 break;
             intended = *due_ns;
         }
-        int rc = leat_append_start(client, LEAT_DEFAULT_LOG, bytes, load->options->size_bytes, ack,
-                                   LOAD_TIMEOUT_NS, intended, &sequence);
+        int rc =
+            leat_append_start(client, load->log_ids[load->next_log], bytes,
+                              load->options->size_bytes, ack, LOAD_TIMEOUT_NS, intended, &sequence);
         if (rc == LEAT_EAGAIN)
             break;
+        if (++load->next_log == load->options->logs)
+            load->next_log = 0;
         if (rc != LEAT_OK)
             return rc;
         *due_ns += interval_ns;
@@ -186,6 +191,8 @@ int load_run(const struct bench_options *options, const struct bench_cluster *cl
         clients[i].options = options;
         clients[i].socket = options->attach ? options->attach : cluster->sockets[cluster->leader];
         clients[i].phase = &phase;
+        clients[i].log_ids = cluster->log_ids;
+        clients[i].next_log = i % options->logs;
         failed = pthread_create(&clients[i].thread, NULL, load_thread, &clients[i]) != 0;
     }
     if (failed)

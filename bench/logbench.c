@@ -24,6 +24,8 @@ static const char usage[] =
     "  --size BYTES      of a record [64]\n"
     "  --inflight N      appends not ended at one time, per client [1]\n"
     "  --clients N       threads that append, each with its own rings [1]\n"
+    "  --logs N          the appends go round over N logs, all led by the clients' node [1]\n"
+    "  --workers N       of each node [1]\n"
     "  --rate R          appends a second in all, open loop [0: as fast as the window lets]\n"
     "  --seconds S       measured time [3]\n"
     "  --warm S          time before it [0.5]\n"
@@ -45,6 +47,8 @@ enum option_code {
     OPTION_SIZE,
     OPTION_IN_FLIGHT,
     OPTION_CLIENTS,
+    OPTION_LOGS,
+    OPTION_WORKERS,
     OPTION_RATE,
     OPTION_SECONDS,
     OPTION_WARM,
@@ -63,6 +67,8 @@ static const struct option long_options[] = {
     {"size", required_argument, NULL, OPTION_SIZE},
     {"inflight", required_argument, NULL, OPTION_IN_FLIGHT},
     {"clients", required_argument, NULL, OPTION_CLIENTS},
+    {"logs", required_argument, NULL, OPTION_LOGS},
+    {"workers", required_argument, NULL, OPTION_WORKERS},
     {"rate", required_argument, NULL, OPTION_RATE},
     {"seconds", required_argument, NULL, OPTION_SECONDS},
     {"warm", required_argument, NULL, OPTION_WARM},
@@ -128,6 +134,14 @@ static int take_option(struct bench_options *options, int code, const char *valu
         good = parse_number(value, 1, BENCH_CLIENTS_MAX, &number);
         options->clients = (uint32_t)number;
         break;
+    case OPTION_LOGS:
+        good = parse_number(value, 1, 1000, &number);
+        options->logs = (uint32_t)number;
+        break;
+    case OPTION_WORKERS:
+        good = parse_number(value, 1, 16, &number);
+        options->workers = (uint32_t)number;
+        break;
     case OPTION_RATE:
         good = parse_number(value, 0, 1e9, &number);
         options->rate = (uint64_t)number;
@@ -185,8 +199,12 @@ static int run_append(struct bench_options *options)
         return 1;
     if (!options->attach && cluster_start(options, &running))
         return 1;
-    int failed = interrupted ? 1 : load_run(options, &running, &result);
+    if (options->attach && options->logs != 1)
+        return usage_error("--logs needs a cluster of its own: --local NODES", NULL);
+    int failed =
+        logs_make(options, &running) || interrupted || load_run(options, &running, &result);
     cluster_stop(&running);
+    free(running.log_ids);
     if (interrupted)
         fprintf(stderr, "logbench: interrupted\n");
     else if (!failed)
@@ -202,6 +220,8 @@ int main(int argc, char **argv)
         .size_bytes = 64,
         .in_flight = 1,
         .clients = 1,
+        .logs = 1,
+        .workers = 1,
         .seconds = 3,
         .warm_seconds = 0.5,
     };

@@ -134,7 +134,8 @@ static void drive_down(struct leat_client *client, uint64_t now_ns)
         return;
     }
     client->socket = socket;
-    struct leat_control_request request = client_request(LEAT_CONTROL_ATTACH, 0);
+    /* of the worker that most appends are for; those of other logs are handed over in the node */
+    struct leat_control_request request = client_request(LEAT_CONTROL_ATTACH, LEAT_DEFAULT_LOG);
     request.client = client->id;
     request.ring_bytes = client->ring_bytes;
     request.completion_count = client->table_count;

@@ -88,7 +88,7 @@ static void log_end_session(struct leat_client *client, struct client_log *log,
     log->session_ended = true;
     if (client->identity == CLIENT_ID_GOOD)
         client->identity = CLIENT_ID_SPENT;
-    if (completion->error == LEAT_ESESSIONS)
+    if (completion->error == LEAT_ESESSIONS || completion->error == LEAT_ENOSPACE)
         return; /* certainly not recorded, but for the others that is for their answers to say */
     for (uint64_t i = client->first; i < client->next; i++) {
         struct client_append *append = client_at(client, i);
@@ -112,7 +112,8 @@ static void completion_take(struct leat_client *client, const struct leat_comple
         return; /* ended with a former ring */
     append->answered = true;
     int error = completion->error == LEAT_EUNKNOWN ? LEAT_OK : completion->error;
-    if (error == LEAT_ESESSION || error == LEAT_ENOSESSION || error == LEAT_ESESSIONS)
+    if (error == LEAT_ESESSION || error == LEAT_ENOSESSION || error == LEAT_ESESSIONS ||
+        error == LEAT_ENOSPACE)
         log_end_session(client, log, completion, now_ns);
     if (completion->error == LEAT_OK && append->fence_epoch > log->writer_epoch)
         log->writer_epoch = append->fence_epoch; /* though its deadline may have passed */

@@ -29,7 +29,15 @@ static void idle_yield(struct leat_idle *idle)
 
 static void idle_sleep(struct leat_idle *idle)
 {
-    struct timespec pause = {.tv_sec = 0, .tv_nsec = (long)idle->sleep_ns};
+    uint32_t asleep = idle->idle_passes - LEAT_IDLE_YIELDS_BEFORE_SLEEP;
+    uint64_t sleep_ns = idle->sleep_ns;
+    if (asleep > LEAT_IDLE_SLEEPS_BEFORE_LONGER && sleep_ns < LEAT_IDLE_SLEEP_NS_LONG) {
+        uint32_t doublings = asleep - LEAT_IDLE_SLEEPS_BEFORE_LONGER;
+        sleep_ns = doublings < 16 ? sleep_ns << doublings : LEAT_IDLE_SLEEP_NS_LONG;
+        if (sleep_ns > LEAT_IDLE_SLEEP_NS_LONG)
+            sleep_ns = LEAT_IDLE_SLEEP_NS_LONG;
+    }
+    struct timespec pause = {.tv_sec = 0, .tv_nsec = (long)sleep_ns};
     idle->sleeps++;
     nanosleep(&pause, NULL); /* a signal ends it early: that is as good */
 }

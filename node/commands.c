@@ -33,6 +33,18 @@ static int command_segment_fd(struct node_worker *worker, struct node_command *c
     return LEAT_OK;
 }
 
+static int command_index_fd(struct node_worker *worker, struct node_command *command,
+                            struct node_log *log)
+{
+    uint64_t base = leat_segment_base(&log->shape, command->position);
+    int fd = leat_storage_index_fd(worker->storage, log->index, base);
+    if (fd < 0)
+        return fd;
+    command->descriptor = fd;
+    command->ret_position = base;
+    return LEAT_OK;
+}
+
 static int command_transfer(struct node_worker *worker, struct node_command *command,
                             struct node_log *log)
 {
@@ -134,6 +146,8 @@ static int command_run(struct node_worker *worker, struct node_command *command)
         return command_log_fd(command, log);
     case NODE_COMMAND_SEGMENT:
         return command_segment_fd(worker, command, log);
+    case NODE_COMMAND_INDEX:
+        return command_index_fd(worker, command, log);
     case NODE_COMMAND_TRANSFER:
         return command_transfer(worker, command, log);
     case NODE_COMMAND_AMNESIA_ACCEPT:

@@ -36,6 +36,25 @@ static bool session_verdict_stands(struct node_log *log, const struct leat_uuid 
 
 /* ---- at the leader: the one place where a client's record becomes a frame ---- */
 
+/* Has this user its share of the log's sessions? A refusal is remembered for a while: a client that
+ * asks again and again is not to make the leader count each time. */
+static bool session_user_has_all(struct node_log *log, const struct leat_uuid *client)
+{
+    uint32_t uid = node_client_uid(client), held = 0;
+    uint64_t now_ns = log->worker->now_ns;
+    if (uid == NODE_ADMIN_OPERATOR || log->tail.count < NODE_SESSIONS_PER_USER)
+        return false;
+    if (log->crowd_uid == uid && log->crowd_ns != 0 && now_ns - log->crowd_ns < NODE_CROWD_NS)
+        return true;
+    for (uint32_t i = 0; i < LEAT_SESSIONS_MAX; i++)
+        held += log->tail.rows[i].session != 0 && node_client_uid(&log->tail.rows[i].client) == uid;
+    if (held < NODE_SESSIONS_PER_USER)
+        return false;
+    log->crowd_uid = uid;
+    log->crowd_ns = now_ns;
+    return true;
+}
+
 static enum append_verdict session_open(struct node_log *log, const struct leat_uuid *client,
                                         uint64_t sequence, bool oldest, uint32_t *ret_session,
                                         int *ret_error)
@@ -46,7 +65,7 @@ static enum append_verdict session_open(struct node_log *log, const struct leat_
     }
     struct leat_session_payload payload = {.client = *client,
                                            .session = leat_sessions_free(&log->tail)};
-    if (payload.session == 0) {
+    if (payload.session == 0 || session_user_has_all(log, client)) {
         *ret_error = LEAT_ESESSIONS;
         return APPEND_REFUSED;
     }
@@ -176,7 +195,7 @@ void forward_take_reply(struct node_worker *worker, struct node_log *log,
     if (owner == NODE_NO_CLIENT)
         return;
     if (reply->error == LEAT_ESESSION || reply->error == LEAT_ENOSESSION ||
-        reply->error == LEAT_ESESSIONS) {
+        reply->error == LEAT_ESESSIONS || reply->error == LEAT_ENOSPACE) {
         clients_end_session(worker, owner, log, reply->error, reply->expected_sequence - 1);
         return;
     }
@@ -215,7 +234,7 @@ static void forward_answer(struct node_log *log, unsigned peer,
 static void forward_append(struct node_log *log, unsigned peer,
                            const struct leat_wire_forward *forward, const void *payload)
 {
-    struct leat_session_row row;
+    struct leat_session_row row = {0};
     int error = LEAT_OK;
     struct node_append append = forward_wants(forward, payload);
     switch (session_append(log, &forward->client, &append,
@@ -236,6 +255,8 @@ static void forward_append(struct node_log *log, unsigned peer,
         forward_answer(log, peer, forward, &row, LEAT_ESESSION);
         return;
     case APPEND_WAIT:
+        if (log_has_no_space(log))
+            forward_answer(log, peer, forward, &row, LEAT_ENOSPACE);
         return;
     case APPEND_REFUSED:
         forward_answer(log, peer, forward, NULL, error);

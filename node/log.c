@@ -11,6 +11,8 @@
 #include "base/assert.h"
 #include "worker.h"
 
+#define LOG_NO_SPACE_NS 500000000u
+
 static void store_release(struct leat_arena_word *word, uint64_t value)
 {
     __atomic_store_n(&word->value, value, __ATOMIC_RELEASE); /* pairs with readers' acquire */
@@ -453,6 +455,8 @@ int log_apply_commits(struct node_log *log)
 {
     uint64_t commit_r = log->core.commit_r;
     uint64_t commit_d = log->core.commit_d;
+    if (log->applied.position < commit_d)
+        log->commit_moved_ns = log->worker->now_ns;
     if (log->installing ||
         (log->completed.position == commit_r && log->applied.position == commit_d))
         return LEAT_OK;
@@ -526,6 +530,12 @@ void log_cut(struct node_log *log, const struct leat_core_effects *effects)
         log->completed = log->applied;
     log_cut_published(log, position);
     leat_storage_cut(log->worker->storage, log->index, position, effects->cut_epoch);
+}
+
+bool log_has_no_space(const struct node_log *log)
+{
+    return leat_storage_is_full(log->worker->storage) && log->core.commit_d < log->chain.position &&
+           log->worker->now_ns - log->commit_moved_ns > LOG_NO_SPACE_NS;
 }
 
 /* ---- handing over ---- */

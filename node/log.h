@@ -137,12 +137,15 @@ struct node_log {
         doubt_client;     /* whose session seems lost: said only once a round proves that */
     uint64_t doubt_round; /* this node still leads; 0 none */
     uint32_t doubt_term;
-    uint64_t cut_settled;    /* cut epoch that storage is done with; 0 none */
-    uint64_t durable_wanted; /* somebody waits for what lies below to be durable */
-    uint64_t write_asked;    /* end of the last write asked of storage */
-    uint64_t needed_from;    /* log_needed_from() as of this pass */
-    uint64_t append_limit;   /* of the core, as of this pass */
-    uint64_t expired_ns;     /* when sessions were last looked through */
+    uint32_t crowd_uid;       /* the user that was last refused for its share of sessions, */
+    uint64_t crowd_ns;        /* and when; 0: none was */
+    uint64_t cut_settled;     /* cut epoch that storage is done with; 0 none */
+    uint64_t durable_wanted;  /* somebody waits for what lies below to be durable */
+    uint64_t write_asked;     /* end of the last write asked of storage */
+    uint64_t needed_from;     /* log_needed_from() as of this pass */
+    uint64_t append_limit;    /* of the core, as of this pass */
+    uint64_t commit_moved_ns; /* when commitD last rose */
+    uint64_t expired_ns;      /* when sessions were last looked through */
     struct node_tail tail_asked;
     uint64_t retention_bytes; /* 0: keeps everything */
     uint64_t retention_ns;
@@ -226,6 +229,8 @@ static inline uint64_t log_arena_limit(const struct node_log *log)
 {
     return log->needed_from + log->arena.arena_bytes - NODE_ARENA_RESERVE_BYTES;
 }
+/* Appends cannot go on for want of space on this node's disk, and no majority commits without. */
+bool log_has_no_space(const struct node_log *log);
 void log_note_pad(struct node_log *log, uint64_t position, const struct leat_frame *frame);
 
 /* assemble.c */

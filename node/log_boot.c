@@ -300,6 +300,8 @@ void log_begin_created(struct node_log *log, uint64_t genesis_end)
     log->completed = log->applied;
     boot_core(log, &walk, &info, &recovered, false);
     boot_publish(log, &recovered);
+    if (log->worker->self == log->id % log->core.config.member_count)
+        leat_core_campaign_soon(&log->core); /* so that leaders of many logs are spread */
     worker_add_log(log->worker, log);
 }
 

@@ -34,6 +34,26 @@ static void client_end_recorded(struct node_worker *worker, struct node_client *
     client_end_slot(worker, client, number, &completion);
 }
 
+/* The disk is full: what was not sealed yet is refused, in order up to the newest. The session has
+ * a gap then, so the library goes on under another identity. */
+static void client_end_from(struct node_worker *worker, struct node_client *client,
+                            struct node_log *log, uint64_t number)
+{
+    while (number != CLIENT_NO_SLOT) {
+        const struct client_slot *slot = client_slot_at(client, number);
+        uint64_t next = slot->next_of_log;
+        struct leat_completion completion = {.log_id = log->id,
+                                             .error = LEAT_ENOSPACE,
+                                             .sequence = slot->sequence,
+                                             .offset = UINT64_MAX};
+        log->counters.appends_no_space++;
+        if (!slot->ended)
+            client_end_slot(worker, client, number, &completion);
+        number = next;
+    }
+    client_release(worker, client);
+}
+
 /* Seals one slot's record into a log led here. Returns false to stop for this pass. */
 static bool client_seal(struct node_worker *worker, uint32_t owner, struct node_log *log,
                         uint64_t number, bool oldest)
@@ -54,6 +74,8 @@ static bool client_seal(struct node_worker *worker, uint32_t owner, struct node_
         return true;
     }
     case APPEND_WAIT:
+        if (log_has_no_space(log))
+            client_end_from(worker, client, log, number);
         return false;
     case APPEND_GAP:
         clients_end_session(worker, owner, log, LEAT_ESESSION, row.last_sequence);

@@ -28,7 +28,10 @@ void core_follow(struct leat_core *core, uint32_t term, uint8_t leader, uint64_t
     if (term > core->term) {
         core->term = term;
         core->voted_for = LEAT_CORE_NOBODY;
+        election_note_term(core);
     }
+    if (leader != LEAT_CORE_NOBODY)
+        core->leaderless_terms = 0;
     core_set_role(core, LEAT_FOLLOWER);
     core->role_changed = true;
     core->leader = leader;
@@ -285,6 +288,12 @@ uint64_t leat_core_deadline_ns(const struct leat_core *core)
     if (core->role == LEAT_LEADER)
         return leader_deadline_ns(core);
     return min_u64(core->election_deadline_ns, core->now_ns + core->config.retransmit_ns);
+}
+
+void leat_core_campaign_soon(struct leat_core *core)
+{
+    if (core->role == LEAT_FOLLOWER && core->leader == LEAT_CORE_NOBODY)
+        core->election_deadline_ns = core->now_ns;
 }
 
 bool leat_core_admits(const struct leat_core *core, const struct leat_message *append)

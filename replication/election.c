@@ -5,17 +5,32 @@
  */
 #include "core_private.h"
 
+#define LEADERLESS_TERMS_FREE 2u
+#define LEADERLESS_TERMS_MAX  (LEADERLESS_TERMS_FREE + 4u)
+
 static uint64_t core_random(struct leat_core *core)
 {
     core->random = core->random * 6364136223846793005ULL + 1442695040888963407ULL;
     return core->random >> 33;
 }
 
+/* A candidacy waits for disks, the candidate's and its voters'. Where these take longer than the
+ * timeout no candidacy would ever end but by the next one; so after two terms in a row without a
+ * leader each further one doubles the wait, on whoever saw it. */
 void election_reset_timer(struct leat_core *core)
 {
     uint64_t spread = core->config.election_max_ns - core->config.election_min_ns;
-    core->election_deadline_ns =
-        core->now_ns + core->config.election_min_ns + (spread ? core_random(core) % spread : 0);
+    unsigned doublings = core->leaderless_terms > LEADERLESS_TERMS_FREE
+                             ? core->leaderless_terms - LEADERLESS_TERMS_FREE
+                             : 0;
+    uint64_t wait_ns = core->config.election_min_ns + (spread ? core_random(core) % spread : 0);
+    core->election_deadline_ns = core->now_ns + (wait_ns << doublings);
+}
+
+void election_note_term(struct leat_core *core)
+{
+    if (core->leaderless_terms < LEADERLESS_TERMS_MAX)
+        core->leaderless_terms++;
 }
 
 static bool election_may_campaign(const struct leat_core *core)
@@ -116,6 +131,7 @@ void election_campaign(struct leat_core *core, bool transfer)
     LEAT_ASSERT(election_may_campaign(core));
     core_set_role(core, LEAT_CANDIDATE);
     core->term++;
+    election_note_term(core);
     core->leader = LEAT_CORE_NOBODY;
     core->reconciled = false;
     core->voted_for = core->config.self;

@@ -62,6 +62,7 @@ void leader_begin(struct leat_core *core)
     core_set_role(core, LEAT_LEADER);
     core->leader = core->config.self;
     core->counters.elections_won++;
+    core->leaderless_terms = 0;
     core->append_term_due = true;
     core->term_end = 0;
     core->round = 1;

@@ -78,13 +78,14 @@ static void inspect_journal(const struct inspection *inspection, const struct le
             const struct leat_journal_entry *entry = cursor.entry;
             say(inspection,
                 "journal:   log %u epoch %" PRIu64 " start %" PRIu64 " floor %" PRIu64
-                " end %" PRIu64 " commit %" PRIu64 " term %u%s%s%s%s",
+                " end %" PRIu64 " commit %" PRIu64 " term %u%s%s%s%s%s",
                 entry->log_id, entry->cut_epoch, entry->start_pos, entry->floor_pos, entry->end_pos,
                 entry->commit_d, entry->last_term,
                 entry->flags & LEAT_JOURNAL_CLEAN ? " clean" : "",
                 entry->flags & LEAT_JOURNAL_AMNESIAC ? " amnesiac" : "",
                 entry->flags & LEAT_JOURNAL_INSTALLED ? " installed" : "",
-                entry->flags & LEAT_JOURNAL_DAMAGED ? " damaged" : "");
+                entry->flags & LEAT_JOURNAL_DAMAGED ? " damaged" : "",
+                entry->flags & LEAT_JOURNAL_DELETED ? " deleted" : "");
         }
     }
     if (image->gap_sequence)

@@ -49,12 +49,16 @@ void life_publish_sealed(struct leat_storage *storage, uint32_t index)
     uint64_t whole_pos =
         min_u64(min_u64(block_of(log->durable_pos), log->placed_pos), log->commit_d);
     uint64_t end_pos = log->installing ? log->start_pos : leat_segment_base(&log->shape, whole_pos);
-    if (!log->begun || end_pos == log->sealed_end)
+    uint64_t begin_pos = max_u64(log->base_pos, log->start_pos);
+    if (!log->begun || (end_pos == log->sealed_end && begin_pos == log->sealed_begin))
         return;
+    log->sealed_begin = begin_pos;
+    bool more = end_pos > log->sealed_end;
     log->sealed_end = end_pos;
-    atomic_store_explicit(&log->helper.sealed_begin, max_u64(log->base_pos, log->start_pos),
-                          memory_order_relaxed);
+    atomic_store_explicit(&log->helper.sealed_begin, begin_pos, memory_order_relaxed);
     atomic_store_explicit(&log->helper.sealed_end, end_pos, memory_order_release);
+    if (more)
+        helper_look_at(storage, index); /* for the index */
 }
 
 /* ---- making ---- */

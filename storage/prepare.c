@@ -205,6 +205,7 @@ static void check_active(struct leat_storage *storage, struct log *log)
     bool same = helper->active_inode == 0 || helper->active_pos != base_pos ||
                 helper->active_inode == (uint64_t)st.st_ino;
     if (ready_end <= base_pos ||
+        base_pos < atomic_load_explicit(&helper->sealed_begin, memory_order_acquire) ||
         base_pos != atomic_load_explicit(&helper->sealed_end, memory_order_acquire) ||
         epoch != atomic_load_explicit(&helper->sealed_epoch, memory_order_acquire))
         return;

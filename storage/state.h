@@ -226,8 +226,9 @@ struct log {
     uint64_t live_at;   /* of the newest completed one */
     uint64_t in_batch;  /* sequence of the newest record that names the log */
 
-    uint64_t sealed_end; /* as published to the helper */
-    uint64_t ready_end;  /* worker: segments below are ready */
+    uint64_t sealed_begin; /* both as published to the helper */
+    uint64_t sealed_end;
+    uint64_t ready_end; /* worker: segments below are ready */
     uint64_t want_ready;
     unsigned segment_hint; /* where its descriptor was last */
 

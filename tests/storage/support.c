@@ -253,7 +253,7 @@ uint64_t rig_write(struct rig *rig, uint32_t index)
 
 static void rig_take(struct rig *rig, const struct leat_storage_event *event)
 {
-    struct rig_log *log = &rig->logs[event->log_index];
+    struct rig_log *log = &rig->logs[event->log_index % RIG_LOGS];
     rig->events[event->kind]++;
     rig->last[event->kind] = *event;
     if (event->log_index >= RIG_LOGS)

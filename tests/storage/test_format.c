@@ -66,6 +66,44 @@ static void the_genesis_is_a_pure_function(void **state)
     assert_memory_equal(first, second, extent);
 }
 
+static void the_genesis_of_the_catalogue_names_the_logs(void **state)
+{
+    struct rig *rig = *state;
+    uint8_t block[LEAT_BLOCK_BYTES] __attribute__((aligned(8)));
+    const struct leat_base_head *head;
+    const struct leat_base_member *members;
+    const struct leat_session_row *sessions;
+    const struct leat_frame *frame = (const void *)block;
+    struct leat_format_config config = rig->format;
+    strcpy(config.logs[1].name, "orders");
+    config.logs[1].retention_bytes = 5u << 20;
+    leat_genesis_frame(&config, &config.logs[0], block);
+    assert_int_equal(leat_base_parse(frame + 1, frame->length_bytes - LEAT_FRAME_HEADER_BYTES,
+                                     &head, &members, &sessions),
+                     LEAT_OK);
+    assert_int_equal(head->catalogue_count, 2);
+    const struct leat_catalogue_row *rows = leat_base_catalogue(head, sessions);
+    assert_string_equal(rows[0].name, "catalogue");
+    assert_int_equal(rows[0].log_id, 0);
+    assert_string_equal(rows[1].name, "orders");
+    assert_int_equal(rows[1].generation, 1);
+    assert_int_equal(rows[1].flags, LEAT_BASE_ACCEPTS_REPLICATED);
+    assert_int_equal(rows[1].retention_bytes, 5u << 20);
+    leat_genesis_frame(&config, &config.logs[1], block);
+    assert_int_equal(leat_base_parse(frame + 1, frame->length_bytes - LEAT_FRAME_HEADER_BYTES,
+                                     &head, &members, &sessions),
+                     LEAT_OK);
+    assert_int_equal(head->catalogue_count, 0);
+}
+
+static void more_workers_than_there_can_be_are_refused(void **state)
+{
+    struct rig *rig = *state;
+    struct leat_format_config config = rig->format;
+    config.worker_count = LEAT_WORKERS_MAX + 1;
+    assert_int_equal(leat_storage_format(&config, rig->error, sizeof(rig->error)), LEAT_EINVAL);
+}
+
 static void formatting_twice_is_refused(void **state)
 {
     struct rig *rig = *state;
@@ -210,6 +248,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(a_formatted_directory_starts_at_the_genesis),
         CASE(the_genesis_is_a_pure_function),
+        CASE(the_genesis_of_the_catalogue_names_the_logs),
+        CASE(more_workers_than_there_can_be_are_refused),
         CASE(formatting_twice_is_refused),
         CASE(a_directory_with_something_else_is_refused),
         CASE(a_directory_in_memory_is_refused),

@@ -19,7 +19,6 @@ import uuid
 BUILD = os.environ.get("LEAT_BUILD", os.path.join(os.path.dirname(__file__), "..", "..", "build"))
 LEATD = os.path.join(BUILD, "tools", "leatd")
 LEAT = os.path.join(BUILD, "tools", "leat")
-LIBLEAT = os.path.join(BUILD, "client", "libleat.so")
 LEDGER = os.path.join(BUILD, "tests", "system", "ledger")
 # sanitized nodes on two shared cores are several times slower: bounds, not conditions, grow
 PATIENCE = float(os.environ.get("LEAT_TEST_PATIENCE", "1"))
@@ -44,14 +43,6 @@ def wait_for(condition, what, seconds=20.0):
 def check(condition, what):
     if not condition:
         raise Failure(what)
-
-
-class LogEntry(ctypes.Structure):
-    """struct leat_log_entry of include/leat/leat.h."""
-    _fields_ = [("name", ctypes.c_char * 48), ("log", ctypes.c_uint32), ("entry_bytes_max", ctypes.c_uint32),
-                ("segment_bytes", ctypes.c_uint64), ("arena_bytes", ctypes.c_uint64),
-                ("retention_bytes", ctypes.c_uint64), ("retention_ns", ctypes.c_uint64),
-                ("created_ns", ctypes.c_uint64), ("owner_uid", ctypes.c_uint32), ("accepts_replicated", ctypes.c_int)]
 
 
 class Node:
@@ -115,16 +106,6 @@ class Node:
         status = self.status()
         return next((s for s in status["logs"] if s["log"] == log), None) if status else None
 
-    def create_log(self, name, replicated=True, **settings):
-        """settings: fields of LogEntry. Returns the log's id."""
-        entry = LogEntry(name=name.encode(), accepts_replicated=replicated, **settings)
-        log, text = ctypes.c_uint32(), ctypes.create_string_buffer(256)
-        code = ctypes.CDLL(LIBLEAT).leat_log_create(self.socket.encode(), ctypes.byref(entry),
-                                                    ctypes.c_uint64(int(20e9 * PATIENCE)), ctypes.byref(log), text,
-                                                    ctypes.c_size_t(256))
-        check(code == 0, f"creating log {name}: {code} {text.value.decode()}")
-        return log.value
-
     def last_lines(self, count=3):
         with open(self.log, encoding="utf-8", errors="replace") as log:
             return " / ".join(line.strip() for line in log.readlines()[-count:])
@@ -132,6 +113,50 @@ class Node:
     def says(self, text):
         with open(self.log, encoding="utf-8", errors="replace") as log:
             return text in log.read()
+
+
+class LogEntry(ctypes.Structure):
+    """struct leat_log_entry"""
+    _fields_ = [("name", ctypes.c_char * 48), ("log", ctypes.c_uint32), ("entry_bytes_max", ctypes.c_uint32),
+                ("segment_bytes", ctypes.c_uint64), ("arena_bytes", ctypes.c_uint64),
+                ("retention_bytes", ctypes.c_uint64), ("retention_ns", ctypes.c_uint64),
+                ("created_ns", ctypes.c_uint64), ("owner_uid", ctypes.c_uint32),
+                ("accepts_replicated", ctypes.c_int)]
+
+
+class Library:
+    """libleat.so, for what the tools do not do."""
+
+    def __init__(self):
+        self.lib = ctypes.CDLL(os.path.join(BUILD, "client", "libleat.so"))
+
+    def create(self, node, name, seconds=30, **settings):
+        """Returns (error, log id, explanation)."""
+        entry = LogEntry(name=name.encode(), **settings)
+        log, text = ctypes.c_uint32(), ctypes.create_string_buffer(256)
+        error = self.lib.leat_log_create(node.socket.encode(), ctypes.byref(entry),
+                                         ctypes.c_uint64(int(seconds * PATIENCE * 1e9)), ctypes.byref(log), text, 256)
+        return error, log.value, text.value.decode()
+
+    def must_create(self, node, name, **settings):
+        error, log, why = self.create(node, name, **settings)
+        check(error == 0, f"creating log {name}: {error} {why}")
+        return log
+
+    def delete(self, node, log):
+        text = ctypes.create_string_buffer(256)
+        return self.lib.leat_log_delete(node.socket.encode(), log, text, 256), text.value.decode()
+
+    def configure(self, node, log, retention_bytes=0, retention_ns=0):
+        text = ctypes.create_string_buffer(256)
+        return self.lib.leat_log_configure(node.socket.encode(), log, ctypes.c_uint64(retention_bytes),
+                                           ctypes.c_uint64(retention_ns), text, 256), text.value.decode()
+
+    def logs(self, node):
+        entries, count = (LogEntry * 1024)(), ctypes.c_size_t()
+        error = self.lib.leat_logs(node.socket.encode(), entries, 1024, ctypes.byref(count))
+        check(error == 0, f"leat_logs: {error}")
+        return [entries[i] for i in range(count.value)]
 
 
 class Ledger:
@@ -225,20 +250,27 @@ class Cluster:
 
     def level(self):
         """Waits until all running nodes hold and have committed the same, all durable."""
-        def same():
-            states = [node.state() for node in self.running()]
-            return all(states) and len({s["commit_durable"] for s in states}) == 1 and \
+        def level(states):
+            return len({s["commit_durable"] for s in states}) == 1 and \
                 all(s["durable"] == s["memory"] == s["commit_durable"] for s in states)
+
+        def same():
+            nodes = [node.status() for node in self.running()]
+            if not all(nodes):
+                return False
+            logs = [{s["log"]: s for s in status["logs"]} for status in nodes]
+            return all(l.keys() == logs[0].keys() for l in logs) and \
+                all(level([l[log] for l in logs]) for log in logs[0] if log != 0)
         wait_for(same, "all replicas level", 60)
 
     def audit(self, *options):
         """Every ledger against every running node's log; returns the last audit."""
         result = None
-        for log in sorted({ledger.log for ledger in self.ledgers}, reverse=True):  # log 1 comes last
+        for log in sorted({ledger.log for ledger in self.ledgers}, reverse=True):  # log 1's is the last
+            paths = [ledger.path for ledger in self.ledgers if ledger.log == log]
             for node in self.running():
-                done = subprocess.run([LEDGER, "audit", "--socket", node.socket, "--log", str(log), *options,
-                                       *[l.path for l in self.ledgers if l.log == log]], capture_output=True,
-                                      text=True, timeout=120 * PATIENCE)
+                done = subprocess.run([LEDGER, "audit", "--socket", node.socket, "--log", str(log), *options, *paths],
+                                      capture_output=True, text=True, timeout=120 * PATIENCE)
                 check(done.returncode == 0,
                       f"audit of log {log} on node {node.id}: {done.stdout.strip()} {done.stderr.strip()}")
                 result = json.loads(done.stdout)

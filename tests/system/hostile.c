@@ -3,24 +3,27 @@
  * A client that keeps to no rule: attaches as another user through the control protocol itself and
  * does in its own process what no library does. Run by tests/system/test_hostile.py.
  *
- *   hostile --socket S --uid U scribble SECONDS SEED   records, then random and boundary values
- * over all that it can write to, from a second thread hostile ... die COUNT SEED        children
- * that append are killed at random moments hostile ... glutton               fills its ring, takes
- * nothing, holds on until stdin ends hostile ... grab                  what can be done to every
- * descriptor that it is passed? hostile ... flood SECONDS SEED    garbage, unread replies, and more
- * connections than it may have hostile ... stale                 a line on stdin, and it goes on in
- * a ring whose node is gone hostile ... busy SECONDS          a full ring of the smallest records,
- * as fast as they are taken hostile ... sessions RING_BYTES   attaches until refused; holds until
- * stdin ends; attaches again hostile ... logs COUNT            creates and deletes logs until
- * refused
+ *   hostile --socket S --uid U MODE
  *
- * One JSON object on stdout; exit code 0 when it could do its work, whatever the node said to it.
+ *   scribble SECONDS SEED  records, and a second thread that writes random and boundary values
+ *   die COUNT SEED         children that append are killed at random moments
+ *   churn COUNT            attaches, appends one record, lets go, that often
+ *   glutton                fills its ring, takes nothing, holds on until stdin ends
+ *   grab                   what can be done to every descriptor that it is passed?
+ *   flood SECONDS SEED     garbage, unread replies, and more connections than it may have
+ *   stale                  a line on stdin, and it goes on in a ring whose node is gone
+ *   busy SECONDS           a full ring of the smallest records, all the time
+ *   sessions RING_BYTES    attaches until refused; holds until stdin ends; attaches again
+ *   logs COUNT             creates logs until refused, deletes them, and again
+ *
+ * One JSON object a line on stdout; exit code 0 when it could do its work, whatever the node said.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -234,6 +237,35 @@ static void run_die(uint64_t count, uint64_t seed)
     printf("{\"killed\":%" PRIu64 "}\n", killed);
 }
 
+static void run_churn(uint64_t count)
+{
+    struct leat_rng rng = {.state = 5};
+    uint64_t taken = 0, refused = 0;
+    while (taken + refused < count) {
+        struct hostile_ring ring;
+        uint64_t tail = 0, sequence = 0, end_ns = hostile_now_ns() + 10000000000u;
+        int rc = hostile_attach(socket_path, LEAT_RING_BYTES_MIN, LEAT_RING_COMPLETIONS_MIN, &ring);
+        if (rc == LEAT_EQUOTA || rc == LEAT_EAGAIN) /* the one before is still being let go of */
+            continue;
+        if (rc != LEAT_OK)
+            exit(hostile_fail("attach", rc));
+        publish(&ring, &rng, &tail, &sequence, true);
+        while (__atomic_load_n(&ring.answers->completion_tail.value, __ATOMIC_ACQUIRE) == 0) {
+            if (hostile_now_ns() > end_ns || ring.answers->closed.value != 0)
+                exit(hostile_fail("no completion", (int)ring.answers->closed.value));
+            sched_yield();
+        }
+        const struct leat_completion *completion =
+            (const void *)((const uint8_t *)ring.answers + PAGE);
+        taken += completion->error == LEAT_OK;
+        refused += completion->error == LEAT_ESESSIONS;
+        if (completion->error != LEAT_OK && completion->error != LEAT_ESESSIONS)
+            exit(hostile_fail("append", completion->error));
+        hostile_detach(&ring);
+    }
+    printf("{\"taken\":%" PRIu64 ",\"refused\":%" PRIu64 "}\n", taken, refused);
+}
+
 /* ---- holding ---- */
 
 static void hold(void)
@@ -296,7 +328,7 @@ static void run_busy(double seconds)
 {
     struct hostile_ring ring;
     uint64_t end_ns = hostile_now_ns() + (uint64_t)(seconds * 1e9), tail = 0, sequence = 0;
-    int rc = hostile_attach(socket_path, 1u << 20, 32768, &ring);
+    int rc = hostile_attach(socket_path, 1u << 20, 8192, &ring);
     if (rc != LEAT_OK)
         exit(hostile_fail("attach", rc));
     while (ring.answers->closed.value == 0 && hostile_now_ns() < end_ns) {
@@ -374,6 +406,8 @@ static int run(int argc, char **argv)
         run_scribble(seconds, seed);
     else if (strcmp(mode, "die") == 0)
         run_die(number, seed);
+    else if (strcmp(mode, "churn") == 0)
+        run_churn(number);
     else if (strcmp(mode, "glutton") == 0)
         run_glutton();
     else if (strcmp(mode, "grab") == 0)

@@ -299,7 +299,7 @@ void hostile_flood(const char *path, double seconds, uint64_t seed)
         }
         for (unsigned k = 0; i % 2 == 0 && sockets[i] >= 0 && k < 4; k++, sent++)
             flood_one(sockets[i], &rng);
-        nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL); /* a rate, not a wait */
+        nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL); /* a rate, not a wait */
     }
     printf("{\"sent\":%" PRIu64 ",\"connected\":%" PRIu64 "}\n", sent, connected);
 }

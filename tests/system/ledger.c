@@ -3,9 +3,9 @@
  * The ledger: appends records that name themselves, writes down how each append ended, and later
  * holds a node's log against what was written down.
  *
- *   ledger append --socket S --out FILE --run R [--threads T] [--inflight W] [--ack LEVEL] [--log
- * L]
- *                 [--size MAX] [--timeout-ms M] [--seconds S] [--rate R]    until SIGTERM or S
+ *   ledger append --socket S --out FILE --run R [--threads T] [--inflight W] [--ack LEVEL]
+ *                 [--size MAX] [--timeout-ms M] [--seconds S] [--rate R] [--log L]
+ *                                                                          until SIGTERM or S
  *   ledger audit --socket S [--log L] [--lost-replicated-allowed] [--trimmed-allowed]
  *                [--foreign-allowed] FILE...
  *
@@ -63,8 +63,9 @@ struct ledger_row {
 struct options {
     const char *socket, *out, *ack;
     uint64_t run, timeout_ms, rate;
+    uint32_t log;
     unsigned threads, in_flight;
-    uint32_t size_max, log;
+    uint32_t size_max;
     double seconds;
     bool lost_replicated_allowed, trimmed_allowed, foreign_allowed;
 };
@@ -433,18 +434,18 @@ int main(int argc, char **argv)
         {"timeout-ms", required_argument, NULL, 'm'},
         {"seconds", required_argument, NULL, 'd'},
         {"rate", required_argument, NULL, 'R'},
+        {"log", required_argument, NULL, 'L'},
         {"lost-replicated-allowed", no_argument, NULL, 'l'},
         {"trimmed-allowed", no_argument, NULL, 'T'},
         {"foreign-allowed", no_argument, NULL, 'F'},
-        {"log", required_argument, NULL, 'L'},
         {NULL, 0, NULL, 0}};
     struct options options = {.ack = "durable",
                               .run = 1,
+                              .log = LEAT_DEFAULT_LOG,
                               .timeout_ms = 20000,
                               .threads = 2,
                               .in_flight = 64,
                               .size_max = 300,
-                              .log = LEAT_DEFAULT_LOG,
                               .seconds = 86400};
     int option;
     while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
@@ -479,6 +480,9 @@ int main(int argc, char **argv)
         case 'R':
             options.rate = strtoull(optarg, NULL, 10);
             break;
+        case 'L':
+            options.log = (uint32_t)atoi(optarg);
+            break;
         case 'l':
             options.lost_replicated_allowed = true;
             break;
@@ -487,9 +491,6 @@ int main(int argc, char **argv)
             break;
         case 'F':
             options.foreign_allowed = true;
-            break;
-        case 'L':
-            options.log = (uint32_t)atoi(optarg);
             break;
         default:
             return 2;

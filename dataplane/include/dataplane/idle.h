@@ -5,16 +5,20 @@
  *
  *   SPIN   a pause instruction: the core is the worker's alone
  *   YIELD  sched_yield: workers share cores (the default on few cores)
- *   SLEEP  yields LEAT_IDLE_YIELDS_BEFORE_SLEEP times in a row, then sleeps `sleep_ns`, the bound
- * on what it adds to the next packet's latency (plus the kernel's timer slack)
+ *   SLEEP  yields LEAT_IDLE_YIELDS_BEFORE_SLEEP times in a row, then sleeps `sleep_ns`; after
+ *          LEAT_IDLE_SLEEPS_BEFORE_LONGER such sleeps in a row twice as long each time, up to
+ *          LEAT_IDLE_SLEEP_NS_LONG: the bound on what it adds to the next packet's latency (plus
+ *          the kernel's timer slack)
  */
 #ifndef LEAT_DATAPLANE_IDLE_H
 #define LEAT_DATAPLANE_IDLE_H
 
 #include <stdint.h>
 
-#define LEAT_IDLE_YIELDS_BEFORE_SLEEP 100u
-#define LEAT_IDLE_SLEEP_NS_MAX        10000000u
+#define LEAT_IDLE_YIELDS_BEFORE_SLEEP  100u
+#define LEAT_IDLE_SLEEPS_BEFORE_LONGER 200u
+#define LEAT_IDLE_SLEEP_NS_LONG        1000000u
+#define LEAT_IDLE_SLEEP_NS_MAX         10000000u
 
 enum leat_idle_strategy {
     LEAT_IDLE_SPIN,

@@ -223,6 +223,7 @@ struct leat_core {
     uint64_t election_deadline_ns;
     uint64_t leader_heard_ns; /* 0: never in this term */
     uint64_t candidacy_ns;
+    uint8_t leaderless_terms; /* in a row, up to a limit */
     uint64_t votes_asked_ns;
     uint64_t own_vote_seq;
     uint64_t request;
@@ -265,6 +266,10 @@ void leat_core_poll(struct leat_core *core, uint64_t now_ns, struct leat_core_ef
 
 /* When poll wants to be called again though nothing happens. */
 uint64_t leat_core_deadline_ns(const struct leat_core *core);
+
+/* Campaigns at the next poll, if nothing forbids it: for a new log, whose members would all wait
+ * for a leader that never was. */
+void leat_core_campaign_soon(struct leat_core *core);
 
 /* May bytes of an APPEND with this header be stored (G1: term, leader, incarnations, reconciled,
  * no cut settling)? Its positions are the caller's to check. */
