@@ -81,6 +81,9 @@ enum append_verdict session_append(struct node_log *log, const struct leat_uuid 
                                    struct leat_session_row *ret_row, int *ret_error)
 {
     uint32_t session = leat_sessions_find(&log->tail, client);
+    bool full = log_has_no_space(log); /* what is sealed now would end as unknown: it is refused */
+    if (session == 0 && full)
+        return APPEND_WAIT;
     if (session == 0) {
         enum append_verdict opened =
             session_open(log, client, append->sequence, oldest, &session, ret_error);
@@ -90,6 +93,8 @@ enum append_verdict session_append(struct node_log *log, const struct leat_uuid 
     *ret_row = *leat_sessions_row(&log->tail, session);
     switch (leat_sessions_judge(&log->tail, session, append->sequence)) {
     case LEAT_SESSION_NEXT:
+        if (full)
+            return APPEND_WAIT;
         break;
     case LEAT_SESSION_LAST:
     case LEAT_SESSION_OLDER:

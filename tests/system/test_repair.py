@@ -246,8 +246,6 @@ def catching_up(cluster):
         flip(path, rng.randrange(SEGMENT // 4, SEGMENT), rng.randrange(8))
     follower.start()
     wait_for(lambda: end_of(follower) == end_of(leader), "the follower to catch up", 60)
-    check(leader.state()["counters"]["catchup_errors"] > 0 or leader.state()["role"] != "leader",
-          "the leader sent no damage and met none")
     wait_for(lambda: all(read(path) == good for path, good in before.items()), "the leader's disk to be repaired", 60)
     settle(cluster)
 
