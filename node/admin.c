@@ -87,8 +87,12 @@ static int admin_write(struct node_worker *worker, const struct leat_catalogue_p
     if (rc != LEAT_OK)
         return rc;
     worker_wake(log);
-    admin_note(worker->admin, &asked->request, log->core.term, false);
     return LEAT_OK;
+}
+
+void admin_written(struct node_worker *worker, const struct leat_catalogue_payload *payload)
+{
+    admin_note(worker->admin, &payload->request, worker_log(worker, 0)->core.term, false);
 }
 
 /* ---- who asks here ---- */

@@ -90,7 +90,8 @@ int node_arena_open(struct node_arena *arena, const char *directory, const struc
         errno = rc;
         goto failed;
     }
-    void *map = mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    /* all of it now: a page that is first touched under load costs the worker a fault */
+    void *map = mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
     if (map == MAP_FAILED)
         goto failed;
     arena->header = map;

@@ -90,8 +90,9 @@ struct node_reassembly {
 
 /* This worker and one worker of a peer. Both speak in the name of their nodes' incarnations. */
 struct node_link {
-    bool known;   /* hello accepted: identity checked against the pin */
-    bool refused; /* identity wrong: said once */
+    bool known;    /* hello accepted: identity checked against the pin */
+    bool refused;  /* identity wrong: said once */
+    bool no_space; /* its disk is full, as it said last */
     uint64_t incarnation;
     uint64_t hello_sent_ns;
     uint64_t heartbeat_sent_ns;
@@ -369,6 +370,8 @@ unsigned handover_poll(struct node_worker *worker);
 /* admin.c */
 int admin_begin(struct node_worker *worker, struct node_command *command);
 unsigned admin_tick(struct node_worker *worker);
+/* A CATALOGUE frame lies in this leader's log, whoever sealed it. */
+void admin_written(struct node_worker *worker, const struct leat_catalogue_payload *payload);
 /* A CATALOGUE frame was applied here. */
 void admin_applied(struct node_worker *worker, const struct leat_catalogue_payload *payload);
 void admin_take(struct node_worker *worker, struct node_log *log, unsigned peer,

@@ -3,7 +3,7 @@
  * Sealed segments read by the helper, one at a time and as a whole, with its own O_DIRECT reads:
  * the chain is verified from the BASE frame to the segment's end and to the next one's BASE, and
  * the sparse index is written where it is missing. A segment just sealed is read at once for its
- * index; all of them in turn at the configured rate. Memory: one segment, while one is read.
+ * index; all of them in turn at the configured rate. Memory: one segment, of the largest so far.
  *
  * Sealed is what lies below log_helper.sealed_end: no write is in flight there. A cut or an install
  * meanwhile raises sealed_epoch, and what was read is forgotten. Tests: test_scrub.c.
@@ -30,7 +30,8 @@ struct scrub {
     uint64_t base_pos;
     uint64_t epoch;
     int fd; /* -1: the file is not there */
-    uint8_t *bytes;
+    uint8_t *bytes; /* room for the largest segment so far: kept, its pages are costly */
+    uint64_t room_bytes;
     uint64_t read_bytes;
     struct leat_chain chain;
     uint32_t base_crc; /* what the BASE frame says of the frame before */
@@ -60,9 +61,7 @@ static void scrub_end(struct scrub *scrub)
 {
     if (scrub->fd >= 0)
         close(scrub->fd);
-    free(scrub->bytes);
     free(scrub->index);
-    scrub->bytes = NULL;
     scrub->index = NULL;
     scrub->busy = false;
 }
@@ -80,6 +79,8 @@ void scrub_free(struct leat_storage *storage)
 {
     if (storage->scrub && storage->scrub->busy)
         scrub_end(storage->scrub);
+    if (storage->scrub)
+        free(storage->scrub->bytes);
     free(storage->scrub);
     storage->scrub = NULL;
 }
@@ -105,7 +106,11 @@ static bool scrub_begin(struct leat_storage *storage, uint32_t index, uint64_t b
     uint64_t rows = log->shape.segment_bytes / LEAT_INDEX_STEP_BYTES;
     scrub->index_room_bytes =
         block_end(sizeof(struct leat_index_head) + rows * sizeof(struct leat_index_row));
-    scrub->bytes = leat_block_alloc(log->shape.segment_bytes);
+    if (scrub->room_bytes < log->shape.segment_bytes) {
+        free(scrub->bytes);
+        scrub->bytes = leat_block_alloc(log->shape.segment_bytes);
+        scrub->room_bytes = scrub->bytes ? log->shape.segment_bytes : 0;
+    }
     scrub->index = leat_block_alloc(scrub->index_room_bytes);
     scrub->fd = -1;
     scrub->log_index = index;
@@ -121,6 +126,8 @@ static bool scrub_begin(struct leat_storage *storage, uint32_t index, uint64_t b
     scrub->chain = (struct leat_chain){.position = base_pos};
     scrub->epoch = atomic_load_explicit(&log->helper.sealed_epoch, memory_order_acquire);
     scrub->fd = segment_open_for_read(storage, log, base_pos);
+    if (scrub->fd < 0) /* not what another segment left there */
+        memset(scrub->bytes, 0, log->shape.segment_bytes);
     return true;
 }
 
