@@ -230,7 +230,7 @@ def retained(cluster):
         leader = cluster.start()
         error, why = Library().configure(leader, 1, retention_bytes=8 * MIB)
         check(error == 0, f"retention: {error} {why}")
-        ledger = load(cluster, leader, size=60000, rate=0)
+        ledger = load(cluster, leader, size=60000, rate=200)
         grows(leader, 110 * MIB, 80)
         result = stop(ledger)
         check(result["no"] == 0, f"appends were refused: {result}")
@@ -314,9 +314,9 @@ def read_only(cluster):
 def io_error(cluster):
     """A sparse image in a tmpfs that is full: writes of blocks that it does not hold yet fail with EIO."""
     backing = tempfile.mkdtemp(prefix="leat-test-backing-", dir=cluster.dir)
-    command("mount", "-t", "tmpfs", "-o", "size=40m", "leat-test", backing)
+    command("mount", "-t", "tmpfs", "-o", "size=100m", "leat-test", backing)
     try:
-        with Disks(cluster, [cluster.nodes[2]], 400 * MIB, backing):
+        with Disks(cluster, [cluster.nodes[2]], 200 * MIB, backing):
             cluster.start()
             fill_until_fenced(cluster)
     finally:
