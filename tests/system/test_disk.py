@@ -253,11 +253,11 @@ def fence(cluster, harm, *words, disk_of=None):
     leader = cluster.leader()
     node = disk_of or next(n for n in cluster.nodes if n is not leader)
     other = next(n for n in cluster.nodes if n is not node)
-    ledger = load(cluster, other, timeout_ms=30000)
+    ledger = load(cluster, other, rate=50, timeout_ms=30000)  # the active segment is to stay so for a second
     grows(other, MIB // 4)
     harm(node)
     ended_fenced(node, *words)
-    grows(cluster.leader(), MIB)
+    grows(cluster.leader(), MIB // 2)
     stop(ledger)
     return node
 

@@ -230,7 +230,7 @@ def while_running(cluster):
 
 
 def catching_up(cluster):
-    """A follower comes back and catches up from the disk of a leader with damage, whose scrub is off."""
+    """A follower comes back and catches up from the disk of a leader with damage."""
     rng = random.Random(41)
     leader = cluster.start()
     follower = cluster.follower()
@@ -286,7 +286,7 @@ TESTS = [
     ("two of five, at rest", two_at_rest, {"count": 5, **SMALL}),
     ("one of three, running", while_running, SMALL),
     ("two of five, running", while_running, {"count": 5, **SMALL}),
-    ("a follower catches up from damage", catching_up, {**SMALL, "scrub": "0"}),
+    ("a follower catches up from damage", catching_up, SMALL),
     ("where recovery begins", where_recovery_begins, SMALL),
 ]
 
