@@ -289,7 +289,6 @@ TESTS = [
     ("one of three, at rest", one_at_rest, SMALL),
     ("two of five, at rest", two_at_rest, {"count": 5, **SMALL}),
     ("one of three, running", while_running, SMALL),
-    ("two of five, running", while_running, {"count": 5, **SMALL}),
     ("a follower catches up from damage", catching_up, SMALL),
     ("where recovery begins", where_recovery_begins, SMALL),
 ]
