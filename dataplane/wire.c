@@ -86,7 +86,8 @@ static bool wire_hello_is_valid(const struct leat_wire_hello *hello, uint32_t pa
 static bool wire_heartbeat_is_valid(const struct leat_wire_heartbeat *heartbeat,
                                     uint32_t payload_bytes)
 {
-    const uint32_t flags_all = LEAT_HEARTBEAT_FULL | LEAT_HEARTBEAT_ASK | LEAT_HEARTBEAT_REPLY;
+    const uint32_t flags_all =
+        LEAT_HEARTBEAT_FULL | LEAT_HEARTBEAT_ASK | LEAT_HEARTBEAT_REPLY | LEAT_HEARTBEAT_NO_SPACE;
     if ((heartbeat->flags & ~flags_all) != 0 || heartbeat->reserved != 0)
         return false;
     if ((heartbeat->flags & LEAT_HEARTBEAT_FULL) == 0)

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "base/base_frame.h"
 #include "base/control.h"
@@ -51,6 +52,21 @@ struct node_rings {
     struct client_slot *slots; /* completion_count many for each worker, by its number: what it
                                   took */
 };
+
+/* A client's identity belongs to its user: the node puts the uid (NODE_ADMIN_OPERATOR: root or the
+ * node's own) in the place of its last four bytes. So no user continues another's session, whatever
+ * identities it reads in a log, and a leader knows whose sessions a log holds. */
+static inline void node_client_stamp(struct leat_uuid *client, uint32_t uid)
+{
+    memcpy(client->bytes + sizeof(client->bytes) - sizeof(uid), &uid, sizeof(uid));
+}
+
+static inline uint32_t node_client_uid(const struct leat_uuid *client)
+{
+    uint32_t uid;
+    memcpy(&uid, client->bytes + sizeof(client->bytes) - sizeof(uid), sizeof(uid));
+    return uid;
+}
 
 struct node_log;
 struct node_status;

@@ -108,7 +108,8 @@ static uint32_t sessions_of(const struct node_control *control, uint32_t uid)
 static bool serve_attach(struct node_control *control, struct control_connection *connection,
                          const struct leat_control_request *request)
 {
-    uint64_t memory = rings_memory_bytes(request->ring_bytes, request->completion_count);
+    uint64_t memory = rings_memory_bytes(request->ring_bytes, request->completion_count,
+                                         control->config->worker_count);
     bool limited = !connection->operates;
     if (connection->rings)
         return refuse(control, connection, LEAT_EEXISTS, "this connection has its rings");
@@ -125,7 +126,9 @@ static bool serve_attach(struct node_control *control, struct control_connection
         return refuse(control, connection, LEAT_EQUOTA,
                       "this user has as many sessions as quotas.sessions allows");
     struct rings_descriptors descriptors;
-    int rc = rings_make(&request->client, connection->uid, &control->instance, request->ring_bytes,
+    struct leat_uuid client = request->client;
+    node_client_stamp(&client, limited ? connection->uid : NODE_ADMIN_OPERATOR);
+    int rc = rings_make(&client, connection->uid, &control->instance, request->ring_bytes,
                         request->completion_count, control->config->worker_count,
                         &connection->rings, &descriptors);
     if (rc != LEAT_OK)

@@ -36,6 +36,25 @@ static bool session_verdict_stands(struct node_log *log, const struct leat_uuid 
 
 /* ---- at the leader: the one place where a client's record becomes a frame ---- */
 
+/* Has this user its share of the log's sessions? A refusal is remembered for a while: a client that
+ * asks again and again is not to make the leader count each time. */
+static bool session_user_has_all(struct node_log *log, const struct leat_uuid *client)
+{
+    uint32_t uid = node_client_uid(client), held = 0;
+    uint64_t now_ns = log->worker->now_ns;
+    if (uid == NODE_ADMIN_OPERATOR || log->tail.count < NODE_SESSIONS_PER_USER)
+        return false;
+    if (log->crowd_uid == uid && log->crowd_ns != 0 && now_ns - log->crowd_ns < NODE_CROWD_NS)
+        return true;
+    for (uint32_t i = 0; i < LEAT_SESSIONS_MAX; i++)
+        held += log->tail.rows[i].session != 0 && node_client_uid(&log->tail.rows[i].client) == uid;
+    if (held < NODE_SESSIONS_PER_USER)
+        return false;
+    log->crowd_uid = uid;
+    log->crowd_ns = now_ns;
+    return true;
+}
+
 static enum append_verdict session_open(struct node_log *log, const struct leat_uuid *client,
                                         uint64_t sequence, bool oldest, uint32_t *ret_session,
                                         int *ret_error)
@@ -46,7 +65,7 @@ static enum append_verdict session_open(struct node_log *log, const struct leat_
     }
     struct leat_session_payload payload = {.client = *client,
                                            .session = leat_sessions_free(&log->tail)};
-    if (payload.session == 0) {
+    if (payload.session == 0 || session_user_has_all(log, client)) {
         *ret_error = LEAT_ESESSIONS;
         return APPEND_REFUSED;
     }
@@ -62,6 +81,9 @@ enum append_verdict session_append(struct node_log *log, const struct leat_uuid 
                                    struct leat_session_row *ret_row, int *ret_error)
 {
     uint32_t session = leat_sessions_find(&log->tail, client);
+    bool full = log_has_no_space(log); /* what is sealed now would end as unknown: it is refused */
+    if (session == 0 && full)
+        return APPEND_WAIT;
     if (session == 0) {
         enum append_verdict opened =
             session_open(log, client, append->sequence, oldest, &session, ret_error);
@@ -71,6 +93,8 @@ enum append_verdict session_append(struct node_log *log, const struct leat_uuid 
     *ret_row = *leat_sessions_row(&log->tail, session);
     switch (leat_sessions_judge(&log->tail, session, append->sequence)) {
     case LEAT_SESSION_NEXT:
+        if (full)
+            return APPEND_WAIT;
         break;
     case LEAT_SESSION_LAST:
     case LEAT_SESSION_OLDER:

@@ -536,10 +536,17 @@ void log_cut(struct node_log *log, const struct leat_core_effects *effects)
     leat_storage_cut(log->worker->storage, log->index, position, effects->cut_epoch);
 }
 
+/* Fewer than a majority have room, and it shows: what is sealed does not get committed. */
 bool log_has_no_space(const struct node_log *log)
 {
-    return leat_storage_is_full(log->worker->storage) && log->core.commit_d < log->chain.position &&
-           log->worker->now_ns - log->commit_moved_ns > LOG_NO_SPACE_NS;
+    const struct node_worker *worker = log->worker;
+    if (log->core.commit_d == log->chain.position ||
+        worker->now_ns - log->commit_moved_ns <= LOG_NO_SPACE_NS)
+        return false;
+    uint32_t have_room = !leat_storage_is_full(worker->storage);
+    for (uint32_t i = 0; i < worker->peer_count; i++)
+        have_room += !peers_link((struct node_worker *)worker, i, log->id)->no_space;
+    return have_room <= (worker->peer_count + 1) / 2;
 }
 
 /* ---- handing over ---- */

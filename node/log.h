@@ -138,6 +138,8 @@ struct node_log {
         doubt_client;     /* whose session seems lost: said only once a round proves that */
     uint64_t doubt_round; /* this node still leads; 0 none */
     uint32_t doubt_term;
+    uint32_t crowd_uid;       /* the user that was last refused for its share of sessions, */
+    uint64_t crowd_ns;        /* and when; 0: none was */
     uint64_t cut_settled;     /* cut epoch that storage is done with; 0 none */
     uint64_t durable_wanted;  /* somebody waits for what lies below to be durable */
     uint64_t write_asked;     /* end of the last write asked of storage */

@@ -250,7 +250,8 @@ static void peers_send_heartbeat(struct node_worker *worker, unsigned index, uns
         .set_hash = worker->led_hash,
         .heard_counter = link->set_is_held ? link->set_counter : 0,
         .sequence = sequence,
-        .flags = flags | (full ? LEAT_HEARTBEAT_FULL : 0),
+        .flags = flags | (full ? LEAT_HEARTBEAT_FULL : 0) |
+                 (leat_storage_is_full(worker->storage) ? LEAT_HEARTBEAT_NO_SPACE : 0),
     };
     uint32_t room = (leat_port_datagram_bytes_max(worker->port) - (uint32_t)sizeof(header) -
                      (uint32_t)sizeof(heartbeat)) /
@@ -351,6 +352,7 @@ void peers_take_heartbeat(struct node_worker *worker, unsigned index,
     }
     link->heard_ns = worker->now_ns;
     link->told_counter = heartbeat->heard_counter;
+    link->no_space = (heartbeat->flags & LEAT_HEARTBEAT_NO_SPACE) != 0;
     if (heartbeat->flags & LEAT_HEARTBEAT_ASK)
         link->asked = true;
     if (heartbeat->flags & LEAT_HEARTBEAT_REPLY) {

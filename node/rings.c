@@ -40,13 +40,13 @@ static bool in_bounds(uint64_t value, uint64_t low, uint64_t high)
     return value >= low && value <= high && (value & (value - 1)) == 0;
 }
 
-uint64_t rings_memory_bytes(uint64_t ring_bytes, uint64_t completion_count)
+uint64_t rings_memory_bytes(uint64_t ring_bytes, uint64_t completion_count, uint32_t worker_count)
 {
     if (!in_bounds(ring_bytes, LEAT_RING_BYTES_MIN, LEAT_RING_BYTES_MAX) ||
         !in_bounds(completion_count, LEAT_RING_COMPLETIONS_MIN, LEAT_RING_COMPLETIONS_MAX))
         return 0;
     return client_region_bytes(ring_bytes) + node_region_bytes(completion_count) +
-           completion_count * sizeof(struct client_slot);
+           worker_count * completion_count * sizeof(struct client_slot);
 }
 
 /* Every page is there before anyone maps it: later there is neither a fault nor a SIGBUS. */
@@ -133,7 +133,7 @@ int rings_make(const struct leat_uuid *client, uint32_t uid, const struct leat_u
                uint64_t ring_bytes, uint64_t completion_count, uint32_t worker_count,
                struct node_rings **ret_rings, struct rings_descriptors *ret_descriptors)
 {
-    if (rings_memory_bytes(ring_bytes, completion_count) == 0)
+    if (rings_memory_bytes(ring_bytes, completion_count, worker_count) == 0)
         return LEAT_EINVAL;
     struct node_rings *rings = calloc(1, sizeof(*rings));
     if (!rings)

@@ -29,7 +29,7 @@ int rings_make(const struct leat_uuid *client, uint32_t uid, const struct leat_u
 int rings_seal(const struct node_rings *rings, int client_region);
 
 /* Memory that rings of these sizes take; 0 when ring.h does not allow them. */
-uint64_t rings_memory_bytes(uint64_t ring_bytes, uint64_t completion_count);
+uint64_t rings_memory_bytes(uint64_t ring_bytes, uint64_t completion_count, uint32_t worker_count);
 
 void rings_free(struct node_rings *rings);
 

@@ -31,8 +31,12 @@
 #define NODE_CATCHUPS_MAX    16u /* peers that are sent bytes from disk at one time, over all logs */
 #define NODE_SEND_BURST      256u /* datagrams per peer and pass */
 #define NODE_CLIENT_BURST    256u /* records per client and pass: what one client costs a pass */
-#define NODE_FORWARD_WINDOW  1024u
-#define NODE_FORWARD_BYTES   (256u << 10) /* per client and pass, but for one record */
+#define NODE_SESSIONS_PER_USER                                                                     \
+    (LEAT_SESSIONS_MAX / 2) /* of a log; root and the node's user: all                             \
+                             */
+#define NODE_CROWD_NS       100000000u
+#define NODE_FORWARD_WINDOW 1024u
+#define NODE_FORWARD_BYTES  (256u << 10) /* per client and pass, but for one record */
 
 #define CLIENT_NO_SLOT     UINT64_MAX
 #define CLIENT_FOREIGN_LOG UINT16_MAX /* of a slot whose log is another worker's */
@@ -86,8 +90,9 @@ struct node_reassembly {
 
 /* This worker and one worker of a peer. Both speak in the name of their nodes' incarnations. */
 struct node_link {
-    bool known;   /* hello accepted: identity checked against the pin */
-    bool refused; /* identity wrong: said once */
+    bool known;    /* hello accepted: identity checked against the pin */
+    bool refused;  /* identity wrong: said once */
+    bool no_space; /* its disk is full, as it said last */
     uint64_t incarnation;
     uint64_t hello_sent_ns;
     uint64_t heartbeat_sent_ns;

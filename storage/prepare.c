@@ -228,10 +228,12 @@ static void helper_check(struct leat_storage *storage)
                "looking at the votes (truncated, deleted or replaced)");
     if (statvfs(storage->worker_path, &fs) == 0 && (fs.f_flag & ST_RDONLY))
         helper_fence(storage, "writing", EROFS);
-    for (unsigned i = 0; i < CHECKS_PER_STEP; i++) {
+    for (unsigned i = 0, looked = 0; i < LEAT_LOGS_MAX && looked < CHECKS_PER_STEP; i++) {
         struct log *log = &storage->logs[storage->checked_log];
-        if (log->helper.known)
+        if (log->helper.known) {
             check_active(storage, log);
+            looked++;
+        }
         storage->checked_log = (storage->checked_log + 1) % LEAT_LOGS_MAX;
     }
 }

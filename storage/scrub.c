@@ -29,7 +29,7 @@ struct scrub {
     uint32_t log_index;
     uint64_t base_pos;
     uint64_t epoch;
-    int fd; /* -1: the file is not there */
+    int fd;         /* -1: the file is not there */
     uint8_t *bytes; /* room for the largest segment so far: kept, its pages are costly */
     uint64_t room_bytes;
     uint64_t read_bytes;

@@ -114,6 +114,20 @@ void segment_close_of(struct leat_storage *storage, uint32_t index)
     }
 }
 
+/* Before they are unlinked: a descriptor that is kept would keep the file's space, and a close that
+ * frees it would be the worker's. */
+void segment_close_below(struct leat_storage *storage, uint32_t index, uint64_t end_pos)
+{
+    for (unsigned i = 0; i < SEGMENT_FDS_MAX; i++) {
+        struct segment_fd *segment = &storage->segment_fds[i];
+        if (segment->fd < 0 || segment->log_index != index || segment->base_pos >= end_pos ||
+            segment->users > 0)
+            continue;
+        close(segment->fd);
+        segment->fd = -1;
+    }
+}
+
 int segment_open_for_read(const struct leat_storage *storage, const struct log *log,
                           uint64_t base_pos)
 {

@@ -483,6 +483,7 @@ bool segment_parse_name(const char *name, uint64_t *ret_base_pos);
 struct segment_fd *segment_for_write(struct leat_storage *storage, uint32_t index,
                                      uint64_t base_pos);
 void segment_close_of(struct leat_storage *storage, uint32_t index);
+void segment_close_below(struct leat_storage *storage, uint32_t index, uint64_t end_pos);
 int segment_open_for_read(const struct leat_storage *storage, const struct log *log,
                           uint64_t base_pos);
 void segment_close_all(struct leat_storage *storage);

@@ -7,7 +7,7 @@ set -euo pipefail
 packages=(gcc g++ meson ninja-build pkg-config libdpdk-dev liburing-dev libisal-dev libyaml-dev
   libcjson-dev libcmocka-dev libbpf-dev libxdp-dev libnuma-dev libbsd-dev
   iproute2 util-linux scdoc python3)
-test_packages=(clang clang-format libclang-rt-14-dev e2fsprogs
+test_packages=(clang clang-format libclang-rt-14-dev e2fsprogs nftables
   qemu-system-x86 busybox-static cpio)
 
 check_only=false

@@ -324,7 +324,7 @@ static void each_body_field_is_checked(void **state)
     BODY(make_reply, leat_message, body->run_count = LEAT_RUNS_MAX + 1);
     BODY(make_hello, leat_wire_hello, body->flags = 2);
     BODY(make_hello, leat_wire_hello, body->reserved = 1);
-    BODY(make_heartbeat, leat_wire_heartbeat, body->flags = 8 | LEAT_HEARTBEAT_FULL);
+    BODY(make_heartbeat, leat_wire_heartbeat, body->flags = 16 | LEAT_HEARTBEAT_FULL);
     BODY(make_heartbeat, leat_wire_heartbeat, body->flags = 0);
     BODY(make_heartbeat, leat_wire_heartbeat, body->led_count = 6);
     BODY(make_heartbeat, leat_wire_heartbeat, body->led_first = 4); /* 4 + 5 of 8 */

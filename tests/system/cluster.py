@@ -138,6 +138,11 @@ class Library:
                                          ctypes.c_uint64(int(seconds * PATIENCE * 1e9)), ctypes.byref(log), text, 256)
         return error, log.value, text.value.decode()
 
+    def must_create(self, node, name, **settings):
+        error, log, why = self.create(node, name, **settings)
+        check(error == 0, f"creating log {name}: {error} {why}")
+        return log
+
     def delete(self, node, log):
         text = ctypes.create_string_buffer(256)
         return self.lib.leat_log_delete(node.socket.encode(), log, text, 256), text.value.decode()
@@ -207,7 +212,7 @@ class Cluster:
                 out.write(f"  - {{id: {other.id}, ip: 10.77.0.{other.id}}}\n")
             out.write(f"socket: {node.socket}\n"
                       f"net: {settings.get('net', memif)}\n"
-                      f"storage: {{data_dir: {settings.get('data', node.data)}}}\n"
+                      f"storage: {{data_dir: {settings.get('data', node.data)}, scrub: {settings.get('scrub', '10MiB')}}}\n"
                       f"memory: {{arena_dir: {node.arena}}}\n"
                       f"default_log: {{replicated: {settings['replicated']}, "
                       f"segment: {settings.get('segment', '16MiB')}, arena: {settings.get('arena', '32MiB')}, "
@@ -261,7 +266,7 @@ class Cluster:
     def audit(self, *options):
         """Every ledger against every running node's log; returns the last audit."""
         result = None
-        for log in sorted({ledger.log for ledger in self.ledgers}):
+        for log in sorted({ledger.log for ledger in self.ledgers}, reverse=True):  # log 1's is the last
             paths = [ledger.path for ledger in self.ledgers if ledger.log == log]
             for node in self.running():
                 done = subprocess.run([LEDGER, "audit", "--socket", node.socket, "--log", str(log), *options, *paths],

@@ -6,12 +6,14 @@
  *   ledger append --socket S --out FILE --run R [--threads T] [--inflight W] [--ack LEVEL]
  *                 [--size MAX] [--timeout-ms M] [--seconds S] [--rate R] [--log L]
  *                                                                          until SIGTERM or S
- *   ledger audit --socket S [--log L] [--lost-replicated-allowed] [--trimmed-allowed] FILE...
+ *   ledger audit --socket S [--log L] [--lost-replicated-allowed] [--trimmed-allowed]
+ *                [--foreign-allowed] FILE...
  *
  * Each thread is a client with a session of its own. LEVEL is durable, replicated or mixed. Audit
  * reads the whole log at the durable level; what lies below the base of a trimmed log is counted
- * and not judged. One JSON object on stdout; exit code 1 when an acknowledged append is lost,
- * twice, out of order, elsewhere than acknowledged, or altered, or one that ended as "no" is there.
+ * and not judged; nor are others' records, where foreign ones are allowed. One JSON object on
+ * stdout; exit code 1 when an acknowledged append is lost, twice, out of order, elsewhere than
+ * acknowledged, or altered, or one that ended as "no" is there.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -27,6 +29,7 @@
 #include <unistd.h>
 
 #include "base/crc.h"
+#include "base/histogram.h"
 #include "base/rng.h"
 #include "leat/leat.h"
 
@@ -64,7 +67,7 @@ struct options {
     unsigned threads, in_flight;
     uint32_t size_max;
     double seconds;
-    bool lost_replicated_allowed, trimmed_allowed;
+    bool lost_replicated_allowed, trimmed_allowed, foreign_allowed;
 };
 
 struct appender {
@@ -74,6 +77,7 @@ struct appender {
     FILE *out;
     uint64_t ok, no, unknown, sessions_lost;
     uint64_t longest_gap_ns, last_ok_ns;
+    struct leat_histogram latency; /* of appends that ended well */
     int failed;
 };
 
@@ -129,6 +133,12 @@ static bool record_read(const uint8_t *bytes, size_t length, struct record_head 
            leat_crc32c(0, copy, length) == head.crc;
 }
 
+static bool record_is_ours(const uint8_t *bytes, size_t length)
+{
+    uint64_t magic = LEDGER_MAGIC;
+    return length >= sizeof(magic) && memcmp(bytes, &magic, sizeof(magic)) == 0;
+}
+
 /* ---- appending ---- */
 
 static void write_down(struct appender *appender, const struct leat_result *result)
@@ -151,6 +161,7 @@ static void write_down(struct appender *appender, const struct leat_result *resu
     appender->sessions_lost += result->error == LEAT_ESESSION;
     if (end == LEAT_END_OK) {
         uint64_t now = now_ns();
+        leat_histogram_record(&appender->latency, result->latency_ns);
         if (appender->last_ok_ns && now - appender->last_ok_ns > appender->longest_gap_ns)
             appender->longest_gap_ns = now - appender->last_ok_ns;
         appender->last_ok_ns = now;
@@ -230,7 +241,7 @@ static int run_append(const struct options *options)
         appenders[i] = (struct appender){.options = options, .index = i, .out = out};
         pthread_create(&appenders[i].thread, NULL, append_thread, &appenders[i]);
     }
-    struct appender sum = {0};
+    static struct appender sum;
     for (unsigned i = 0; i < options->threads; i++) {
         pthread_join(appenders[i].thread, NULL);
         sum.ok += appenders[i].ok;
@@ -238,14 +249,16 @@ static int run_append(const struct options *options)
         sum.unknown += appenders[i].unknown;
         sum.sessions_lost += appenders[i].sessions_lost;
         sum.failed |= appenders[i].failed;
+        leat_histogram_add(&sum.latency, &appenders[i].latency);
         if (appenders[i].longest_gap_ns > sum.longest_gap_ns)
             sum.longest_gap_ns = appenders[i].longest_gap_ns;
     }
     if (fclose(out) != 0)
         sum.failed = 1;
     printf("{\"ok\":%" PRIu64 ",\"no\":%" PRIu64 ",\"unknown\":%" PRIu64
-           ",\"sessions_lost\":%" PRIu64 ",\"longest_gap_ms\":%.1f}\n",
-           sum.ok, sum.no, sum.unknown, sum.sessions_lost, (double)sum.longest_gap_ns / 1e6);
+           ",\"sessions_lost\":%" PRIu64 ",\"longest_gap_ms\":%.1f,\"p50_us\":%.1f}\n",
+           sum.ok, sum.no, sum.unknown, sum.sessions_lost, (double)sum.longest_gap_ns / 1e6,
+           (double)leat_histogram_at(&sum.latency, 0.5) / 1e3);
     return sum.failed;
 }
 
@@ -285,7 +298,7 @@ static void seen_add(const struct record_head *head, const struct leat_record *r
 
 struct audit {
     uint64_t records, altered, gaps, acknowledged, lost, lost_replicated, duplicated, reordered,
-        moved, refused_but_there, unknown, unknown_there, trimmed;
+        moved, refused_but_there, unknown, unknown_there, trimmed, foreign;
     uint64_t first; /* offset of the oldest record that is held */
 };
 
@@ -311,6 +324,8 @@ static int audit_read(const struct options *settings, struct audit *audit)
         audit->records++;
         if (record_read(record.data, record.length, &head))
             seen_add(&head, &record);
+        else if (settings->foreign_allowed && !record_is_ours(record.data, record.length))
+            audit->foreign++;
         else
             audit->altered++;
     }
@@ -399,10 +414,10 @@ static int run_audit(const struct options *options, char **files, int count)
            ",\"lost_replicated\":%" PRIu64 ",\"duplicated\":%" PRIu64 ",\"reordered\":%" PRIu64
            ",\"moved\":%" PRIu64 ",\"altered\":%" PRIu64 ",\"gaps\":%" PRIu64
            ",\"refused_but_there\":%" PRIu64 ",\"unknown\":%" PRIu64 ",\"unknown_there\":%" PRIu64
-           ",\"trimmed\":%" PRIu64 ",\"first\":%" PRIu64 "}\n",
+           ",\"trimmed\":%" PRIu64 ",\"first\":%" PRIu64 ",\"foreign\":%" PRIu64 "}\n",
            audit.records, audit.acknowledged, audit.lost, audit.lost_replicated, audit.duplicated,
            audit.reordered, audit.moved, audit.altered, audit.gaps, audit.refused_but_there,
-           audit.unknown, audit.unknown_there, audit.trimmed, audit.first);
+           audit.unknown, audit.unknown_there, audit.trimmed, audit.first, audit.foreign);
     return bad;
 }
 
@@ -422,6 +437,7 @@ int main(int argc, char **argv)
         {"log", required_argument, NULL, 'L'},
         {"lost-replicated-allowed", no_argument, NULL, 'l'},
         {"trimmed-allowed", no_argument, NULL, 'T'},
+        {"foreign-allowed", no_argument, NULL, 'F'},
         {NULL, 0, NULL, 0}};
     struct options options = {.ack = "durable",
                               .run = 1,
@@ -472,6 +488,9 @@ int main(int argc, char **argv)
             break;
         case 'T':
             options.trimmed_allowed = true;
+            break;
+        case 'F':
+            options.foreign_allowed = true;
             break;
         default:
             return 2;

@@ -88,6 +88,7 @@ enum leat_wire_heartbeat_flag {
     LEAT_HEARTBEAT_FULL = 1,  /* of the whole set of led logs the part from led_first on follows */
     LEAT_HEARTBEAT_ASK = 2,   /* the sender lacks the receiver's current set: send it in full */
     LEAT_HEARTBEAT_REPLY = 4, /* answers a heartbeat: not to be answered again */
+    LEAT_HEARTBEAT_NO_SPACE = 8, /* the sender's disk is full */
 };
 
 /* One per peer and pair of workers, whatever the number of logs (rule G4). A set that does not fit
