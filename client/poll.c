@@ -89,7 +89,7 @@ static void log_end_session(struct leat_client *client, struct client_log *log,
     if (client->identity == CLIENT_ID_GOOD)
         client->identity = CLIENT_ID_SPENT;
     if (completion->error == LEAT_ESESSIONS || completion->error == LEAT_ENOSPACE)
-        return; /* certainly not recorded, but for the others that is for their answers to say */
+        return; /* this one is not in the log; of each of the others its own answer says */
     for (uint64_t i = client->first; i < client->next; i++) {
         struct client_append *append = client_at(client, i);
         if (append->ended || client->logs[append->log_place].log_id != log->log_id)

@@ -68,8 +68,8 @@ static int admin_write(struct node_worker *worker, const struct leat_catalogue_p
 {
     struct node_log *log = admin_log(worker);
     struct leat_catalogue_payload payload = *asked;
-    if (!leat_core_may_append(&log->core) || !log->tail_is_valid || worker->draining)
-        return LEAT_EAGAIN;
+    if (!log_rules(log) || !log->tail_is_valid || worker->draining)
+        return LEAT_EAGAIN; /* before its TERM frame is committed it does not know what was done */
     if (admin_is_written(worker->admin, log->core.term, &asked->request))
         return LEAT_OK;
     struct node_catalogue_limits limits = {
@@ -93,6 +93,11 @@ static int admin_write(struct node_worker *worker, const struct leat_catalogue_p
 void admin_written(struct node_worker *worker, const struct leat_catalogue_payload *payload)
 {
     admin_note(worker->admin, &payload->request, worker_log(worker, 0)->core.term, false);
+}
+
+void admin_recovered(struct node_worker *worker, const struct leat_catalogue_payload *payload)
+{
+    admin_note(worker->admin, &payload->request, 0, true);
 }
 
 /* ---- who asks here ---- */

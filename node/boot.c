@@ -64,8 +64,9 @@ static int boot_memory(struct node_worker *worker)
 {
     worker->base_scratch = aligned_alloc(64, (LEAT_BASE_PAYLOAD_BYTES_MAX + 63) & ~63ul);
     worker->catchup = aligned_alloc(LEAT_BLOCK_BYTES, NODE_CATCHUPS_MAX * NODE_CATCHUP_BYTES);
-    worker->retention.block = aligned_alloc(LEAT_BLOCK_BYTES, LEAT_BLOCK_BYTES);
-    if (!worker->base_scratch || !worker->catchup || !worker->retention.block)
+    worker->retention.block = aligned_alloc(LEAT_BLOCK_BYTES, NODE_BASE_BLOCKS_BYTES);
+    worker->clients = calloc(NODE_CLIENTS_MAX, sizeof(worker->clients[0])); /* touched when used */
+    if (!worker->base_scratch || !worker->catchup || !worker->retention.block || !worker->clients)
         return LEAT_ENOMEM;
     for (unsigned i = 0; i < NODE_REASSEMBLY_MAX; i++) {
         worker->reassembly[i].bytes = malloc(NODE_ENTRY_BYTES_MAX); /* touched as it is used */
@@ -195,6 +196,7 @@ void worker_shut(struct node_worker *worker)
     free(worker->base_scratch);
     free(worker->catchup);
     free(worker->retention.block);
+    free(worker->clients);
     free(worker->catalogue);
     free(worker->catalogue_tail);
     free(worker->admin);

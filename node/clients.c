@@ -107,6 +107,17 @@ int clients_attach(struct node_worker *worker, struct node_rings *rings)
     return LEAT_OK;
 }
 
+uint32_t clients_unended(const struct node_worker *worker, const struct node_rings *rings)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < worker->clients_high; i++) {
+        struct node_client *client = &worker->clients[i];
+        for (uint64_t n = client->slot_first; client->rings == rings && n < client->slot_next; n++)
+            count += !client_slot_at(client, n)->ended;
+    }
+    return count;
+}
+
 void clients_forget(struct node_worker *worker, const struct node_rings *rings)
 {
     for (uint32_t i = 0; i < worker->clients_high; i++) {
@@ -481,12 +492,14 @@ unsigned clients_poll(struct node_worker *worker)
     unsigned work = 0;
     for (uint32_t i = 0; i < worker->clients_high; i++) {
         struct node_client *client = &worker->clients[i];
-        if (!client->rings || client->let_go)
+        if (!client->rings)
             continue;
         if (client->detaching) {
             handover_detach(worker, client);
             continue;
         }
+        if (client->let_go)
+            continue;
         int taken = client->home == worker->number ? client_take_all(worker, client) : 0;
         if (taken < 0) {
             client_let_go(worker, client, LEAT_EPROTO);

@@ -18,6 +18,8 @@
  * tell it of appends that its successor holds. One client at a time; the others wait. */
 static bool session_verdict_stands(struct node_log *log, const struct leat_uuid *client)
 {
+    if (!log_rules(log))
+        return false; /* a log without this term's TERM frame may still win, and hold more */
     bool same = log->doubt_round != 0 && log->doubt_term == log->core.term;
     if (same && leat_core_round_is_answered(&log->core, log->doubt_round)) {
         bool stands = leat_uuid_equal(&log->doubt_client, client);
@@ -67,7 +69,7 @@ static enum append_verdict session_open(struct node_log *log, const struct leat_
                                            .session = leat_sessions_free(&log->tail)};
     if (payload.session == 0 || session_user_has_all(log, client)) {
         *ret_error = LEAT_ESESSIONS;
-        return APPEND_REFUSED;
+        return log_rules(log) ? APPEND_REFUSED : APPEND_WAIT;
     }
     if (log_append(log, LEAT_FRAME_SESSION_OPEN, payload.session, 0, &payload, sizeof(payload)) !=
         LEAT_OK)
@@ -200,8 +202,12 @@ void forward_take_reply(struct node_worker *worker, struct node_log *log,
     if (owner == NODE_NO_CLIENT)
         return;
     if (reply->error == LEAT_ESESSION || reply->error == LEAT_ENOSESSION ||
-        reply->error == LEAT_ESESSIONS || reply->error == LEAT_ENOSPACE) {
+        reply->error == LEAT_ESESSIONS) {
         clients_end_session(worker, owner, log, reply->error, reply->expected_sequence - 1);
+        return;
+    }
+    if (reply->error == LEAT_ENOSPACE) { /* what comes before is sealed there: it may commit */
+        clients_refuse_from(worker, owner, log, reply->expected_sequence);
         return;
     }
     struct leat_completion completion = {

@@ -83,6 +83,7 @@ static bool handover_take_detach(struct node_worker *worker, uint32_t other,
     struct handover_message *answer = handover_room(worker->outbox[other]);
     if (!answer)
         return false;
+    answer->slot = clients_unended(worker, rings); /* they are answered by this one word */
     clients_forget(worker, rings);
     answer->kind = HANDOVER_DETACHED;
     answer->rings = rings;
@@ -104,6 +105,8 @@ static bool handover_take(struct node_worker *worker, uint32_t other,
     case HANDOVER_DETACH:
         return handover_take_detach(worker, other, message);
     case HANDOVER_DETACHED:
+        LEAT_ASSERT(worker->handed[other] >= message->slot);
+        worker->handed[other] -= (uint32_t)message->slot;
         clients_detached(worker, &worker->clients[message->rings->slot]);
         return true;
     }

@@ -28,7 +28,7 @@ struct handover_message {
     enum handover_kind kind;
     uint32_t log_id; /* RECORD */
     struct node_rings *rings;
-    uint64_t slot;                     /* home's number of it */
+    uint64_t slot; /* home's number of it; DETACHED: how many records end with it, unanswered */
     struct client_slot record;         /* RECORD */
     struct leat_completion completion; /* ENDED */
 };

@@ -4,7 +4,8 @@
  * be done), then one creation or deletion at a time per worker. What fails is tried again after a
  * pause and said once.
  *
- * A log that runs here is deleted only when the catalogue has it no more and has given an id at
+ * It begins when the catalogue is known not to be older than this start. Even so, a log that runs
+ * here is deleted only when the catalogue has it no more and has given an id at
  * least as high: a catalogue that was recovered short of its commit knows less than the disk.
  * Tests: tests/system/test_logs.py.
  */
@@ -44,6 +45,7 @@ struct node_lifecycle {
         uint64_t retention_bytes, retention_ns; /* as the worker was told */
     } running[2 * NODE_LOGS_MAX];               /* created, being created or being deleted here */
     uint64_t retry_ns;
+    bool left; /* something may be left to be done */
     struct life_slot slots[LEAT_WORKERS_MAX];
 };
 
@@ -106,6 +108,27 @@ static bool life_take_catalogue(struct node_lifecycle *life)
     life->version = version;
     free(command);
     return true;
+}
+
+/* Waits until the catalogue here is not older than this start, by a read index of log 0: one that
+ * was recovered short of its commit would make a log again that was deleted. False: the node stops.
+ */
+static bool life_catch_up(struct node_lifecycle *life)
+{
+    struct node_command *command = calloc(1, sizeof(*command));
+    bool caught_up = false;
+    while (command && !caught_up && !atomic_load(&life->stop)) {
+        memset(command, 0, sizeof(*command));
+        command->kind = NODE_COMMAND_TAIL;
+        command->log_id = 0;
+        command->node_id = LEAT_LEVEL_DURABLE;
+        if (!life_ask(life, 0, command))
+            return false; /* left behind, as above */
+        caught_up = command->error == LEAT_OK;
+        life_pause();
+    }
+    free(command);
+    return caught_up;
 }
 
 /* ---- creating ---- */
@@ -180,6 +203,7 @@ static void life_finish(struct node_lifecycle *life, struct life_slot *slot)
 {
     struct node_command *command = &slot->command;
     slot->busy = false;
+    life->left = true;
     if (command->kind == NODE_COMMAND_LOG_CREATE && command->error != LEAT_OK) {
         static struct logger_rate rate;
         logger_limited(life->out, &rate, leat_clock_monotonic_ns(), LEAT_LOG_ERROR,
@@ -230,7 +254,7 @@ static bool life_start_some(struct node_lifecycle *life)
             life_create_log(life, row);
         started = true;
         if (life->retry_ns > leat_clock_monotonic_ns())
-            return true;
+            break; /* a deletion may be what makes room */
     }
     for (uint32_t i = 0; i < life->running_count; i++) {
         uint32_t id = life->running[i].log_id, worker = life->running[i].worker;
@@ -247,17 +271,19 @@ static bool life_start_some(struct node_lifecycle *life)
 static void *lifecycle_thread(void *context)
 {
     struct node_lifecycle *life = context;
-    bool left = true; /* something may be left to be done */
+    if (!life_catch_up(life))
+        return NULL;
+    life->left = true;
     while (!atomic_load(&life->stop)) {
         bool busy = life_settle(life);
         if (atomic_load(&life->workers[0]->catalogue_version) != life->version) {
             if (!life_take_catalogue(life))
                 break;
-            left = true;
+            life->left = true;
         }
-        if (left && leat_clock_monotonic_ns() >= life->retry_ns)
-            left = life_start_some(life);
-        if (!busy || !left)
+        if (life->left && leat_clock_monotonic_ns() >= life->retry_ns)
+            life->left = life_start_some(life);
+        if (!busy || !life->left)
             life_pause();
     }
     return NULL;

@@ -379,10 +379,20 @@ static void log_apply_trim(struct node_log *log, const void *payload)
         !at_segment_base(log, trim.trim_pos))
         return;
     log->trim_committed = trim.trim_pos;
-    leat_storage_trim(log->worker->storage, log->index, trim.trim_pos);
-    if (trim.trim_pos > log->core.base_pos)
-        core_step_at(log, LEAT_INPUT_BASE, trim.trim_pos, 0);
-    store_release(&log->arena.header->base_pos, log->core.base_pos);
+}
+
+/* What the log was trimmed of is let go only when it is all on this replica's own disk: others may
+ * have committed it long before. Asked again with every pass that finds the log busy. */
+static void log_let_go(struct node_log *log)
+{
+    const struct leat_core *core = &log->core;
+    uint64_t trim_pos = log->trim_committed;
+    if (log->installing || trim_pos <= core->base_pos || core->durable_pos < trim_pos ||
+        log->applied.position < trim_pos)
+        return;
+    leat_storage_trim(log->worker->storage, log->index, trim_pos);
+    core_step_at(log, LEAT_INPUT_BASE, trim_pos, 0);
+    store_release(&log->arena.header->base_pos, core->base_pos);
 }
 
 static bool log_apply_fence(struct node_log *log, const void *payload)
@@ -459,6 +469,7 @@ int log_apply_commits(struct node_log *log)
     uint64_t commit_d = log->core.commit_d;
     if (log->applied.position < commit_d)
         log->commit_moved_ns = log->worker->now_ns;
+    log_let_go(log);
     if (log->installing ||
         (log->completed.position == commit_r && log->applied.position == commit_d))
         return LEAT_OK;
@@ -536,11 +547,17 @@ void log_cut(struct node_log *log, const struct leat_core_effects *effects)
     leat_storage_cut(log->worker->storage, log->index, position, effects->cut_epoch);
 }
 
+bool log_rules(const struct node_log *log)
+{
+    const struct leat_core *core = &log->core;
+    return leat_core_may_append(core) && core->term_end != 0 && core->commit_d >= core->term_end;
+}
+
 /* Fewer than a majority have room, and it shows: what is sealed does not get committed. */
 bool log_has_no_space(const struct node_log *log)
 {
     const struct node_worker *worker = log->worker;
-    if (log->core.commit_d == log->chain.position ||
+    if (!log_rules(log) || log->core.commit_d == log->chain.position ||
         worker->now_ns - log->commit_moved_ns <= LOG_NO_SPACE_NS)
         return false;
     uint32_t have_room = !leat_storage_is_full(worker->storage);

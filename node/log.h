@@ -234,6 +234,9 @@ static inline uint64_t log_arena_limit(const struct node_log *log)
 {
     return log->needed_from + log->arena.arena_bytes - NODE_ARENA_RESERVE_BYTES;
 }
+/* This node leads the log, and its TERM frame is committed: no log without it can win any more, so
+ * what this one lacks is not going to be committed. */
+bool log_rules(const struct node_log *log);
 /* Appends cannot go on for want of space on this node's disk, and no majority commits without. */
 bool log_has_no_space(const struct node_log *log);
 /* A frame was sealed, verified or found at `position`. */

@@ -87,8 +87,11 @@ static void boot_visit(void *context, uint64_t position, const struct leat_frame
         return;
     int rc = leat_sessions_apply(&log->committed, position, frame, payload);
     LEAT_ASSERT(rc == LEAT_OK); /* committed here before */
-    if (leat_frame_type(frame) == LEAT_FRAME_CATALOGUE && log->id == 0)
-        catalogue_apply(log->worker->catalogue, payload);
+    if (leat_frame_type(frame) == LEAT_FRAME_CATALOGUE && log->id == 0) {
+        rc = catalogue_apply(log->worker->catalogue, payload);
+        LEAT_ASSERT(rc == LEAT_OK);
+        admin_recovered(log->worker, payload);
+    }
     if (leat_frame_type(frame) == LEAT_FRAME_TRIM)
         memcpy(&log->trim_committed, payload, sizeof(log->trim_committed));
     else if (leat_frame_type(frame) == LEAT_FRAME_FENCE)

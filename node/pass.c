@@ -179,9 +179,8 @@ static void pass_take_packet(struct node_worker *worker, const struct leat_packe
     }
     struct node_link *link = &worker->peers[packet->peer].links[view.header->worker];
     if (!link->known || view.header->from_incarnation != link->incarnation) {
+        /* a new life says hello; anybody's datagram is not to mute the one that is known */
         worker->drops[LEAT_WIRE_DROP_INCARNATION]++;
-        if (view.header->from_incarnation > link->incarnation)
-            link->known = false; /* a new life: it shall say hello first */
         return;
     }
     if (view.header->kind == LEAT_WIRE_HEARTBEAT) {

@@ -102,8 +102,10 @@ void repair_tick(struct node_worker *worker)
     }
     if (!repair->asking) {
         int rc = leat_storage_repair_begin(worker->storage, log->index, repair->queue[0].base_pos);
-        if (rc == LEAT_EAGAIN)
+        if (rc == LEAT_EAGAIN) {
+            repair_postpone(worker);
             return;
+        }
         if (rc != LEAT_OK) { /* trimmed meanwhile */
             repair_drop_first(repair);
             return;

@@ -54,6 +54,18 @@ static void client_end_from(struct node_worker *worker, struct node_client *clie
     client_release(worker, client);
 }
 
+void clients_refuse_from(struct node_worker *worker, uint32_t owner, struct node_log *log,
+                         uint64_t sequence)
+{
+    struct node_client *client = &worker->clients[owner];
+    uint64_t number = client->busy[log->index / 64] & 1ull << log->index % 64
+                          ? client->logs[log->index].first
+                          : CLIENT_NO_SLOT;
+    while (number != CLIENT_NO_SLOT && client_slot_at(client, number)->sequence < sequence)
+        number = client_slot_at(client, number)->next_of_log;
+    client_end_from(worker, client, log, number);
+}
+
 /* Seals one slot's record into a log led here. Returns false to stop for this pass. */
 static bool client_seal(struct node_worker *worker, uint32_t owner, struct node_log *log,
                         uint64_t number, bool oldest)

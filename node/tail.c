@@ -109,6 +109,8 @@ void tail_take_reply(struct node_log *log, const struct leat_wire_view *view)
 
 int tail_begin(struct node_worker *worker, struct node_log *log, struct node_command *command)
 {
+    if (worker->tail_request == 0) /* an answer to a former life answers nothing of this one */
+        worker->tail_request = worker->incarnation << 24;
     for (unsigned i = 0; i < NODE_TAILS_MAX; i++) {
         struct node_tail_question *question = &worker->tails[i];
         if (question->command)

@@ -23,7 +23,7 @@
 #include "log.h"
 #include "node/config.h"
 
-#define NODE_CLIENTS_MAX     64u
+#define NODE_CLIENTS_MAX     256u                 /* as many as control connections; of any home */
 #define NODE_PLACES          (2u * NODE_LOGS_MAX) /* power of two */
 #define NODE_REASSEMBLY_MAX  4u                   /* large forwarded records at one time */
 #define NODE_ENTRY_BYTES_MAX (LEAT_SEGMENT_BYTES_MAX / 4)
@@ -133,6 +133,10 @@ struct node_tail_question {
 };
 
 /* A BASE frame that is read to know how old a segment is (retention.c). */
+#define NODE_BASE_BLOCKS_BYTES                                                                     \
+    ((LEAT_FRAME_HEADER_BYTES + LEAT_BASE_PAYLOAD_BYTES_MAX + LEAT_BLOCK_BYTES - 1) &              \
+     ~(uint64_t)(LEAT_BLOCK_BYTES - 1))
+
 struct node_retention {
     struct node_log *log; /* NULL: none */
     uint64_t base_pos;
@@ -240,8 +244,8 @@ struct node_worker {
     struct handover_queue *outbox[LEAT_WORKERS_MAX];
     uint32_t handed[LEAT_WORKERS_MAX]; /* records that are out */
 
-    struct node_client clients[NODE_CLIENTS_MAX];
-    uint32_t clients_high; /* slots ever used */
+    struct node_client *clients; /* NODE_CLIENTS_MAX */
+    uint32_t clients_high;       /* slots ever used */
     struct node_reassembly reassembly[NODE_REASSEMBLY_MAX];
     uint8_t *catchup;      /* NODE_CATCHUPS_MAX buffers of NODE_CATCHUP_BYTES */
     uint32_t catchup_used; /* one bit each */
@@ -309,6 +313,8 @@ int clients_attach(struct node_worker *worker, struct node_rings *rings);
 int clients_detach(struct node_worker *worker, struct node_command *command);
 /* One more worker has let go of the client's rings. */
 void clients_detached(struct node_worker *worker, struct node_client *client);
+/* Records of these rings that are being worked on here. */
+uint32_t clients_unended(const struct node_worker *worker, const struct node_rings *rings);
 /* Nothing of these rings is used here any more. */
 void clients_forget(struct node_worker *worker, const struct node_rings *rings);
 /* A record of another worker's client for a log of this one. */
@@ -321,6 +327,9 @@ void client_end_slot(struct node_worker *worker, struct node_client *client, uin
                      const struct leat_completion *completion);
 void client_release(struct node_worker *worker, struct node_client *client);
 /* submit.c */
+/* The log's leader has no room for a client's appends from `sequence` on: they end. */
+void clients_refuse_from(struct node_worker *worker, uint32_t owner, struct node_log *log,
+                         uint64_t sequence);
 unsigned client_submit_all(struct node_worker *worker, uint32_t owner);
 unsigned clients_poll(struct node_worker *worker);
 void clients_complete(struct node_worker *worker, uint32_t owner, struct node_log *log,
@@ -372,6 +381,8 @@ int admin_begin(struct node_worker *worker, struct node_command *command);
 unsigned admin_tick(struct node_worker *worker);
 /* A CATALOGUE frame lies in this leader's log, whoever sealed it. */
 void admin_written(struct node_worker *worker, const struct leat_catalogue_payload *payload);
+/* A CATALOGUE frame was applied before this start. */
+void admin_recovered(struct node_worker *worker, const struct leat_catalogue_payload *payload);
 /* A CATALOGUE frame was applied here. */
 void admin_applied(struct node_worker *worker, const struct leat_catalogue_payload *payload);
 void admin_take(struct node_worker *worker, struct node_log *log, unsigned peer,

@@ -93,9 +93,10 @@ void worker_wake_due(struct node_worker *worker)
     if (worker->now_ns < worker->due_next_ns)
         return;
     for (uint32_t i = 0; i < worker->log_count; i++) {
-        if (worker->due_ns[i] <= worker->now_ns)
+        if (worker->due_ns[i] <= worker->now_ns) {
+            worker->due_ns[i] = UINT64_MAX; /* of one that is awake as well */
             worker_wake(worker->logs[i]);
-        else if (worker->due_ns[i] < next_ns)
+        } else if (worker->due_ns[i] < next_ns)
             next_ns = worker->due_ns[i];
     }
     worker->due_next_ns = next_ns;

@@ -94,7 +94,10 @@ static void life_init(struct leat_storage *storage, struct log *log,
                          .floor_queued = log->floor_queued,
                          .next_queued = log->next_queued,
                          .next_floor = log->next_floor};
+    /* what the helper still reports of the log that was here is told apart by the epoch */
+    uint64_t epoch = atomic_load_explicit(&log->helper.sealed_epoch, memory_order_relaxed) + 1;
     memset(log, 0, sizeof(*log));
+    atomic_store_explicit(&log->helper.sealed_epoch, epoch, memory_order_relaxed);
     log->queued = before.queued; /* an index may lie in a queue still */
     log->next_queued = before.next_queued;
     log->floor_queued = before.floor_queued;

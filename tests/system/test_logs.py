@@ -92,6 +92,11 @@ def crowd(cluster):
     cluster.verify_digests()
 
 
+def held(node, log):
+    state = node.state(log)
+    return state["commit_durable"] - state["base"]
+
+
 def retained(cluster):
     library = Library()
     start(cluster)
@@ -102,10 +107,10 @@ def retained(cluster):
     ledger.stop()
     cluster.level()
     for node in cluster.nodes:
-        state = node.state(log)
-        check(state["commit_durable"] - state["base"] <= 3 * MIB + 2 * MIB, f"node {node.id} holds {state}")
-        held = os.listdir(os.path.join(node.data, f"w{log % int(cluster.settings.get('workers', 1))}", f"log-{log}.1"))
-        wait_for(lambda: len([f for f in held if f.endswith('.segment')]) <= 9, f"files of node {node.id}: {held}")
+        folder = os.path.join(node.data, f"w{log % int(cluster.settings.get('workers', 1))}", f"log-{log}.1")
+        wait_for(lambda: held(node, log) <= 3 * MIB + 2 * MIB, f"the budget held by node {node.id}", 20)
+        wait_for(lambda: len([f for f in os.listdir(folder) if f.endswith('.segment')]) <= 9,
+                 f"few files at node {node.id}", 20)
     cluster.audit("--trimmed-allowed")
     check(library.configure(cluster.nodes[1], log, retention_ns=1)[0] == 0, "configuring")
     ledger = cluster.ledger()
