@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include "base/assert.h"
@@ -60,16 +61,30 @@ static int boot_logs(struct node_worker *worker, char *error, unsigned error_byt
     return rc;
 }
 
+/* Zeroed, and costing nothing until it is touched, whatever the allocator does to what it gives. */
+static void *boot_map(size_t bytes)
+{
+    void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return map == MAP_FAILED ? NULL : map;
+}
+
+static void boot_unmap(void *map, size_t bytes)
+{
+    if (map)
+        munmap(map, bytes);
+}
+
 static int boot_memory(struct node_worker *worker)
 {
     worker->base_scratch = aligned_alloc(64, (LEAT_BASE_PAYLOAD_BYTES_MAX + 63) & ~63ul);
     worker->catchup = aligned_alloc(LEAT_BLOCK_BYTES, NODE_CATCHUPS_MAX * NODE_CATCHUP_BYTES);
     worker->retention.block = aligned_alloc(LEAT_BLOCK_BYTES, NODE_BASE_BLOCKS_BYTES);
-    worker->clients = calloc(NODE_CLIENTS_MAX, sizeof(worker->clients[0])); /* touched when used */
+    worker->clients = boot_map(NODE_CLIENTS_MAX * sizeof(worker->clients[0]));
     if (!worker->base_scratch || !worker->catchup || !worker->retention.block || !worker->clients)
         return LEAT_ENOMEM;
     for (unsigned i = 0; i < NODE_REASSEMBLY_MAX; i++) {
-        worker->reassembly[i].bytes = malloc(NODE_ENTRY_BYTES_MAX); /* touched as it is used */
+        worker->reassembly[i].bytes = boot_map(NODE_ENTRY_BYTES_MAX);
         if (!worker->reassembly[i].bytes)
             return LEAT_ENOMEM;
     }
@@ -192,11 +207,11 @@ void worker_shut(struct node_worker *worker)
     for (uint32_t l = 0; l < worker->log_count; l++)
         log_free(worker->logs[l]);
     for (unsigned i = 0; i < NODE_REASSEMBLY_MAX; i++)
-        free(worker->reassembly[i].bytes);
+        boot_unmap(worker->reassembly[i].bytes, NODE_ENTRY_BYTES_MAX);
     free(worker->base_scratch);
     free(worker->catchup);
     free(worker->retention.block);
-    free(worker->clients);
+    boot_unmap(worker->clients, NODE_CLIENTS_MAX * sizeof(worker->clients[0]));
     free(worker->catalogue);
     free(worker->catalogue_tail);
     free(worker->admin);

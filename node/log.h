@@ -71,6 +71,8 @@ struct node_send {
     uint64_t read_end;
     uint32_t read_bytes;
     uint8_t *read_buffer; /* one of the worker's catch-up buffers, while it is used; else NULL */
+    uint64_t again_pos;   /* the block read last, and how often in a row */
+    uint32_t again_count;
 };
 
 /* Who asked where the log ends, at its leader (tail.c): by member, the highest question. */

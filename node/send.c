@@ -12,6 +12,7 @@
 #include "worker.h"
 
 #define SEND_READ_RETRY_NS 500000000u
+#define SEND_DOUBT_READS   8u
 
 struct datagram {
     struct leat_wire_header header;
@@ -132,6 +133,16 @@ static uint64_t send_piece_end(const struct node_log *log, uint64_t begin, uint6
     return begin < body ? body : begin;
 }
 
+/* A peer that needs the same bytes again and again is slow, gone, or refuses them because they are
+ * damaged here: the segment is looked through, at growing distances. */
+static void send_doubt(struct node_log *log, struct node_send *send, uint64_t block)
+{
+    send->again_count = send->again_pos == block ? send->again_count + 1 : 1;
+    send->again_pos = block;
+    if (send->again_count >= SEND_DOUBT_READS && (send->again_count & (send->again_count - 1)) == 0)
+        leat_storage_suspect(log->worker->storage, log->index, block);
+}
+
 static void send_read_issue(struct node_log *log, unsigned member, uint64_t begin)
 {
     struct node_send *send = &log->sends[member];
@@ -152,6 +163,7 @@ static void send_read_issue(struct node_log *log, unsigned member, uint64_t begi
     send->read_bytes = (uint32_t)length;
     send->read_end = 0;
     log->counters.catchup_reads++;
+    send_doubt(log, send, block);
 }
 
 void log_send_read_done(struct node_log *log, unsigned member, int64_t result)

@@ -173,7 +173,8 @@ static enum prepared prepare_log(struct leat_storage *storage, uint32_t index)
     if (segment == PREPARED_MORE)
         return PREPARED_MORE;
     enum prepared rest = prepare_unlink(storage, log);
-    if (rest == PREPARED_NOTHING && scrub_wants_index(storage, index))
+    if (rest == PREPARED_NOTHING &&
+        (scrub_wants_look(storage, index) || scrub_wants_index(storage, index)))
         rest = PREPARED_WAITS;
     return rest == PREPARED_NOTHING ? segment : rest;
 }

@@ -341,6 +341,31 @@ bool scrub_wants_index(struct leat_storage *storage, uint32_t index)
     return true;
 }
 
+void leat_storage_suspect(struct leat_storage *storage, uint32_t index, uint64_t position)
+{
+    LEAT_ASSERT(leat_storage_log_exists(storage, index));
+    struct log *log = &storage->logs[index];
+    atomic_store_explicit(&log->helper.suspect, leat_segment_base(&log->shape, position) + 1,
+                          memory_order_relaxed);
+    helper_look_at(storage, index); /* releases it */
+}
+
+bool scrub_wants_look(struct leat_storage *storage, uint32_t index)
+{
+    struct log_helper *helper = &storage->logs[index].helper;
+    uint64_t suspect = atomic_load_explicit(&helper->suspect, memory_order_relaxed);
+    if (suspect == 0)
+        return false;
+    bool sealed = suspect - 1 < atomic_load_explicit(&helper->sealed_end, memory_order_acquire) &&
+                  suspect - 1 >= atomic_load_explicit(&helper->sealed_begin, memory_order_relaxed);
+    if (sealed && (!scrub_make(storage) || storage->scrub->busy))
+        return true;
+    if (!sealed || scrub_begin(storage, index, suspect - 1, false))
+        atomic_store_explicit(&helper->suspect, 0,
+                              memory_order_relaxed); /* a later one is told again */
+    return true;
+}
+
 /* The next sealed segment in turn, over all logs. */
 static bool scrub_choose(struct leat_storage *storage, struct scrub *scrub)
 {

@@ -153,6 +153,7 @@ struct log_helper {
     _Atomic uint64_t sealed_begin; /* worker writes: the lowest base held */
     _Atomic uint64_t sealed_end;   /* worker writes: below, whole, durable and committed */
     _Atomic uint64_t sealed_epoch; /* worker writes: counts cuts and installs */
+    _Atomic uint64_t suspect;      /* worker writes: base + 1 to be looked at; helper: 0 */
     bool known;                    /* the helper's: the log is in service */
     uint64_t indexed_pos;          /* the helper's: segments below have their index */
     uint64_t active_pos;           /* the helper's: base of the file looked at, and its inode */
@@ -586,6 +587,8 @@ int making_remove(const char *directory);
 bool scrub_step(struct leat_storage *storage);
 /* Sealed segments of the log lack their index; the next free step takes one up. */
 bool scrub_wants_index(struct leat_storage *storage, uint32_t index);
+/* The same for a segment that leat_storage_suspect() named. */
+bool scrub_wants_look(struct leat_storage *storage, uint32_t index);
 void scrub_drop(struct leat_storage *storage, uint32_t index);
 void scrub_free(struct leat_storage *storage);
 void helper_report_damage(struct leat_storage *storage, const struct helper_report *report);

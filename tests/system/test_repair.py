@@ -233,7 +233,7 @@ def while_running(cluster):
     settle(cluster)
 
 
-def catching_up(cluster):
+def catching_up(cluster, disk_only=False):
     """A follower comes back and catches up from the disk of a leader with damage."""
     rng = random.Random(41)
     leader = cluster.start()
@@ -243,7 +243,8 @@ def catching_up(cluster):
     behind = end_of(leader) // SEGMENT * SEGMENT
     fill(cluster, leader, [1], 7 * SEGMENT, size=20000)
     leader.sealed_end = {1: end_of(leader) // SEGMENT * SEGMENT - SEGMENT}
-    hit = {base: path for base, path in segments(leader, 1).items() if base >= behind + SEGMENT}
+    below = leader.sealed_end[1] - (2 * SEGMENT if disk_only else 0)  # what is above may come from the arena
+    hit = {base: path for base, path in segments(leader, 1).items() if behind + SEGMENT <= base < below}
     check(len(hit) >= 3, f"{len(hit)} segments to catch up from")
     before = {path: read(path) for path in hit.values()}
     for path in hit.values():
@@ -252,6 +253,11 @@ def catching_up(cluster):
     wait_for(lambda: end_of(follower) == end_of(leader), "the follower to catch up", 60)
     wait_for(lambda: all(read(path) == good for path, good in before.items()), "the leader's disk to be repaired", 60)
     settle(cluster)
+
+
+def catching_up_unscrubbed(cluster):
+    """The same with the scrub off: what the follower refuses makes the leader look."""
+    catching_up(cluster, disk_only=True)
 
 
 def where_recovery_begins(cluster):
@@ -290,6 +296,7 @@ TESTS = [
     ("two of five, at rest", two_at_rest, {"count": 5, **SMALL}),
     ("one of three, running", while_running, SMALL),
     ("a follower catches up from damage", catching_up, SMALL),
+    ("a follower catches up from damage, no scrub", catching_up_unscrubbed, {**SMALL, "scrub": "0"}),
     ("where recovery begins", where_recovery_begins, SMALL),
 ]
 

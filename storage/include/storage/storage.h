@@ -252,6 +252,10 @@ const struct leat_peer_pin *leat_storage_peer_pin(const struct leat_storage *sto
 /* Unlinks whole segments below trim_pos (a segment base, committed), after a start record. */
 void leat_storage_trim(struct leat_storage *storage, uint32_t index, uint64_t trim_pos);
 
+/* Something is odd about the sealed segment at `position`: it is looked through soon, whatever the
+ * scrub's rate. What it finds is reported as LEAT_STORAGE_DAMAGE. */
+void leat_storage_suspect(struct leat_storage *storage, uint32_t index, uint64_t position);
+
 /* Issues what was asked for since the last call: at most one journal record and the full blocks
  * below it (one io_uring submit). A record with nothing but floors after 1 ms of idleness. */
 void leat_storage_submit(struct leat_storage *storage, uint64_t now_ns);
