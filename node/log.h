@@ -71,7 +71,7 @@ struct node_send {
     uint64_t read_end;
     uint32_t read_bytes;
     uint8_t *read_buffer; /* one of the worker's catch-up buffers, while it is used; else NULL */
-    uint64_t again_pos;   /* the block read last, and how often in a row */
+    uint64_t again_pos;   /* where the peer ended when it needed it, and how often it did */
     uint32_t again_count;
 };
 

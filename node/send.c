@@ -133,14 +133,18 @@ static uint64_t send_piece_end(const struct node_log *log, uint64_t begin, uint6
     return begin < body ? body : begin;
 }
 
-/* A peer that needs the same bytes again and again is slow, gone, or refuses them because they are
- * damaged here: the segment is looked through, at growing distances. */
-static void send_doubt(struct node_log *log, struct node_send *send, uint64_t block)
+/* A peer that goes on needing the very bytes where it ends is slow, gone, or refuses them because
+ * they are damaged here: the segment is looked through, at growing distances. */
+static void send_doubt(struct node_log *log, unsigned member, uint64_t block)
 {
-    send->again_count = send->again_pos == block ? send->again_count + 1 : 1;
-    send->again_pos = block;
+    struct node_send *send = &log->sends[member];
+    uint64_t peer_pos = log->core.peers[member].memory_pos;
+    if (block != (peer_pos & ~(uint64_t)(LEAT_BLOCK_BYTES - 1)))
+        return;
+    send->again_count = send->again_pos == peer_pos ? send->again_count + 1 : 1;
+    send->again_pos = peer_pos;
     if (send->again_count >= SEND_DOUBT_READS && (send->again_count & (send->again_count - 1)) == 0)
-        leat_storage_suspect(log->worker->storage, log->index, block);
+        leat_storage_suspect(log->worker->storage, log->index, peer_pos);
 }
 
 static void send_read_issue(struct node_log *log, unsigned member, uint64_t begin)
@@ -163,7 +167,7 @@ static void send_read_issue(struct node_log *log, unsigned member, uint64_t begi
     send->read_bytes = (uint32_t)length;
     send->read_end = 0;
     log->counters.catchup_reads++;
-    send_doubt(log, send, block);
+    send_doubt(log, member, block);
 }
 
 void log_send_read_done(struct node_log *log, unsigned member, int64_t result)
