@@ -1,17 +1,20 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Installs what is missing, builds (also with ASan and UBSan, and with clang), runs every test, and
+# Installs what is missing, builds (also with ASan and UBSan, and with clang), runs the tests, and
 # ends with the line "N passed, N failed, N skipped", subtests counted. Skips are compared with
 # tests/expected-skips.txt: a root shell on Debian 12 has none.
-# Usage: tools/test.sh [--quick]   (--quick: only the plain build)
+# Usage: tools/test.sh [--quick | --all]   (--quick: only the plain build; --all, as CI does: also
+# hostile clients, repair, failing disks and namespaces, and the ports under the sanitizers)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 quick=false
+all=false
 case ${1:-} in
   '') ;;
   --quick) quick=true ;;
-  -h | --help) sed -n '3,7s/^# //p' "$0"; exit 0 ;;
+  --all) all=true ;;
+  -h | --help) sed -n '3,8s/^# //p' "$0"; exit 0 ;;
   *) echo "test.sh: unknown option $1; see tools/test.sh --help" >&2; exit 2 ;;
 esac
 
@@ -47,14 +50,15 @@ run() {
 }
 
 build plain -Dbuildtype=debugoptimized
-run plain --no-suite long
+if $all; then wide=() ports=(); else wide=(--no-suite wide) ports=(--no-suite dataplane); fi
+run plain --no-suite long "${wide[@]}"
 reports=("$build_root/plain/meson-logs/testlog.json")
 if ! $quick; then
   CC=clang build clang -Dbuildtype=debugoptimized
   build sanitized -Dbuildtype=debug -Doptimization=1 -Ddassert=true -Db_sanitize=address,undefined \
     -Db_lundef=false
   export ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0 UBSAN_OPTIONS=halt_on_error=1
-  run sanitized --no-suite long --no-suite unsanitized
+  run sanitized --no-suite long --no-suite unsanitized "${wide[@]}" "${ports[@]}"
   reports+=("$build_root/sanitized/meson-logs/testlog.json")
 fi
 exec python3 tools/test_summary.py tests/expected-skips.txt "${reports[@]}"
