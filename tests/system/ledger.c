@@ -302,7 +302,8 @@ struct audit {
     uint64_t first; /* offset of the oldest record that is held */
 };
 
-/* Reads to the end of what is committed. */
+/* Reads to the end of what is committed; of a log that grows meanwhile, to where it ended at the
+ * start, if a leader could say so. */
 static int audit_read(const struct options *settings, struct audit *audit)
 {
     struct leat_options options = {.socket = settings->socket, .attach_timeout_ns = 20000000000u};
@@ -310,13 +311,16 @@ static int audit_read(const struct options *settings, struct audit *audit)
     struct leat_reader *reader;
     struct leat_record record;
     struct record_head head;
-    uint64_t next = 0;
+    uint64_t next = 0, position, end = UINT64_MAX;
     int rc = leat_attach(&options, &client);
+    if (rc == LEAT_OK &&
+        leat_tail(client, settings->log, LEAT_ACK_DURABLE, &position, &end) != LEAT_OK)
+        end = UINT64_MAX;
     if (rc == LEAT_OK)
         rc = leat_reader_open(client, settings->log, LEAT_FROM_START, 0, LEAT_ACK_DURABLE, &reader);
     if (rc != LEAT_OK)
         return rc;
-    while ((rc = leat_reader_wait(reader, 300000000u, &record)) == LEAT_OK) {
+    while (next < end && (rc = leat_reader_wait(reader, 300000000u, &record)) == LEAT_OK) {
         if (audit->records == 0 && settings->trimmed_allowed)
             audit->first = next = record.offset;
         audit->gaps += record.offset != next;
