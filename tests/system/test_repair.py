@@ -298,6 +298,7 @@ TESTS = [
     ("one of three, at rest", one_at_rest, SMALL),
     ("two of five, at rest", two_at_rest, {"count": 5, **SMALL}),
     ("one of three, running", while_running, SMALL),
+    ("two of five, running", while_running, {"count": 5, **SMALL}),
     ("a follower catches up from damage", catching_up, SMALL),
     ("a follower catches up from damage, no scrub", catching_up_unscrubbed, {**SMALL, "scrub": "0"}),
     ("where recovery begins", where_recovery_begins, SMALL),
