@@ -3,7 +3,7 @@
 # Installs what is missing, builds (also with ASan and UBSan, and with clang), runs the tests, and
 # ends with the line "N passed, N failed, N skipped", subtests counted. Skips are compared with
 # tests/expected-skips.txt: a root shell on Debian 12 has none.
-# Usage: tools/test.sh [--quick | --all]   (--quick: only the plain build; --all, as CI does: also
+# Usage: tools/test.sh [--quick | --all]   (--quick: only the plain build; --all: also
 # hostile clients, repair, failing disks and namespaces, and the ports under the sanitizers)
 set -euo pipefail
 cd "$(dirname "$0")/.."
