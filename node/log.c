@@ -528,6 +528,7 @@ void log_cut(struct node_log *log, const struct leat_core_effects *effects)
     if (effects->reset) {
         log_cut_published(log, position);
         store_release(&log->arena.header->horizon, position);
+        store_release(&log->arena.header->base_pos, position);
         log->installing = true;
         log->chain = (struct leat_chain){.position = position};
         log->applied = log->chain; /* nothing of what was is needed any more */

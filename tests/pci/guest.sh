@@ -52,7 +52,7 @@ chmod +x "$root/init"
 status=0
 timeout "$limit_s" qemu-system-x86_64 -machine q35 -accel tcg,thread=multi -cpu max -smp 2 -m 768 \
   -nodefaults -display none -no-reboot -serial file:"$work/serial" \
-  -device intel-iommu,intremap=off,caching-mode=on \
+  -device intel-iommu,intremap=off,caching-mode=on,aw-bits=48 \
   -netdev hubport,id=wire1,hubid=1 -device e1000e,netdev=wire1,mac=02:00:00:00:00:01 \
   -netdev hubport,id=wire2,hubid=1 -device e1000e,netdev=wire2,mac=02:00:00:00:00:02 \
   -kernel "$work"/kernel/boot/vmlinuz-* -initrd "$work/initramfs" \
