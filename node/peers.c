@@ -142,22 +142,38 @@ static bool genesis_differs(const struct node_worker *worker, const struct leat_
     return false;
 }
 
-static bool peers_identity_holds(struct node_worker *worker, uint32_t node_id,
-                                 struct node_link *link, const struct leat_wire_hello *hello)
+/* Pinned: what this node remembers of the peer's disk; NULL: it never met it. */
+static const struct leat_peer_pin *peers_pinned(const struct node_worker *worker, uint32_t node_id)
 {
     const struct leat_peer_pin *pin = leat_storage_peer_pin(worker->storage, node_id);
+    return pin && !leat_uuid_is_zero(&pin->node) ? pin : NULL;
+}
+
+/* A disk of this cluster, and the one that is known under this id. */
+static bool peers_disk_is_known(struct node_worker *worker, uint32_t node_id,
+                                struct node_link *link, const struct leat_wire_hello *hello)
+{
+    const struct leat_peer_pin *pin = peers_pinned(worker, node_id);
     if (genesis_differs(worker, hello)) {
         peers_refuse(worker, node_id, link, LEAT_WIRE_DROP_IDENTITY,
                      "it was formatted with other members or log settings");
         return false;
     }
-    if (!pin || leat_uuid_is_zero(&pin->node))
-        return true;
-    if (!leat_uuid_equal(&pin->node, &hello->node)) {
+    if (pin && !leat_uuid_equal(&pin->node, &hello->node)) {
         peers_refuse(worker, node_id, link, LEAT_WIRE_DROP_IDENTITY,
                      "its data directory is not the one this node knows (formatted anew?)");
         return false;
     }
+    return true;
+}
+
+/* The known disk, not behind what it was. */
+static bool peers_disk_is_current(struct node_worker *worker, uint32_t node_id,
+                                  struct node_link *link, const struct leat_wire_hello *hello)
+{
+    const struct leat_peer_pin *pin = peers_pinned(worker, node_id);
+    if (!pin)
+        return true;
     if (incarnation_went_back(pin->incarnation, hello->incarnation) ||
         hello->durable_high[0] < pin->durable_high[0] ||
         hello->durable_high[1] < pin->durable_high[1]) {
@@ -197,6 +213,8 @@ bool peers_take_hello(struct node_worker *worker, unsigned index, const struct l
         return false;
     }
     struct node_link *link = &peer->links[other];
+    if (!peers_disk_is_known(worker, peer->node_id, link, hello))
+        return false;
     if (link->known && incarnation_went_back(link->incarnation, hello->incarnation)) {
         static _Thread_local struct logger_rate rate; /* a late copy of an old one, or a clone */
         worker->drops[LEAT_WIRE_DROP_ROLLED_BACK]++;
@@ -204,7 +222,7 @@ bool peers_take_hello(struct node_worker *worker, unsigned index, const struct l
                        "node %u: a hello of another life of its disk is ignored", peer->node_id);
         return false;
     }
-    if (!peers_identity_holds(worker, peer->node_id, link, hello))
+    if (!peers_disk_is_current(worker, peer->node_id, link, hello))
         return false;
     peer->worker_count = view->header->worker_count;
     if (!link->known || link->incarnation != hello->incarnation) {

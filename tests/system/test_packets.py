@@ -16,7 +16,7 @@ AF_PACKET = {"net": "{kind: af_packet, interface: leat0}"}
 UDP_PORT = 7400
 WIRE = struct.Struct("<IHHII16sIIQIIIHBBQ")  # docs/format.md, struct leat_wire_header
 HELLO, HEARTBEAT, FORWARD = 2, 3, 4
-HELLO_BYTES, HEARTBEAT_BYTES, FORWARD_BYTES = 56, 56, 48
+HELLO_BYTES, HEARTBEAT_BYTES, FORWARD_BYTES = 56, 64, 48
 
 
 def wired(function):
