@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -100,17 +99,29 @@ int leat_directory_list(const char *path, leat_name_visit *each, void *context)
     return LEAT_OK;
 }
 
+/* The page before the memory says how much was mapped. */
 void *leat_block_alloc(uint64_t length_bytes)
 {
-    void *memory;
-    bool large = length_bytes >= LARGE_PAGE_BYTES; /* the ring, a segment: spare the page faults */
     LEAT_ASSERT(length_bytes > 0);
-    if (posix_memalign(&memory, large ? LARGE_PAGE_BYTES : LEAT_BLOCK_BYTES, length_bytes) != 0)
+    uint64_t bytes = length_bytes + LEAT_BLOCK_BYTES;
+    uint8_t *map =
+        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (map == MAP_FAILED)
         return NULL;
-    if (large)
-        madvise(memory, length_bytes, MADV_HUGEPAGE);
-    memset(memory, 0, length_bytes);
-    return memory;
+    if (length_bytes >= LARGE_PAGE_BYTES) /* the ring, a segment: spare the page faults */
+        madvise(map, bytes, MADV_HUGEPAGE);
+    memcpy(map, &bytes, sizeof(bytes));
+    return map + LEAT_BLOCK_BYTES;
+}
+
+void leat_block_free(void *memory)
+{
+    if (!memory)
+        return;
+    uint8_t *map = (uint8_t *)memory - LEAT_BLOCK_BYTES;
+    uint64_t bytes;
+    memcpy(&bytes, map, sizeof(bytes));
+    munmap(map, bytes);
 }
 
 int leat_refuse(char *error, unsigned error_bytes, int rc, const char *format, ...)

@@ -288,7 +288,7 @@ static int format_votes(struct format *format, const char *path)
         rc = format_file(format, path, 2 * LEAT_VOTE_SLOT_BYTES, slots, 2 * LEAT_VOTE_SLOT_BYTES);
     }
     free(state);
-    free(slots);
+    leat_block_free(slots);
     return rc;
 }
 
@@ -316,7 +316,7 @@ static int format_worker(struct format *format, uint32_t worker)
         rc = format_file(format, path, LEAT_JOURNAL_BYTES, record, record_bytes);
     if (rc == LEAT_OK && leat_path_flush(directory) != LEAT_OK)
         rc = format_failed(format, directory);
-    free(record);
+    leat_block_free(record);
     return rc;
 }
 
@@ -360,7 +360,7 @@ int leat_storage_format(const struct leat_format_config *config, char *error, un
     format_name_node(&format);
     format.buffer = leat_block_alloc(HELPER_WRITE_BYTES);
     if (!format.buffer || leat_uuid_random(&format.identity.node) != LEAT_OK) {
-        free(format.buffer);
+        leat_block_free(format.buffer);
         return leat_refuse(error, error_bytes, LEAT_ESYSTEM, "no memory or no randomness");
     }
     rc = format_lock(&format, config->directory);
@@ -370,6 +370,6 @@ int leat_storage_format(const struct leat_format_config *config, char *error, un
         rc = format_failed(&format, config->directory);
     if (rc == LEAT_OK)
         rc = format_identity(&format);
-    free(format.buffer);
+    leat_block_free(format.buffer);
     return rc;
 }

@@ -167,7 +167,7 @@ static int inspect_walk(struct leat_storage *storage, uint32_t index, leat_frame
     log->found.commit_d = 0; /* from the lowest base */
     int rc = leat_storage_recover(storage, index, &arena, visit, context, ret_recovered, error,
                                   error_bytes);
-    free(arena.bytes);
+    leat_block_free(arena.bytes);
     log->arena = NULL;
     return rc;
 }

@@ -481,7 +481,7 @@ void storage_free(struct leat_storage *storage)
         lock_release(storage->lock_fd);
     segment_close_all(storage);
     scrub_free(storage);
-    free(storage->repair.bytes);
+    leat_block_free(storage->repair.bytes);
     free(storage->deleted);
     for (uint32_t i = 0; i < storage->log_count; i++) {
         if (storage->logs[i].helper.preparing_fd >= 0)
@@ -489,11 +489,11 @@ void storage_free(struct leat_storage *storage)
     }
     for (unsigned i = 0; i < IN_FLIGHT_MAX; i++)
         free(storage->batches[i].items);
-    free(storage->batches[0].record);
-    free(storage->vote_slot);
-    free(storage->helper_zeros);
-    free(storage->segment_buffer);
-    free(storage->image.bytes);
+    leat_block_free(storage->batches[0].record);
+    leat_block_free(storage->vote_slot);
+    leat_block_free(storage->helper_zeros);
+    leat_block_free(storage->segment_buffer);
+    leat_block_free(storage->image.bytes);
     free(storage->image.rows);
     free(storage->logs);
     const int fds[] = {storage->journal_fd, storage->votes_fd, storage->lock_fd};

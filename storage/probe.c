@@ -93,7 +93,7 @@ int leat_disk_probe(const char *path, enum leat_probe_wait wait, double seconds,
     if (fd >= 0)
         close(fd);
     unlink(path);
-    free(memory);
+    leat_block_free(memory);
     errno = saved;
     return rc;
 }

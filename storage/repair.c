@@ -143,7 +143,7 @@ static int repair_next_crc(struct leat_storage *storage, const struct log *log, 
     }
     if (fd >= 0)
         close(fd);
-    free(bytes);
+    leat_block_free(bytes);
     return rc;
 }
 
@@ -196,7 +196,7 @@ static int repair_write(struct leat_storage *storage, const struct log *log)
 static void repair_finish(struct leat_storage *storage, int result)
 {
     struct repair *repair = &storage->repair;
-    free(repair->bytes);
+    leat_block_free(repair->bytes);
     repair->bytes = NULL;
     repair->result = result;
     repair_move(storage, REPAIR_DONE);
@@ -209,7 +209,7 @@ void repair_drop(struct leat_storage *storage, uint32_t index)
     int state = repair_state(storage);
     if (state == REPAIR_IDLE || state == REPAIR_DONE || repair->log_index != index)
         return;
-    free(repair->bytes);
+    leat_block_free(repair->bytes);
     repair->bytes = NULL;
     repair_move(storage, REPAIR_IDLE);
 }
@@ -222,7 +222,7 @@ bool repair_step(struct leat_storage *storage)
         return false;
     struct log *log = &storage->logs[repair->log_index];
     if (state == REPAIR_ABANDONED) {
-        free(repair->bytes);
+        leat_block_free(repair->bytes);
         repair->bytes = NULL;
         repair_move(storage, REPAIR_IDLE);
         return true;

@@ -61,7 +61,7 @@ static void scrub_end(struct scrub *scrub)
 {
     if (scrub->fd >= 0)
         close(scrub->fd);
-    free(scrub->index);
+    leat_block_free(scrub->index);
     scrub->index = NULL;
     scrub->busy = false;
 }
@@ -80,7 +80,7 @@ void scrub_free(struct leat_storage *storage)
     if (storage->scrub && storage->scrub->busy)
         scrub_end(storage->scrub);
     if (storage->scrub)
-        free(storage->scrub->bytes);
+        leat_block_free(storage->scrub->bytes);
     free(storage->scrub);
     storage->scrub = NULL;
 }
@@ -107,7 +107,7 @@ static bool scrub_begin(struct leat_storage *storage, uint32_t index, uint64_t b
     scrub->index_room_bytes =
         block_end(sizeof(struct leat_index_head) + rows * sizeof(struct leat_index_row));
     if (scrub->room_bytes < log->shape.segment_bytes) {
-        free(scrub->bytes);
+        leat_block_free(scrub->bytes);
         scrub->bytes = leat_block_alloc(log->shape.segment_bytes);
         scrub->room_bytes = scrub->bytes ? log->shape.segment_bytes : 0;
     }

@@ -167,9 +167,9 @@ int leat_storage_commit_begin(struct leat_storage *storage, uint64_t *io_incarna
             atomic_store_explicit(&log->helper.unlink_below, log->start_pos, memory_order_release);
     }
     storage->checked_ns = helper_now_ns();
-    free(storage->image.bytes);
+    leat_block_free(storage->image.bytes);
     free(storage->image.rows);
-    free(storage->segment_buffer);
+    leat_block_free(storage->segment_buffer);
     storage->image = (struct journal_image){0};
     storage->segment_buffer = NULL;
     storage->serving = true;
