@@ -104,8 +104,8 @@ void *leat_block_alloc(uint64_t length_bytes)
 {
     LEAT_ASSERT(length_bytes > 0);
     uint64_t bytes = length_bytes + LEAT_BLOCK_BYTES;
-    uint8_t *map =
-        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    uint8_t *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (map == MAP_FAILED)
         return NULL;
     if (length_bytes >= LARGE_PAGE_BYTES) /* the ring, a segment: spare the page faults */

@@ -32,8 +32,8 @@ int64_t leat_path_size(const char *path);
 typedef bool leat_name_visit(void *context, const char *name);
 int leat_directory_list(const char *path, leat_name_visit *each, void *context);
 
-/* Memory for direct access, zeroed, and costing nothing until it is touched; NULL when there is none.
- * It is given back by leat_block_free(), which takes NULL too. */
+/* Memory for direct access, zeroed, and costing nothing until it is touched; NULL when there is
+ * none. It is given back by leat_block_free(), which takes NULL too. */
 void *leat_block_alloc(uint64_t length_bytes);
 void leat_block_free(void *memory);
 
