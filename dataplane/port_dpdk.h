@@ -77,6 +77,14 @@ struct port_lane {
     unsigned queued;
     struct rte_mbuf *queue[LEAT_PORT_BURST_MAX];
     uint32_t queued_bytes[LEAT_PORT_BURST_MAX]; /* behind UDP; 0: a frame of ours, not a datagram */
+    uint64_t flushes; /* what was queued before the last one is the device's */
+};
+
+/* The newest datagram to a peer: while it is queued, more may be put into it. */
+struct port_bundle {
+    unsigned place;   /* in its lane's queue */
+    unsigned worker;  /* of the peer */
+    uint64_t flushes; /* of its lane, when it was queued; UINT64_MAX: none yet */
 };
 
 /* What goes from one worker's port to another's. */
@@ -136,6 +144,7 @@ struct leat_port {
     unsigned first_device; /* whose turn it is to be asked first */
     uint64_t look_ns;      /* when to look at what is not looked at per pass */
     struct port_lane lanes[LEAT_PORT_PEERS_MAX];
+    struct port_bundle bundles[LEAT_PORT_PEERS_MAX];
     unsigned chunk_count; /* in use */
     unsigned chunk_last;  /* found last: the next datagram is mostly of the same chunk */
     struct port_chunk chunks[PORT_CHUNKS_MAX];

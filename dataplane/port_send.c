@@ -26,6 +26,8 @@ void port_send_init(struct leat_port *port)
 {
     port->chunk_count = 0;
     port->chunk_last = 0;
+    for (unsigned i = 0; i < LEAT_PORT_PEERS_MAX; i++)
+        port->bundles[i].flushes = UINT64_MAX;
 }
 
 /* --- what is referenced */
@@ -114,6 +116,7 @@ static void send_drop(struct leat_port *port, struct port_lane *lane, uint64_t *
         rte_pktmbuf_free(lane->queue[i]);
     }
     lane->queued = 0;
+    lane->flushes++;
 }
 
 /* The first `count` are the device's now; what is left moves to the queue's front. */
@@ -183,6 +186,7 @@ static void send_through_other(struct leat_port *port, struct port_lane *lane)
 /* Within the gate, if there is one. */
 static void send_flush_device(struct leat_port *port, struct port_lane *lane)
 {
+    lane->flushes++;
     if (!atomic_load_explicit(&lane->device->up, memory_order_acquire)) {
         send_drop(port, lane, &port->counters.tx_drop_no_link);
         return;
@@ -299,15 +303,11 @@ static bool send_reference(struct leat_port *port, struct rte_mbuf *head, const 
     return true;
 }
 
-static void send_payload(struct leat_port *port, const struct port_device *device,
-                         struct rte_mbuf *mbuf, const void *payload, uint32_t payload_bytes,
-                         uint32_t arena, uint64_t payload_pos)
+static void send_payload(struct leat_port *port, bool refers, struct rte_mbuf *mbuf,
+                         const void *payload, uint32_t payload_bytes, uint32_t arena,
+                         uint64_t payload_pos)
 {
-    if (payload_bytes == 0)
-        return;
-    if (device->references && arena != LEAT_PORT_NO_ARENA &&
-        payload_bytes >= PORT_REFERENCE_BYTES_MIN &&
-        send_reference(port, mbuf, payload, payload_bytes, arena, payload_pos)) {
+    if (refers && send_reference(port, mbuf, payload, payload_bytes, arena, payload_pos)) {
         port->counters.tx_referenced++;
         return;
     }
@@ -337,6 +337,50 @@ static int send_refuse(uint64_t *counter)
     return LEAT_EAGAIN;
 }
 
+static void send_headers(struct leat_port *port, const struct port_device *device, unsigned peer,
+                         unsigned worker, uint32_t datagram_bytes, struct rte_mbuf *mbuf)
+{
+    uint8_t *frame = rte_pktmbuf_mtod(mbuf, uint8_t *);
+    leat_net_write_headers(&port->net, peer, worker, datagram_bytes, frame);
+    if (device->sums_ip)
+        send_offload(device, mbuf, frame);
+}
+
+/* Puts the message into the datagram that was queued last for the same worker. False: it is not of
+ * this burst, or full. */
+static bool send_bundled(struct leat_port *port, struct port_lane *lane, unsigned peer,
+                         unsigned worker, const void *header, uint32_t header_bytes,
+                         const void *payload, uint32_t payload_bytes, uint32_t bytes_max)
+{
+    const struct port_bundle *bundle = &port->bundles[peer];
+    if (bundle->flushes != lane->flushes || bundle->worker != worker)
+        return false;
+    struct rte_mbuf *mbuf = lane->queue[bundle->place];
+    uint32_t held = lane->queued_bytes[bundle->place];
+    uint32_t begin = (held + LEAT_PORT_BUNDLE_ALIGN - 1) & ~(LEAT_PORT_BUNDLE_ALIGN - 1);
+    uint32_t whole = begin + header_bytes + payload_bytes;
+    if (mbuf->nb_segs != 1 || whole > bytes_max)
+        return false;
+    char *at = rte_pktmbuf_append(mbuf, (uint16_t)(whole - held));
+    if (at == NULL)
+        return false;
+    memset(at, 0, begin - held);
+    memcpy(at + (begin - held), header, header_bytes);
+    if (payload_bytes > 0)
+        memcpy(at + (begin - held) + header_bytes, payload, payload_bytes);
+    send_headers(port, lane->device, peer, worker, whole, mbuf);
+    lane->queued_bytes[bundle->place] = whole;
+    port->counters.tx_gathered += payload_bytes > 0;
+    port->counters.tx_bundled++;
+    return true;
+}
+
+static bool send_refers(const struct port_device *device, uint32_t payload_bytes, uint32_t arena)
+{
+    return device->references && arena != LEAT_PORT_NO_ARENA &&
+           payload_bytes >= PORT_REFERENCE_BYTES_MIN;
+}
+
 int leat_port_send(struct leat_port *port, unsigned peer, unsigned worker, const void *header,
                    uint32_t header_bytes, const void *payload, uint32_t payload_bytes,
                    uint32_t arena, uint64_t payload_pos)
@@ -346,25 +390,30 @@ int leat_port_send(struct leat_port *port, unsigned peer, unsigned worker, const
     LEAT_ASSERT(arena < LEAT_PORT_ARENAS_MAX || arena == LEAT_PORT_NO_ARENA);
     struct port_lane *lane = port_lane_of(port, peer);
     struct port_device *device = lane->device;
-    if (bytes > atomic_load_explicit(&device->datagram_bytes_max, memory_order_relaxed))
+    uint32_t bytes_max = atomic_load_explicit(&device->datagram_bytes_max, memory_order_relaxed);
+    if (bytes > bytes_max)
         return send_refuse(&port->counters.tx_drop_size);
     if (!atomic_load_explicit(&device->up, memory_order_acquire))
         return send_refuse(&port->counters.tx_drop_no_link);
     if (!leat_net_peer_is_known(&port->net, peer))
         return send_refuse(&port->counters.tx_drop_no_mac);
+    bool refers = send_refers(device, payload_bytes, arena);
+    if (port->config.bundles && !refers &&
+        send_bundled(port, lane, peer, worker, header, header_bytes, payload, payload_bytes,
+                     bytes_max))
+        return 0;
     if (!send_has_room(port, lane))
         return send_refuse(&port->counters.tx_drop_full);
     struct rte_mbuf *mbuf = send_buffer(port);
     if (mbuf == NULL)
         return send_refuse(&port->counters.tx_drop_no_buffer);
-    uint8_t *frame = rte_pktmbuf_mtod(mbuf, uint8_t *);
-    leat_net_write_headers(&port->net, peer, worker, (uint32_t)bytes, frame);
-    if (device->sums_ip)
-        send_offload(device, mbuf, frame);
-    memcpy(frame + LEAT_NET_HEADERS_BYTES, header, header_bytes);
+    send_headers(port, device, peer, worker, (uint32_t)bytes, mbuf);
+    memcpy(rte_pktmbuf_mtod_offset(mbuf, uint8_t *, LEAT_NET_HEADERS_BYTES), header, header_bytes);
     mbuf->data_len = (uint16_t)(LEAT_NET_HEADERS_BYTES + header_bytes);
     mbuf->pkt_len = mbuf->data_len;
-    send_payload(port, device, mbuf, payload, payload_bytes, arena, payload_pos);
+    if (payload_bytes > 0)
+        send_payload(port, refers, mbuf, payload, payload_bytes, arena, payload_pos);
+    port->bundles[peer] = (struct port_bundle){lane->queued, worker, lane->flushes};
     send_queue(lane, mbuf, (uint32_t)bytes);
     return 0;
 }

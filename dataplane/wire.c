@@ -178,6 +178,11 @@ static bool wire_body_is_valid(const struct leat_wire_header *header, const void
     return false;
 }
 
+static uint64_t wire_align(uint64_t bytes)
+{
+    return (bytes + LEAT_WIRE_ALIGN - 1) & ~(uint64_t)(LEAT_WIRE_ALIGN - 1);
+}
+
 /* Lengths, protocol and kind: after it, header and body and payload may be read. */
 static int wire_check_shape(const struct leat_wire_header *header, uint32_t length_bytes)
 {
@@ -193,8 +198,9 @@ static int wire_check_shape(const struct leat_wire_header *header, uint32_t leng
     uint64_t need_bytes = sizeof(*header) + (uint64_t)header->body_bytes + header->payload_bytes;
     if (length_bytes < need_bytes)
         return LEAT_WIRE_DROP_SHORT;
-    if (length_bytes > need_bytes)
-        return LEAT_WIRE_DROP_LONG;
+    if (length_bytes > need_bytes &&
+        length_bytes < wire_align(need_bytes) + sizeof(struct leat_wire_header))
+        return LEAT_WIRE_DROP_LONG; /* what follows is no message */
     return -1;
 }
 
@@ -220,7 +226,14 @@ int leat_wire_parse(const void *bytes, uint32_t length_bytes, const struct leat_
         return LEAT_WIRE_DROP_BODY;
     if (header->payload_crc != wire_payload_crc(header, body, payload))
         return LEAT_WIRE_DROP_PAYLOAD_CRC;
-    *ret_view = (struct leat_wire_view){header, body, payload, header->payload_bytes};
+    uint64_t end_bytes = (uint64_t)(payload - (const uint8_t *)bytes) + header->payload_bytes;
+    *ret_view = (struct leat_wire_view){
+        .header = header,
+        .body = body,
+        .payload = payload,
+        .payload_bytes = header->payload_bytes,
+        .extent_bytes = length_bytes > end_bytes ? (uint32_t)wire_align(end_bytes) : length_bytes,
+    };
     return -1;
 }
 

@@ -112,6 +112,7 @@ void worker_port_config(const struct leat_config *config, uint32_t number,
         .worker = (uint16_t)number,
         .worker_count = (uint16_t)config->worker_count,
         .mtu_bytes = config->mtu_bytes,
+        .bundles = true,
         .interface = config->interface,
         .memif_dir = config->memif_dir,
     };

@@ -224,16 +224,13 @@ static void life_finish(struct node_lifecycle *life, struct life_slot *slot)
 
 /* ---- a round ---- */
 
-static bool life_settle(struct node_lifecycle *life)
+static void life_settle(struct node_lifecycle *life)
 {
-    bool busy = false;
     for (uint32_t w = 0; w < life->config->worker_count; w++) {
         struct life_slot *slot = &life->slots[w];
         if (slot->busy && atomic_load_explicit(&slot->command.done, memory_order_acquire))
             life_finish(life, slot);
-        busy |= slot->busy;
     }
-    return busy;
 }
 
 static bool life_start_some(struct node_lifecycle *life)
@@ -275,7 +272,7 @@ static void *lifecycle_thread(void *context)
         return NULL;
     life->left = true;
     while (!atomic_load(&life->stop)) {
-        bool busy = life_settle(life);
+        life_settle(life);
         if (atomic_load(&life->workers[0]->catalogue_version) != life->version) {
             if (!life_take_catalogue(life))
                 break;
@@ -283,8 +280,7 @@ static void *lifecycle_thread(void *context)
         }
         if (life->left && leat_clock_monotonic_ns() >= life->retry_ns)
             life->left = life_start_some(life);
-        if (!busy || !life->left)
-            life_pause();
+        life_pause();
     }
     return NULL;
 }

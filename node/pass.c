@@ -159,61 +159,73 @@ static void pass_take_log(struct node_worker *worker, struct node_log *log, unsi
         worker->drops[LEAT_WIRE_DROP_UNRECONCILED]++;
 }
 
-static void pass_take_packet(struct node_worker *worker, const struct leat_packet *packet)
+static void pass_take_message(struct node_worker *worker, unsigned index,
+                              const struct leat_wire_view *view)
 {
-    struct leat_wire_view view;
-    const struct node_peer *peer = &worker->peers[packet->peer];
-    int drop = leat_wire_parse(packet->data, packet->length_bytes, &worker->cluster,
-                               worker->config->node_id, &view);
-    if (drop < 0 && view.header->from_node != peer->node_id)
-        drop = LEAT_WIRE_DROP_FROM;
-    if (drop < 0 && view.header->worker >= LEAT_WORKERS_MAX)
-        drop = LEAT_WIRE_DROP_WORKER;
-    if (drop >= 0) {
-        worker->drops[drop]++;
+    const struct node_peer *peer = &worker->peers[index];
+    if (view->header->kind == LEAT_WIRE_HELLO) {
+        peers_take_hello(worker, index, view);
         return;
     }
-    if (view.header->kind == LEAT_WIRE_HELLO) {
-        peers_take_hello(worker, packet->peer, &view);
-        return;
-    }
-    struct node_link *link = &worker->peers[packet->peer].links[view.header->worker];
-    if (!link->known || view.header->from_incarnation != link->incarnation) {
+    struct node_link *link = &worker->peers[index].links[view->header->worker];
+    if (!link->known || view->header->from_incarnation != link->incarnation) {
         /* a new life says hello; anybody's datagram is not to mute the one that is known */
         worker->drops[LEAT_WIRE_DROP_INCARNATION]++;
         return;
     }
-    if (view.header->kind == LEAT_WIRE_HEARTBEAT) {
-        peers_take_heartbeat(worker, packet->peer, &view);
+    if (view->header->kind == LEAT_WIRE_HEARTBEAT) {
+        peers_take_heartbeat(worker, index, view);
         return;
     }
-    struct node_log *log = worker_log(worker, view.header->log_id);
-    if (!log || log->generation != view.header->log_generation ||
-        view.header->worker != peers_worker_of(peer, log->id)) {
+    struct node_log *log = worker_log(worker, view->header->log_id);
+    if (!log || log->generation != view->header->log_generation ||
+        view->header->worker != peers_worker_of(peer, log->id)) {
         worker->drops[LEAT_WIRE_DROP_LOG]++;
         return;
     }
     worker_wake(log);
-    if (view.header->kind == LEAT_WIRE_LOG)
-        pass_take_log(worker, log, packet->peer, &view);
-    else if (view.header->kind == LEAT_WIRE_FORWARD)
-        forward_take(worker, log, packet->peer, &view);
-    else if (view.header->kind == LEAT_WIRE_FORWARDED)
-        forward_take_reply(worker, log, &view);
-    else if (view.header->kind == LEAT_WIRE_ADMIN)
-        admin_take(worker, log, packet->peer, &view);
-    else if (view.header->kind == LEAT_WIRE_ADMINISTERED)
-        admin_take_reply(worker, log, packet->peer, &view);
-    else if (view.header->kind == LEAT_WIRE_TAIL)
-        tail_take(log, packet->peer, &view);
-    else if (view.header->kind == LEAT_WIRE_TAIL_REPLY)
-        tail_take_reply(log, &view);
-    else if (view.header->kind == LEAT_WIRE_REPAIR)
-        repair_take(worker, log, packet->peer, &view);
-    else if (view.header->kind == LEAT_WIRE_REPAIR_DATA)
-        repair_take_data(worker, log, packet->peer, &view);
+    if (view->header->kind == LEAT_WIRE_LOG)
+        pass_take_log(worker, log, index, view);
+    else if (view->header->kind == LEAT_WIRE_FORWARD)
+        forward_take(worker, log, index, view);
+    else if (view->header->kind == LEAT_WIRE_FORWARDED)
+        forward_take_reply(worker, log, view);
+    else if (view->header->kind == LEAT_WIRE_ADMIN)
+        admin_take(worker, log, index, view);
+    else if (view->header->kind == LEAT_WIRE_ADMINISTERED)
+        admin_take_reply(worker, log, index, view);
+    else if (view->header->kind == LEAT_WIRE_TAIL)
+        tail_take(log, index, view);
+    else if (view->header->kind == LEAT_WIRE_TAIL_REPLY)
+        tail_take_reply(log, view);
+    else if (view->header->kind == LEAT_WIRE_REPAIR)
+        repair_take(worker, log, index, view);
+    else if (view->header->kind == LEAT_WIRE_REPAIR_DATA)
+        repair_take_data(worker, log, index, view);
     else
         worker->drops[LEAT_WIRE_DROP_KIND]++;
+}
+
+/* A datagram holds one message or several. Behind one that is damaged nothing is to be found. */
+static void pass_take_packet(struct node_worker *worker, const struct leat_packet *packet)
+{
+    struct leat_wire_view view;
+    const uint8_t *bytes = packet->data;
+    uint32_t at = 0;
+    do {
+        int drop = leat_wire_parse(bytes + at, packet->length_bytes - at, &worker->cluster,
+                                   worker->config->node_id, &view);
+        if (drop < 0 && view.header->from_node != worker->peers[packet->peer].node_id)
+            drop = LEAT_WIRE_DROP_FROM;
+        if (drop < 0 && view.header->worker >= LEAT_WORKERS_MAX)
+            drop = LEAT_WIRE_DROP_WORKER;
+        if (drop >= 0) {
+            worker->drops[drop]++;
+            return;
+        }
+        pass_take_message(worker, packet->peer, &view);
+        at += view.extent_bytes;
+    } while (at < packet->length_bytes);
 }
 
 static unsigned pass_receive(struct node_worker *worker)

@@ -222,6 +222,39 @@ static void every_truncation_is_refused(void **state)
     }
 }
 
+/* Each message in turn with each other behind it; what is cut off the second does not touch the
+ * first. */
+static void messages_share_a_datagram(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < MAKERS * MAKERS; i++) {
+        static uint64_t bytes[2 * sizeof(struct datagram) / sizeof(uint64_t) + 1];
+        struct datagram first, second;
+        struct leat_wire_view view;
+        makers[i / MAKERS](&first);
+        makers[i % MAKERS](&second);
+        seal(&first);
+        seal(&second);
+        uint32_t begin = (length_of(&first) + 7u) & ~7u, length = begin + length_of(&second);
+        memset(bytes, 0, sizeof(bytes));
+        memcpy(bytes, first.bytes, length_of(&first));
+        memcpy((uint8_t *)bytes + begin, second.bytes, length_of(&second));
+        const uint8_t *behind = (const uint8_t *)bytes + begin;
+
+        assert_int_equal(parse_bytes(bytes, length, &view), -1);
+        assert_int_equal(view.extent_bytes, begin);
+        assert_ptr_equal(view.header, bytes);
+        assert_int_equal(parse_bytes(behind, length - begin, &view), -1);
+        assert_int_equal(view.extent_bytes, length - begin);
+        assert_ptr_equal(view.header, behind);
+
+        assert_int_equal(parse_bytes(bytes, begin + (uint32_t)sizeof(*view.header), &view), -1);
+        assert_int_equal(parse_bytes(behind, sizeof(*view.header), &view), LEAT_WIRE_DROP_SHORT);
+        assert_int_equal(parse_bytes(bytes, begin + (uint32_t)sizeof(*view.header) - 1, &view),
+                         LEAT_WIRE_DROP_LONG);
+    }
+}
+
 static void every_flipped_bit_is_refused(void **state)
 {
     (void)state;
@@ -376,6 +409,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_sealed_is_parsed),
         cmocka_unit_test(every_truncation_is_refused),
+        cmocka_unit_test(messages_share_a_datagram),
         cmocka_unit_test(every_flipped_bit_is_refused),
         cmocka_unit_test(random_bytes_are_refused),
         cmocka_unit_test(each_header_field_has_its_reason),

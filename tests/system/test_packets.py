@@ -111,7 +111,7 @@ class Forger:
         return self.frame(ipv4(source or address(self.peer.id), address(self.node.id), udp(payload, **options)))
 
     def message(self, kind=HEARTBEAT, body=bytes(HEARTBEAT_BYTES), payload=b"", crc=None, payload_crc=None, **changes):
-        fields = {"magic": 0x5441454C, "version": 2, "kind": kind, "crc": 0,
+        fields = {"magic": 0x5441454C, "version": 3, "kind": kind, "crc": 0,
                   "payload_crc": crc32c(payload) if payload else 0, "cluster": uuid.UUID(self.cluster.uuid).bytes,
                   "from": self.peer.id, "to": self.node.id, "incarnation": self.incarnation, "log": 1,
                   "generation": 1, "payload": len(payload), "body": len(body), "worker": 0, "workers": 1, "epoch": 0}
@@ -148,8 +148,9 @@ class Forger:
             ("port", "rx_arp"): [self.frame(arp, 0x0806),
                                  b"\xff" * 6 + self.ethernet[6:] + b"\x08\x06" + arp[:7] + b"\2" + arp[8:]],
             ("drops", "SHORT"): [self.datagram(b""), self.datagram(good[:71]), self.datagram(good[:-1])],
-            ("drops", "LONG"): [self.datagram(good + b"x"), self.datagram(good + rng.randbytes(1472 - len(good)))],
-            ("drops", "MAGIC"): [self.datagram(rng.randbytes(200)), self.datagram(rng.randbytes(1472))],
+            ("drops", "LONG"): [self.datagram(good + b"x"), self.datagram(good + bytes(WIRE.size - 1))],
+            ("drops", "MAGIC"): [self.datagram(rng.randbytes(200)), self.datagram(rng.randbytes(1472)),
+                                 self.datagram(good + rng.randbytes(1472 - len(good)))],
             ("drops", "VERSION"): [self.datagram(self.message(version=1))],
             ("drops", "KIND"): [self.datagram(self.message(kind=99)), self.datagram(self.message(body=bytes(8)))],
             ("drops", "CRC"): [self.datagram(self.message(crc=rng.getrandbits(32))),

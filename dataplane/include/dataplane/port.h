@@ -56,9 +56,10 @@ struct leat_port_config {
     uint16_t mtu_bytes;    /* 1500 or 9000: of the IP datagram; the interface must carry as much */
     uint16_t peer_count;
     uint16_t tx_buffer_count; /* packet buffers for sending; 0: the default (tests) */
-    bool reference_payloads;  /* MEMIF: send from the arena though a copy is faster (tests) */
-    const char *interface;    /* AF_PACKET, AF_XDP: kernel interface; PCI: device address */
-    const char *memif_dir;    /* MEMIF: directory of the links' sockets, shared by all nodes */
+    bool bundles; /* what goes to one worker in one burst shares datagrams: leat_port_send() */
+    bool reference_payloads; /* MEMIF: send from the arena though a copy is faster (tests) */
+    const char *interface;   /* AF_PACKET, AF_XDP: kernel interface; PCI: device address */
+    const char *memif_dir;   /* MEMIF: directory of the links' sockets, shared by all nodes */
     struct leat_port_peer peers[LEAT_PORT_PEERS_MAX];
 };
 
@@ -95,6 +96,7 @@ struct leat_packet {
     X(rx_pool_empty, "tenths of a second at which the receive buffers were used up")               \
     X(rx_missed, "not received: the device dropped it (all workers; worker 0 counts)")             \
     X(tx_packets, "datagrams sent")                                                                \
+    X(tx_bundled, "messages put into a datagram that was queued already")                          \
     X(tx_bytes, "their bytes")                                                                     \
     X(tx_arp, "ARP requests sent")                                                                 \
     X(tx_handed_over, "datagrams sent through another worker's queue")                             \
@@ -160,13 +162,18 @@ unsigned leat_port_receive(struct leat_port *port, uint64_t now_ns, struct leat_
 /* Gives packets back. */
 void leat_port_release(struct leat_port *port, const struct leat_packet *packets, unsigned count);
 
-/* Queues one datagram to worker `worker` of peer `peer` (index): the destination, by UDP port:
+/* Queues one message to worker `worker` of peer `peer` (index): the destination, by UDP port:
  * `header` (copied now), then `payload`, which lies at position `payload_pos` of arena `arena` (a
  * small number of the caller's, under LEAT_PORT_ARENAS_MAX; UINT32_MAX: no arena, copied now).
  * Returns 0, or LEAT_EAGAIN when it was dropped (counted): the caller's timers make up for it. What
- * is larger than the path's MTU is dropped and counted too, never fragmented. */
-#define LEAT_PORT_ARENAS_MAX 1024u
-#define LEAT_PORT_NO_ARENA   UINT32_MAX
+ * is larger than the path's MTU is dropped and counted too, never fragmented.
+ *
+ * A message is a datagram of its own, or with `bundles` one of several in it: each begins at a
+ * multiple of LEAT_PORT_BUNDLE_ALIGN bytes, in the order in which they were sent, with zeros
+ * between; they say themselves how long they are. */
+#define LEAT_PORT_BUNDLE_ALIGN 8u
+#define LEAT_PORT_ARENAS_MAX   1024u
+#define LEAT_PORT_NO_ARENA     UINT32_MAX
 int leat_port_send(struct leat_port *port, unsigned peer, unsigned worker, const void *header,
                    uint32_t header_bytes, const void *payload, uint32_t payload_bytes,
                    uint32_t arena, uint64_t payload_pos);

@@ -32,7 +32,8 @@
 #include "base/uuid.h"
 
 #define LEAT_WIRE_MAGIC          0x5441454cu /* "LEAT" */
-#define LEAT_WIRE_VERSION        2u
+#define LEAT_WIRE_VERSION        3u
+#define LEAT_WIRE_ALIGN          8u /* where a message in a datagram begins: a multiple of it */
 #define LEAT_WIRE_TEXT_BYTES_MAX 256u
 #define LEAT_NET_HEADERS_BYTES   42u /* Ethernet 14, IPv4 20, UDP 8 */
 
@@ -227,17 +228,19 @@ enum leat_wire_drop {
 
 const char *leat_wire_drop_name(enum leat_wire_drop drop);
 
-/* A checked view into a received datagram; valid as long as the packet is held. */
+/* A checked view of one message in a received datagram; valid as long as the packet is held. */
 struct leat_wire_view {
     const struct leat_wire_header *header;
     const void *body;
     const uint8_t *payload;
     uint32_t payload_bytes;
+    uint32_t extent_bytes; /* where the next message begins; the given length: there is none */
 };
 
-/* Checks everything that can be known without state: lengths, magic, version, kind, body length,
- * CRCs, cluster, destination. `bytes` is 8-byte aligned (the port sees to it). Returns -1 and the
- * view when it may be used, else the reason. Any thread. */
+/* The message at the beginning of `bytes`. Checks everything that can be known without state:
+ * lengths, magic, version, kind, body length, CRCs, cluster, destination. `bytes` is 8-byte aligned
+ * (the port sees to it). Returns -1 and the view when it may be used, else the reason. Any thread.
+ */
 int leat_wire_parse(const void *bytes, uint32_t length_bytes, const struct leat_uuid *cluster,
                     uint32_t self_node, struct leat_wire_view *ret_view);
 
