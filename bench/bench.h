@@ -5,6 +5,7 @@
  *
  *   limits.c   the machine: raw port pair, bare durable write, shared words between two processes
  *   cluster.c  a private cluster in a temporary directory
+ *   place.c    which process runs where
  *   logs.c     many logs in it, all led by one node
  *   load.c     clients that append and measure
  *   report.c   the table and the JSON object
@@ -40,6 +41,7 @@ struct bench_options {
     bool json;
     bool quiet; /* no progress line */
     bool no_limits;
+    bool no_pin; /* the scheduler places nodes and clients */
 };
 
 struct bench_limits {
@@ -70,6 +72,11 @@ struct bench_result {
     double cpu_us_per_append; /* of all nodes together */
     double rss_mib_per_node;
 };
+
+/* The core of a private cluster's node (index; 0 leads) or of a client; -1: any. */
+int place_node(const struct bench_options *options, unsigned index);
+int place_client(const struct bench_options *options, unsigned index);
+void place_pin_this_thread(int core);
 
 /* Each returns 0, or 1 after a line on stderr. */
 int limits_measure(const struct bench_options *options, bool with_net, bool with_disk,

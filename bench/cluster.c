@@ -77,10 +77,10 @@ static int write_config(const struct bench_options *options, const struct bench_
             "net: {kind: %s, memif_dir: memif}\n"
             "storage: {data_dir: data%u}\n"
             "memory: {arena_dir: /dev/shm/%s, budget: 16GiB}\n"
-            "worker: {count: %u}\n"
+            "worker: {count: %u, lcore: %d}\n"
             "default_log: {replicated: true}\n",
             cluster->sockets[index], options->net, index + 1, strrchr(cluster->directory, '/') + 1,
-            options->workers);
+            options->workers, place_node(options, index));
     return fclose(file) != 0;
 }
 
@@ -132,13 +132,24 @@ static int find_leader(const struct bench_cluster *cluster)
     return -1;
 }
 
+/* The place of each node supposes that the first leads. */
+static bool leads_well(const struct bench_options *options, const struct bench_cluster *cluster,
+                       int leader)
+{
+    if (leader > 0 && place_node(options, 0) >= 0) {
+        leat_transfer(cluster->sockets[leader], BENCH_LOG, 1, NULL, 0); /* or later, asked again */
+        return false;
+    }
+    return leader >= 0;
+}
+
 static int cluster_wait(const struct bench_options *options, struct bench_cluster *cluster)
 {
     uint64_t end = leat_clock_monotonic_ns() + CLUSTER_READY_NS;
     while (leat_clock_monotonic_ns() < end) {
         progress(options, "cluster: waiting for a leader");
         int leader = find_leader(cluster);
-        if (leader >= 0) {
+        if (leads_well(options, cluster, leader)) {
             cluster->leader = (unsigned)leader;
             return 0;
         }

@@ -25,6 +25,7 @@ struct load_client {
     const char *socket;
     const uint32_t *log_ids;
     uint32_t next_log;
+    int core; /* to run on; -1: any */
     pthread_t thread;
     _Atomic int *phase; /* 0 warming up, 1 measuring, 2 stop */
     struct leat_histogram latency;
@@ -105,6 +106,7 @@ static void *load_thread(void *context)
     struct load_client *load = context;
     struct leat_client *client;
     uint32_t window = load->options->in_flight;
+    place_pin_this_thread(load->core);
     size_t record = (load->options->size_bytes + 95) & ~(size_t)63;
     size_t ring_bytes = 1u << 20;
     while (ring_bytes < 4 * record * window && ring_bytes < (64u << 20))
@@ -193,6 +195,7 @@ int load_run(const struct bench_options *options, const struct bench_cluster *cl
         clients[i].phase = &phase;
         clients[i].log_ids = cluster->log_ids;
         clients[i].next_log = i % options->logs;
+        clients[i].core = place_client(options, i);
         failed = pthread_create(&clients[i].thread, NULL, load_thread, &clients[i]) != 0;
     }
     if (failed)

@@ -31,6 +31,8 @@ static const char usage[] =
     "  --warm S          time before it [0.5]\n"
     "  --directory DIR   on a real disk; everything in it that is logbench's is removed "
     "[/var/tmp]\n"
+    "  --no-pin          leaves it to the scheduler which node and client runs where [the\n"
+    "                    leader beside the clients, the others on the other cores]\n"
     "  --no-limits       leaves the machine's limits out\n"
     "  --json            one JSON object on stdout\n"
     "  --quiet           no progress line\n"
@@ -54,6 +56,7 @@ enum option_code {
     OPTION_WARM,
     OPTION_DIRECTORY,
     OPTION_NO_LIMITS,
+    OPTION_NO_PIN,
     OPTION_JSON,
     OPTION_QUIET,
     OPTION_HELP,
@@ -74,6 +77,7 @@ static const struct option long_options[] = {
     {"warm", required_argument, NULL, OPTION_WARM},
     {"directory", required_argument, NULL, OPTION_DIRECTORY},
     {"no-limits", no_argument, NULL, OPTION_NO_LIMITS},
+    {"no-pin", no_argument, NULL, OPTION_NO_PIN},
     {"json", no_argument, NULL, OPTION_JSON},
     {"quiet", no_argument, NULL, OPTION_QUIET},
     {"help", no_argument, NULL, OPTION_HELP},
@@ -157,6 +161,9 @@ static int take_option(struct bench_options *options, int code, const char *valu
         break;
     case OPTION_NO_LIMITS:
         options->no_limits = true;
+        break;
+    case OPTION_NO_PIN:
+        options->no_pin = true;
         break;
     case OPTION_JSON:
         options->json = true;

@@ -204,6 +204,7 @@ void report_append(const struct bench_options *options, const struct bench_limit
     cJSON_AddNumberToObject(object, "clients", options->clients);
     cJSON_AddNumberToObject(object, "logs", options->logs);
     cJSON_AddNumberToObject(object, "workers", options->workers);
+    cJSON_AddBoolToObject(object, "pinned", place_node(options, 0) >= 0);
     cJSON_AddNumberToObject(object, "rate", (double)options->rate);
     cJSON_AddNumberToObject(object, "appends", (double)result->appends);
     cJSON_AddNumberToObject(object, "errors", (double)result->errors);

@@ -42,10 +42,14 @@ static void idle_sleep(struct leat_idle *idle)
     nanosleep(&pause, NULL); /* a signal ends it early: that is as good */
 }
 
-void leat_idle_step(struct leat_idle *idle, unsigned work_count)
+void leat_idle_step(struct leat_idle *idle, unsigned work_count, bool expects)
 {
     if (work_count > 0) {
         idle->idle_passes = 0;
+        return;
+    }
+    if (expects) {
+        idle_pause();
         return;
     }
     if (idle->idle_passes < UINT32_MAX)

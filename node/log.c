@@ -482,6 +482,7 @@ int log_apply_commits(struct node_log *log)
     }
     if (log->completed.position < log->applied.position)
         log->completed = log->applied;
+    log->worker->expect_ns = 0; /* what was awaited has come: a client may want this core */
     while (log->completed.position < commit_r) {
         const struct leat_frame *frame = log_frame(log, log->completed.position);
         log_complete(log, log->completed.position, frame, LEAT_LEVEL_REPLICATED);

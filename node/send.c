@@ -226,8 +226,10 @@ static unsigned send_range(struct node_log *log, unsigned member, struct node_in
         uint64_t piece_end = send_piece_end(log, range->begin, end, &next);
         message.begin_pos = range->begin;
         message.end_pos = piece_end;
-        if (range->begin >= log->durable_wanted)
+        if (range->begin >= log->durable_wanted) {
             message.flags |= LEAT_MESSAGE_LAZY;
+            log->worker->expect_ns = log->worker->now_ns + NODE_EXPECT_NS;
+        }
         if (piece_end > range->begin)
             send_datagram(log, &message, bytes, (uint32_t)(piece_end - range->begin), arena,
                           range->begin);

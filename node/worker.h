@@ -23,6 +23,11 @@
 #include "log.h"
 #include "node/config.h"
 
+/* How long a leader spins for the acknowledgements of what is asked for in memory only: about the
+ * time of two switches to another task and back on a shared core. Spinning for as long as the
+ * alternative would cost is never worse than twice the best (Karlin, Manasse, McGeoch, Owicki:
+ * Competitive randomized algorithms for non-uniform problems, SODA 1990, section 2). */
+#define NODE_EXPECT_NS       20000u
 #define NODE_CLIENTS_MAX     256u                 /* as many as control connections; of any home */
 #define NODE_PLACES          (2u * NODE_LOGS_MAX) /* power of two */
 #define NODE_REASSEMBLY_MAX  4u                   /* large forwarded records at one time */
@@ -259,6 +264,7 @@ struct node_worker {
 
     uint8_t *base_scratch; /* LEAT_BASE_PAYLOAD_BYTES_MAX */
     uint64_t drops[LEAT_WIRE_DROP_COUNT];
+    uint64_t expect_ns; /* acknowledgements may come any moment, until then; 0: not */
     uint64_t passes;
     uint64_t busy_passes;
     uint64_t client_violations;

@@ -387,10 +387,10 @@ static void clocks_and_idling_go_on(void **state)
     for (enum leat_idle_strategy s = LEAT_IDLE_SPIN; s <= LEAT_IDLE_SLEEP; s++) {
         leat_idle_init(&idle, s, 1000);
         for (unsigned i = 0; i < LEAT_IDLE_YIELDS_BEFORE_SLEEP + 3; i++)
-            leat_idle_step(&idle, 0);
+            leat_idle_step(&idle, 0, false);
         assert_int_equal(idle.sleeps, s == LEAT_IDLE_SLEEP ? 3 : 0);
-        leat_idle_step(&idle, 1); /* work: yields come first again */
-        leat_idle_step(&idle, 0);
+        leat_idle_step(&idle, 1, false); /* work: yields come first again */
+        leat_idle_step(&idle, 0, false);
         assert_int_equal(idle.sleeps, s == LEAT_IDLE_SLEEP ? 3 : 0);
     }
     assert_true(leat_clock_monotonic_ns() > begin_ns);
