@@ -37,9 +37,9 @@ struct leat_idle {
 /* `sleep_ns`: at most LEAT_IDLE_SLEEP_NS_MAX; used by SLEEP only. */
 void leat_idle_init(struct leat_idle *idle, enum leat_idle_strategy strategy, uint32_t sleep_ns);
 
-/* `work_count`: what the pass just done found to do; 0 makes it idle. `expects`: what is awaited comes
- * sooner than another task would be switched to and back: then a pause instruction, whatever the
- * strategy. */
+/* `work_count`: what the pass just done found to do; 0 makes it idle. `expects`: what is awaited
+ * comes sooner than another task would be switched to and back: then a pause instruction, whatever
+ * the strategy. */
 void leat_idle_step(struct leat_idle *idle, unsigned work_count, bool expects);
 
 #endif
