@@ -164,6 +164,11 @@ static inline uint64_t client_load(const uint64_t *word)
     return __atomic_load_n(word, __ATOMIC_ACQUIRE);
 }
 
+static inline bool client_arena_is_deleted(const struct leat_arena_header *arena)
+{
+    return __atomic_load_n(&arena->flags, __ATOMIC_ACQUIRE) & LEAT_ARENA_DELETED;
+}
+
 uint64_t client_now_ns(void);
 
 /* now + timeout, without wrapping. */

@@ -224,6 +224,8 @@ int leat_reader_next(struct leat_reader *reader, struct leat_record *ret_record)
         };
         return LEAT_OK;
     }
+    if (rc == LEAT_EAGAIN && reader->arena && client_arena_is_deleted(reader->arena))
+        return LEAT_ENOLOG; /* all that it held was given */
     if (rc == LEAT_EAGAIN) {
         if (reader->placed)
             note_durable(reader);

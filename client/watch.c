@@ -143,6 +143,8 @@ int leat_wait_position(struct leat_client *client, uint32_t log_id, uint64_t pos
                 level == LEAT_ACK_DURABLE ? &header->commit_d : &header->commit_r;
             if (client_load(&commit->value) > position)
                 return LEAT_OK;
+            if (client_arena_is_deleted(header))
+                return LEAT_ENOLOG;
         } else if (rc != LEAT_EAGAIN) {
             return rc;
         }

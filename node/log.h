@@ -7,7 +7,9 @@
  *   log.c       what a frame does to the state: append, walk, commit, base frames, cut
  *   assemble.c  a follower's half: bytes in any order to verified frames, NAKs
  *   send.c      a leader's half: ranges to datagrams, catch-up from disk
- *   boot.c      recovery to a running log
+ *   retention.c trims by bytes and age
+ *   log_boot.c  recovery to a running log
+ *   log_life.c  a log that comes or goes while its worker runs
  *   pass.c      who calls all of these, in what order
  */
 #ifndef LEAT_NODE_LOG_H

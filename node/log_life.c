@@ -82,6 +82,7 @@ int life_delete(struct node_worker *worker, struct node_command *command)
     if (worker->deletion)
         return LEAT_EAGAIN;
     life_end_clients(worker, log);
+    __atomic_fetch_or(&log->arena.header->flags, LEAT_ARENA_DELETED, __ATOMIC_RELEASE);
     log_assembler_clear(log);
     log_send_clear(log);
     worker_remove_log(worker, log);

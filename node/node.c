@@ -215,13 +215,18 @@ static void lane_loop(struct node_lane *lane)
     }
 }
 
+/* -1: the scheduler's choice. */
+static int lane_lcore(const struct leat_config *config, uint32_t number)
+{
+    if (number < config->lcore_count)
+        return (int)config->lcores[number];
+    return number == 0 ? config->lcore : -1;
+}
+
 static void lane_pin(struct node_lane *lane)
 {
-    const struct leat_config *config = lane->node->config;
     uint32_t number = lane->worker->number;
-    int lcore = number < config->lcore_count ? (int)config->lcores[number]
-                : number == 0                ? config->lcore
-                                             : -1;
+    int lcore = lane_lcore(lane->node->config, number);
     cpu_set_t set;
     if (lcore < 0)
         return;
@@ -247,11 +252,25 @@ static void *lane_run(void *context)
 
 /* ---- starting and stopping ---- */
 
+static void lcores_text(const struct leat_config *config, char *text, size_t text_bytes)
+{
+    size_t at = 0;
+    for (uint32_t i = 0; i < config->worker_count && at < text_bytes; i++) {
+        const char *between = i > 0 ? " " : "";
+        int lcore = lane_lcore(config, i);
+        int length = lcore < 0 ? snprintf(text + at, text_bytes - at, "%sany", between)
+                               : snprintf(text + at, text_bytes - at, "%s%d", between, lcore);
+        at += (size_t)length;
+    }
+}
+
 static void node_report_start(struct node *node)
 {
     const struct leat_config *config = node->config;
     const struct node_worker *first = node->lanes[0].worker;
     static const char *const idles[] = {"spin", "yield", "sleep"};
+    char lcores[LEAT_WORKERS_MAX * 8];
+    lcores_text(config, lcores, sizeof(lcores));
     logger_line(&node->out, LEAT_LOG_INFO, "mode: %s, %u of %u nodes make a majority, %u worker%s",
                 config->node_count == 1 ? "one node" : "replicated", config->node_count / 2 + 1,
                 config->node_count, config->worker_count, config->worker_count == 1 ? "" : "s");
@@ -261,10 +280,9 @@ static void node_report_start(struct node *node)
                     ? "registered"
                     : "not registered (RLIMIT_MEMLOCK): plain O_DIRECT writes");
     logger_line(&node->out, LEAT_LOG_INFO,
-                "worker: idle strategy %s, lcore %d; election %lu-%lu ms, heartbeat %lu ms, "
+                "worker: idle strategy %s, lcore %s; election %lu-%lu ms, heartbeat %lu ms, "
                 "window %lu KiB, largest entry %u bytes",
-                idles[config->idle], config->lcore,
-                (unsigned long)(config->election_min_ns / 1000000),
+                idles[config->idle], lcores, (unsigned long)(config->election_min_ns / 1000000),
                 (unsigned long)(config->election_max_ns / 1000000),
                 (unsigned long)(config->heartbeat_ns / 1000000),
                 (unsigned long)(config->window_bytes >> 10), config->entry_bytes_max);

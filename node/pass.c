@@ -16,6 +16,9 @@
 #define PASS_EXPIRE_NS     1000000000u /* a log's sessions are looked through a part at a time */
 #define PASS_WAIT_NS       1000000000u
 #define PASS_STUCK_NS_MIN  500000000u
+/* Commits of more busy logs than these are told at most once in so long and log. */
+#define PASS_FEW_LOGS  4u
+#define PASS_COMMIT_NS 16000u
 
 void node_fatal(struct node_worker *worker, int error, const char *format, ...)
 {
@@ -391,6 +394,9 @@ static void pass_log(struct node_worker *worker, struct node_log *log, unsigned 
         tail_lead(log);
     }
     log_nak(log, worker->now_ns);
+    leat_core_hold_commits(&log->core, worker->active_count > PASS_FEW_LOGS
+                                           ? worker->active_count * PASS_COMMIT_NS
+                                           : 0);
     leat_core_poll(&log->core, worker->now_ns, &worker->effects);
     pass_effects(log, &worker->effects);
     *work += log_send_burst(log);

@@ -1,13 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One worker: one lcore with its own port, storage, logs and client rings. It shares nothing but
- * the command queue with the control thread. The rooms beside a log's (log.h):
+ * One worker: one lcore with its own port, storage, logs and client rings. What it shares with
+ * other threads are queues of one writer and one reader: commands (commands.h) and what is for
+ * another worker's log (handover.h). The rooms beside a log's (log.h):
  *
- *   pass.c      the pass, on one screen
- *   peers.c     who is there: hello, pins, heartbeats (G4)
- *   clients.c   rings in, completions out
- *   forward.c   appends of clients on followers' hosts
- *   commands.c  what the control thread asks for
+ *   pass.c         the pass, on one screen
+ *   worker_logs.c  its logs: by id, which are busy, which are due
+ *   peers.c        who is there: hello, pins, heartbeats (G4)
+ *   clients.c      rings in, completions out; rings.c reads them, submit.c makes appends of them
+ *   forward.c      appends of clients on followers' hosts
+ *   handover.c     appends for logs of other workers
+ *   tail.c         the read index: where a log ends
+ *   admin.c        requests for the catalogue, on their way to its leader
+ *   repair.c       damaged segments, fetched from peers
+ *   commands.c     what the control and lifecycle threads ask for
  */
 #ifndef LEAT_NODE_WORKER_H
 #define LEAT_NODE_WORKER_H

@@ -281,6 +281,11 @@ void leat_core_poll(struct leat_core *core, uint64_t now_ns, struct leat_core_ef
     LEAT_ASSERT(core->commit_d <= core->commit_r && core->commit_r <= core->memory_pos);
 }
 
+void leat_core_hold_commits(struct leat_core *core, uint64_t hold_ns)
+{
+    core->hold_ns = hold_ns;
+}
+
 uint64_t leat_core_deadline_ns(const struct leat_core *core)
 {
     if (core->role == LEAT_FOLLOWER && (core->reconciled || core->leader == LEAT_CORE_NOBODY))

@@ -20,6 +20,7 @@ static void peer_forget_match(struct leat_core_peer *peer)
     peer->next_pos = 0;
     peer->known_commit_r = 0;
     peer->known_commit_d = 0;
+    peer->untold_ns = 0;
     peer->progress_ns = 0;
     peer->resend_begin = 0;
     peer->resend_end = 0;
@@ -234,6 +235,8 @@ uint64_t leader_deadline_ns(const struct leat_core *core)
             continue;
         if (peer->notice || peer->reconcile_reply)
             return soon;
+        if (peer->untold_ns != 0)
+            deadline = min_u64(deadline, peer->untold_ns + core->hold_ns);
         if (leader_hears(core, peer))
             deadline = min_u64(deadline, peer->heard_ns + core->config.election_max_ns);
         if (leader_awaits(core, peer))
@@ -318,6 +321,13 @@ static void leader_emit_append(struct leat_core *core, struct leat_core_effects 
     peer->asked = false;
     peer->told_commit_r = core->commit_r;
     peer->told_commit_d = core->commit_d;
+    peer->untold_ns = 0;
+}
+
+static bool leader_untold(const struct leat_core *core, const struct leat_core_peer *peer)
+{
+    return peer->matched &&
+           (peer->told_commit_r != core->commit_r || peer->told_commit_d != core->commit_d);
 }
 
 static void leader_emit_sends(struct leat_core *core, struct leat_core_effects *effects, uint8_t to)
@@ -328,6 +338,7 @@ static void leader_emit_sends(struct leat_core *core, struct leat_core_effects *
     if (peer->matched && peer->memory_pos < core->base_pos) {
         if (peer->notice) /* what it needs was trimmed: it shall reconcile again, and install */
             leader_emit_append(core, effects, to, core->base_pos, core->base_pos);
+        peer->untold_ns = 0;
         return;
     }
     if (peer->matched && leader_hears(core, peer)) {
@@ -342,9 +353,10 @@ static void leader_emit_sends(struct leat_core *core, struct leat_core_effects *
             peer->next_pos = limit;
         }
     }
-    bool untold = peer->matched &&
-                  (peer->told_commit_r != core->commit_r || peer->told_commit_d != core->commit_d);
-    if (peer->notice || untold)
+    bool untold = leader_untold(core, peer);
+    if (untold && peer->untold_ns == 0)
+        peer->untold_ns = core->now_ns;
+    if (peer->notice || (untold && core->now_ns - peer->untold_ns >= core->hold_ns))
         leader_emit_append(core, effects, to, 0, 0);
 }
 

@@ -228,8 +228,8 @@ LEAT_API void leat_reader_close(struct leat_reader *reader);
 
 /* The next record. Errors: EAGAIN (at the tail: nothing new), ETRIMMED (what comes next was
  * trimmed; the reader moves to the oldest held), EROLLBACK (records read at the replicated level
- * were rolled back; the reader moves to where it can go on; see leat_reader_offset), ECLOSED,
- * ECORRUPT, EIO. */
+ * were rolled back; the reader moves to where it can go on; see leat_reader_offset), ENOLOG (the
+ * log was deleted), ECLOSED, ECORRUPT, EIO. */
 LEAT_API int leat_reader_next(struct leat_reader *reader, struct leat_record *ret_record);
 
 /* leat_reader_next, waiting up to timeout_ns at the tail; then LEAT_EDEADLINE. */

@@ -331,6 +331,22 @@ static void test_overwritten_while_reading(void **state)
     leat_reader_close(reader);
 }
 
+static void test_deleted_while_read(void **state)
+{
+    (void)state;
+    struct leat_reader *reader;
+    write_records(3);
+    commit_all();
+    assert_int_equal(leat_reader_open(client, 1, LEAT_FROM_START, 0, LEAT_ACK_DURABLE, &reader),
+                     LEAT_OK);
+    node->log.header->flags |= LEAT_ARENA_DELETED;
+    expect(reader, 0, 3); /* what was committed and is here still */
+    expect_error(reader, LEAT_ENOLOG);
+    assert_int_equal(leat_wait_position(client, 1, UINT64_MAX - 1, LEAT_ACK_DURABLE, 1000000000u),
+                     LEAT_ENOLOG);
+    leat_reader_close(reader);
+}
+
 static void test_no_such_log(void **state)
 {
     (void)state;
@@ -356,6 +372,7 @@ int main(void)
         WITH_NODE(test_damage_is_told),
         WITH_NODE(test_restart_of_the_node),
         WITH_NODE(test_overwritten_while_reading),
+        WITH_NODE(test_deleted_while_read),
         WITH_NODE(test_no_such_log),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

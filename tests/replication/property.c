@@ -65,6 +65,7 @@ static void plan_network(const struct plan *plan)
     cluster.disk_ns = 50000u << leat_rng_below(rng, 6);
     if (plan_has(plan, INJECTED_SLOW_DISK))
         cluster.disk_ns = 3000000u << leat_rng_below(rng, 4);
+    cluster.hold_ns = plan->seed % 4 * 700000;
 }
 
 static void plan_draw(struct plan *plan, uint64_t seed)

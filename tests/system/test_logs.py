@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many logs on several workers of real nodes: made, filled, deleted, trimmed by retention, while nodes die."""
 import os
+import subprocess
 import sys
 
-from cluster import Library, check, run_tests, wait_for
+from cluster import LEAT, Library, check, run_tests, wait_for
 
 MIB = 1 << 20
 SMALL = {"segment_bytes": MIB, "arena_bytes": 4 * MIB, "entry_bytes_max": 65536}
@@ -34,6 +35,18 @@ def everywhere(cluster, log):
     wait_for(there, f"log {log} on every node", 30)
 
 
+def follow(cluster, node, log):
+    """A reader of the log that has given its first record."""
+    done = subprocess.run([LEAT, "append", "--log", str(log), "--socket", node.socket], input="here\n",
+                          capture_output=True, text=True, timeout=30)
+    check(done.returncode == 0, f"append: {done.stderr}")
+    tail = subprocess.Popen([LEAT, "tail", "--follow", "--log", str(log), "--socket", node.socket],
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    cluster.helpers.append(tail)
+    check(tail.stdout.readline() == "here\n", "the first record")
+    return tail
+
+
 def life(cluster):
     library = Library()
     start(cluster)
@@ -45,8 +58,12 @@ def life(cluster):
         wait_for(lambda: names(library, node) == {"catalogue": 0, "default": 1, "alpha": first, "beta": second},
                  f"the list on node {node.id}")
     everywhere(cluster, first)
-    check(library.delete(cluster.nodes[1], second)[0] == 0, "deleting")
-    check(library.delete(cluster.nodes[1], second)[0] == ENOLOG, "deleting again")
+    everywhere(cluster, second)
+    with follow(cluster, cluster.nodes[2], second) as tail:
+        check(library.delete(cluster.nodes[1], second)[0] == 0, "deleting")
+        check(library.delete(cluster.nodes[1], second)[0] == ENOLOG, "deleting again")
+        said = tail.communicate(timeout=20)[1]
+        check(tail.returncode != 0 and "no such log" in said, f"a reader of a deleted log: {tail.returncode} {said}")
     for node in cluster.nodes:
         wait_for(lambda: node.state(second) is None, f"log {second} gone from node {node.id}")
         workers = int(cluster.settings.get("workers", 1))

@@ -29,6 +29,7 @@
 
 enum leat_arena_flag {
     LEAT_ARENA_ACCEPTS_REPLICATED = 1, /* the log takes appends at the replicated level */
+    LEAT_ARENA_DELETED = 2,            /* set once, while others may look: nothing comes any more */
 };
 
 /* One writer, many readers: a cache line for itself. */

@@ -144,6 +144,7 @@ struct leat_core_peer {
     uint64_t next_pos;
     uint64_t told_commit_r; /* last stated to it */
     uint64_t told_commit_d;
+    uint64_t untold_ns;      /* since when a commit is to be told; 0: all are */
     uint64_t known_commit_r; /* as it stated itself */
     uint64_t known_commit_d;
     uint64_t resend_begin;
@@ -184,6 +185,7 @@ struct leat_core {
     uint64_t incarnation;
     uint64_t now_ns;
     uint64_t random;
+    uint64_t hold_ns; /* leat_core_hold_commits() */
 
     enum leat_role role;
     uint8_t leader; /* member index or LEAT_CORE_NOBODY */
@@ -263,6 +265,12 @@ void leat_core_init(struct leat_core *core, const struct leat_core_config *confi
 void leat_core_step(struct leat_core *core, const struct leat_core_input *input);
 
 void leat_core_poll(struct leat_core *core, uint64_t now_ns, struct leat_core_effects *effects);
+
+/* A leader tells a commit with the bytes that it sends next, and if there are none for `hold_ns`,
+ * by itself. 0, as from leat_core_init(): at once. With many busy logs the word by itself, and its
+ * acknowledgement, cost more than the bytes. Nothing but when followers know of a commit depends
+ * on it. */
+void leat_core_hold_commits(struct leat_core *core, uint64_t hold_ns);
 
 /* When poll wants to be called again though nothing happens. */
 uint64_t leat_core_deadline_ns(const struct leat_core *core);
