@@ -33,7 +33,8 @@ static unsigned allowed_count(void)
 
 static bool places(const struct bench_options *options, unsigned cores)
 {
-    return options->nodes > 0 && options->workers == 1 && !options->no_pin && cores > 1;
+    return options->nodes > 0 && !options->attach && options->workers == 1 && !options->no_pin &&
+           cores > 1;
 }
 
 int place_node(const struct bench_options *options, unsigned index)

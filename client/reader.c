@@ -205,6 +205,7 @@ int leat_reader_next(struct leat_reader *reader, struct leat_record *ret_record)
 {
     struct leat_frame frame;
     int rc = reader_ready(reader);
+    bool deleted = reader->arena && client_arena_is_deleted(reader->arena); /* before the commit */
     while (rc == LEAT_OK) {
         uint64_t position = reader->chain.position;
         rc = reader_step(reader, &frame);
@@ -224,7 +225,7 @@ int leat_reader_next(struct leat_reader *reader, struct leat_record *ret_record)
         };
         return LEAT_OK;
     }
-    if (rc == LEAT_EAGAIN && reader->arena && client_arena_is_deleted(reader->arena))
+    if (rc == LEAT_EAGAIN && deleted)
         return LEAT_ENOLOG; /* all that it held was given */
     if (rc == LEAT_EAGAIN) {
         if (reader->placed)

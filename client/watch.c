@@ -52,6 +52,8 @@ int leat_log_info(struct leat_client *client, uint32_t log_id, struct leat_log_i
         return rc;
     const struct client_log *log = &client->logs[place];
     const struct leat_arena_header *header = log->header;
+    if (client_arena_is_deleted(header))
+        return LEAT_ENOLOG;
     if (!leadership_read(header, &now))
         now.leader_node = 0;
     *ret_info = (struct leat_log_info){
@@ -139,11 +141,12 @@ int leat_wait_position(struct leat_client *client, uint32_t log_id, uint64_t pos
         int rc = client_log(client, log_id, &place);
         if (rc == LEAT_OK) {
             const struct leat_arena_header *header = client->logs[place].header;
+            bool deleted = client_arena_is_deleted(header); /* before the commit: it is the last */
             const struct leat_arena_word *commit =
                 level == LEAT_ACK_DURABLE ? &header->commit_d : &header->commit_r;
             if (client_load(&commit->value) > position)
                 return LEAT_OK;
-            if (client_arena_is_deleted(header))
+            if (deleted)
                 return LEAT_ENOLOG;
         } else if (rc != LEAT_EAGAIN) {
             return rc;

@@ -209,6 +209,7 @@ int leat_wire_parse(const void *bytes, uint32_t length_bytes, const struct leat_
 {
     LEAT_DASSERT(((uintptr_t)bytes & 7u) == 0);
     const struct leat_wire_header *header = bytes;
+    ret_view->extent_bytes = length_bytes;
     int drop = wire_check_shape(header, length_bytes);
     if (drop >= 0)
         return drop;
@@ -216,6 +217,9 @@ int leat_wire_parse(const void *bytes, uint32_t length_bytes, const struct leat_
     const uint8_t *payload = body + header->body_bytes;
     if (header->crc != wire_header_crc(header, body))
         return LEAT_WIRE_DROP_CRC;
+    uint64_t end_bytes = (uint64_t)(payload - (const uint8_t *)bytes) + header->payload_bytes;
+    if (length_bytes > end_bytes)
+        ret_view->extent_bytes = (uint32_t)wire_align(end_bytes);
     if (!leat_uuid_equal(&header->cluster, cluster))
         return LEAT_WIRE_DROP_CLUSTER;
     if (header->to_node != self_node)
@@ -226,14 +230,10 @@ int leat_wire_parse(const void *bytes, uint32_t length_bytes, const struct leat_
         return LEAT_WIRE_DROP_BODY;
     if (header->payload_crc != wire_payload_crc(header, body, payload))
         return LEAT_WIRE_DROP_PAYLOAD_CRC;
-    uint64_t end_bytes = (uint64_t)(payload - (const uint8_t *)bytes) + header->payload_bytes;
-    *ret_view = (struct leat_wire_view){
-        .header = header,
-        .body = body,
-        .payload = payload,
-        .payload_bytes = header->payload_bytes,
-        .extent_bytes = length_bytes > end_bytes ? (uint32_t)wire_align(end_bytes) : length_bytes,
-    };
+    ret_view->header = header;
+    ret_view->body = body;
+    ret_view->payload = payload;
+    ret_view->payload_bytes = header->payload_bytes;
     return -1;
 }
 

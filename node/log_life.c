@@ -83,6 +83,8 @@ int life_delete(struct node_worker *worker, struct node_command *command)
         return LEAT_EAGAIN;
     life_end_clients(worker, log);
     __atomic_fetch_or(&log->arena.header->flags, LEAT_ARENA_DELETED, __ATOMIC_RELEASE);
+    /* whoever watches is woken: nobody leads it */
+    node_arena_leadership(&log->arena, log->core.term, 0, LEAT_ARENA_FOLLOWER);
     log_assembler_clear(log);
     log_send_clear(log);
     worker_remove_log(worker, log);

@@ -209,7 +209,8 @@ static void pass_take_message(struct node_worker *worker, unsigned index,
         worker->drops[LEAT_WIRE_DROP_KIND]++;
 }
 
-/* A datagram holds one message or several. Behind one that is damaged nothing is to be found. */
+/* A datagram holds one message or several, of which one that is refused costs the others nothing:
+ * a client's torn bytes are its own loss. Behind a damaged header nothing is to be found. */
 static void pass_take_packet(struct node_worker *worker, const struct leat_packet *packet)
 {
     struct leat_wire_view view;
@@ -222,11 +223,10 @@ static void pass_take_packet(struct node_worker *worker, const struct leat_packe
             drop = LEAT_WIRE_DROP_FROM;
         if (drop < 0 && view.header->worker >= LEAT_WORKERS_MAX)
             drop = LEAT_WIRE_DROP_WORKER;
-        if (drop >= 0) {
+        if (drop >= 0)
             worker->drops[drop]++;
-            return;
-        }
-        pass_take_message(worker, packet->peer, &view);
+        else
+            pass_take_message(worker, packet->peer, &view);
         at += view.extent_bytes;
     } while (at < packet->length_bytes);
 }

@@ -114,14 +114,19 @@ static void peers_send_hello(struct node_worker *worker, unsigned peer, unsigned
 static void peers_refuse(struct node_worker *worker, uint32_t node_id, struct node_link *link,
                          enum leat_wire_drop drop, const char *why)
 {
+    static _Thread_local struct logger_rate rate;
     worker->drops[drop]++;
+    /* one who is here is not sent away by a datagram that somebody else may have sent */
+    if (link->known && worker->now_ns - link->heard_ns <= PEER_SILENT_NS) {
+        logger_limited(worker->out, &rate, worker->now_ns, LEAT_LOG_WARNING,
+                       "node %u: a hello in its name is refused: %s", node_id, why);
+        return;
+    }
     if (!link->refused)
         logger_line(worker->out, LEAT_LOG_ERROR,
                     "node %u is refused: %s; replace it as docs/operations.md says", node_id, why);
     link->refused = true;
-    /* one who is here is not sent away by a datagram that somebody else may have sent */
-    if (worker->now_ns - link->heard_ns > PEER_SILENT_NS)
-        link->known = false;
+    link->known = false;
 }
 
 /* The same count of starts with other random bits is another life of the same disk: a copy that

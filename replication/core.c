@@ -283,7 +283,7 @@ void leat_core_poll(struct leat_core *core, uint64_t now_ns, struct leat_core_ef
 
 void leat_core_hold_commits(struct leat_core *core, uint64_t hold_ns)
 {
-    core->hold_ns = hold_ns;
+    core->hold_ns = min_u64(hold_ns, core->config.retransmit_ns / 2);
 }
 
 uint64_t leat_core_deadline_ns(const struct leat_core *core)

@@ -54,7 +54,7 @@ if $all; then wide=() ports=(); else wide=(--no-suite wide) ports=(--no-suite da
 run plain --no-suite long "${wide[@]}"
 reports=("$build_root/plain/meson-logs/testlog.json")
 if ! $quick; then
-  CC=clang build clang -Dbuildtype=debugoptimized
+  CC=clang build clang -Dbuildtype=debug # for its warnings
   build sanitized -Dbuildtype=debug -Doptimization=1 -Ddassert=true -Db_sanitize=address,undefined \
     -Db_lundef=false
   export ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0 UBSAN_OPTIONS=halt_on_error=1

@@ -75,6 +75,8 @@ static void add_setting(struct arguments *arguments)
         add(arguments, flood[i]);
     if (node_setting.reference)
         add(arguments, "--reference");
+    if (node_setting.bundles)
+        add(arguments, "--bundles");
     if (node_setting.workers > 0)
         add_number(arguments, "--workers", node_setting.workers);
     if (node_setting.peer_workers != NULL) {

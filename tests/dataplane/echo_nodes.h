@@ -31,6 +31,7 @@ struct node_setting {
     int cpu;           /* the only one it may use; -1 any */
     bool unprivileged;
     bool reference;           /* payloads are sent from where they lie */
+    bool bundles;             /* messages of a pass share datagrams */
     bool flood;               /* nearly all of its time is spent within bursts */
     unsigned workers;         /* 0: one */
     const char *peer_workers; /* NULL: as many */

@@ -18,6 +18,7 @@
  *   --workers N   threads, each with a port; each sends to every worker of every peer
  *   --peer-workers N,N   how many the peers have, in their order (default: as many)
  *   --gap-us N    time between sending passes (0)
+ *   --bundles     messages of a pass share datagrams
  *   --tx-buffers N
  *   --flood       payloads are neither filled nor compared: the time goes into the bursts
  */
@@ -82,13 +83,21 @@ static void echo_fill(uint8_t *to, const struct echo_header *header)
         to[i] = (uint8_t)(header->sequence * 31 + header->from * 7 + i);
 }
 
-static void echo_check(struct echo *echo, const struct leat_packet *packet)
+/* The message at the beginning of `data`; returns where the next begins, or `length_bytes`. */
+static uint32_t echo_check_one(struct echo *echo, const struct leat_packet *packet,
+                               const uint8_t *data, uint32_t length_bytes)
 {
     struct echo_header header = {.from_worker = 0};
-    bool good = packet->length_bytes >= sizeof(header) && ((uintptr_t)packet->data & 7) == 0;
+    uint32_t extent = length_bytes;
+    bool good = length_bytes >= sizeof(header) && ((uintptr_t)data & 7) == 0;
     if (good) {
-        memcpy(&header, packet->data, sizeof(header));
-        good = header.bytes == packet->length_bytes - sizeof(header) &&
+        memcpy(&header, data, sizeof(header));
+        uint64_t end = sizeof(header) + (uint64_t)header.bytes;
+        if (echo->config.bundles && end < length_bytes)
+            extent = (uint32_t)((end + LEAT_PORT_BUNDLE_ALIGN - 1) & ~(LEAT_PORT_BUNDLE_ALIGN - 1));
+        for (uint64_t i = end; good && i < extent && extent < length_bytes; i++)
+            good = data[i] == 0;
+        good = good && (extent < length_bytes || end == length_bytes) &&
                header.bytes <= ECHO_BYTES_MAX && header.from_worker < LEAT_WORKERS_MAX &&
                header.to_worker == echo->config.worker &&
                header.from == echo->config.peers[packet->peer].node_id;
@@ -96,8 +105,7 @@ static void echo_check(struct echo *echo, const struct leat_packet *packet)
     if (good) {
         if (!echo->flood) {
             echo_fill(echo->want, &header);
-            good = memcmp(echo->want, (const uint8_t *)packet->data + sizeof(header),
-                          header.bytes) == 0;
+            good = memcmp(echo->want, data + sizeof(header), header.bytes) == 0;
         }
         uint64_t *expected = &echo->expected[packet->peer][header.from_worker];
         if (header.sequence > *expected && *expected != 0)
@@ -108,6 +116,16 @@ static void echo_check(struct echo *echo, const struct leat_packet *packet)
                          1);
     }
     atomic_fetch_add(good ? &echo->page->good : &echo->page->bad, 1);
+    return good ? extent : length_bytes;
+}
+
+static void echo_check(struct echo *echo, const struct leat_packet *packet)
+{
+    uint32_t at = 0;
+    do
+        at += echo_check_one(echo, packet, (const uint8_t *)packet->data + at,
+                             packet->length_bytes - at);
+    while (at < packet->length_bytes);
 }
 
 static bool echo_send(struct echo *echo, unsigned peer, unsigned worker)
@@ -280,6 +298,8 @@ static bool echo_flag(struct echo *echo, int option)
         return echo->flood = true;
     case 'R':
         return echo->config.reference_payloads = true;
+    case 'B':
+        return echo->config.bundles = true;
     case 'v':
         return echo->verbose = true;
     default:
@@ -334,23 +354,13 @@ static bool echo_value(struct echo *echo, int option, const char *text)
 
 static int echo_options(struct echo *echo, int argc, char **argv)
 {
-    static const struct option options[] = {{"page", 1, 0, 'p'},
-                                            {"ping", 1, 0, 'c'},
-                                            {"bytes", 1, 0, 'b'},
-                                            {"answer", 0, 0, 'a'},
-                                            {"idle", 1, 0, 'i'},
-                                            {"seconds", 1, 0, 's'},
-                                            {"window", 1, 0, 'w'},
-                                            {"mtu", 1, 0, 'm'},
-                                            {"flood", 0, 0, 'f'},
-                                            {"verbose", 0, 0, 'v'},
-                                            {"run", 1, 0, 'r'},
-                                            {"reference", 0, 0, 'R'},
-                                            {"workers", 1, 0, 'W'},
-                                            {"peer-workers", 1, 0, 'P'},
-                                            {"gap-us", 1, 0, 'g'},
-                                            {"tx-buffers", 1, 0, 't'},
-                                            {0, 0, 0, 0}};
+    static const struct option options[] = {
+        {"page", 1, 0, 'p'},    {"ping", 1, 0, 'c'},         {"bytes", 1, 0, 'b'},
+        {"answer", 0, 0, 'a'},  {"idle", 1, 0, 'i'},         {"seconds", 1, 0, 's'},
+        {"window", 1, 0, 'w'},  {"mtu", 1, 0, 'm'},          {"flood", 0, 0, 'f'},
+        {"verbose", 0, 0, 'v'}, {"run", 1, 0, 'r'},          {"reference", 0, 0, 'R'},
+        {"workers", 1, 0, 'W'}, {"peer-workers", 1, 0, 'P'}, {"gap-us", 1, 0, 'g'},
+        {"bundles", 0, 0, 'B'}, {"tx-buffers", 1, 0, 't'},   {0, 0, 0, 0}};
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (!echo_flag(echo, c) && !echo_value(echo, c, optarg))
             return 2;

@@ -115,6 +115,25 @@ static void payloads_may_be_sent_from_where_they_lie(void **state)
     node_end_well(1);
 }
 
+/* Sizes that leave gaps to be filled, that fill a datagram, and one message that fills one. */
+static void messages_share_datagrams(void **state)
+{
+    static const unsigned sizes[] = {37, 400, 1400};
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        node_setting.bundles = true;
+        node_setting.bytes = sizes[i];
+        node_start(1, "2");
+        node_start(2, "1");
+        WAIT_UNTIL(nodes[1].page->good > 10 * NODE_DATAGRAMS &&
+                   nodes[2].page->good > 10 * NODE_DATAGRAMS);
+        bool shared = nodes[1].page->counters.tx_bundled > 0;
+        assert_int_equal(shared, sizes[i] < 1400);
+        node_end_well(2);
+        node_end_well(1);
+    }
+}
+
 /* Node 1 serves both others. While it is paused, its backlog fills with node 3's attempts; node 3
  * is started anew and must still find node 2. */
 static void a_paused_server_holds_nobody_up(void **state)
@@ -329,6 +348,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_server_may_start_first, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_client_may_start_first, set_up, tear_down),
         cmocka_unit_test_setup_teardown(it_works_without_privileges, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(messages_share_datagrams, set_up, tear_down),
         cmocka_unit_test_setup_teardown(payloads_may_be_sent_from_where_they_lie, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_paused_server_holds_nobody_up, set_up, tear_down),

@@ -392,6 +392,10 @@ static void clocks_and_idling_go_on(void **state)
         leat_idle_step(&idle, 1, false); /* work: yields come first again */
         leat_idle_step(&idle, 0, false);
         assert_int_equal(idle.sleeps, s == LEAT_IDLE_SLEEP ? 3 : 0);
+        uint64_t yields = idle.yields, sleeps = idle.sleeps;
+        for (unsigned i = 0; i < 1000; i++)
+            leat_idle_step(&idle, 0, true); /* it comes soon: the core is kept */
+        assert_true(idle.yields == yields && idle.sleeps == sleeps);
     }
     assert_true(leat_clock_monotonic_ns() > begin_ns);
 }

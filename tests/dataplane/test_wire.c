@@ -248,6 +248,18 @@ static void messages_share_a_datagram(void **state)
         assert_int_equal(view.extent_bytes, length - begin);
         assert_ptr_equal(view.header, behind);
 
+        struct leat_wire_header *header = (struct leat_wire_header *)bytes;
+        if (header->payload_crc != 0) { /* torn: the second is found behind it */
+            ((uint8_t *)bytes)[length_of(&first) - 1] ^= 1;
+            assert_int_equal(parse_bytes(bytes, length, &view), LEAT_WIRE_DROP_PAYLOAD_CRC);
+            assert_int_equal(view.extent_bytes, begin);
+            ((uint8_t *)bytes)[length_of(&first) - 1] ^= 1;
+        }
+        header->from_node ^= 1; /* how long it is is not believed either */
+        assert_int_equal(parse_bytes(bytes, length, &view), LEAT_WIRE_DROP_CRC);
+        assert_int_equal(view.extent_bytes, length);
+        header->from_node ^= 1;
+
         assert_int_equal(parse_bytes(bytes, begin + (uint32_t)sizeof(*view.header), &view), -1);
         assert_int_equal(parse_bytes(behind, sizeof(*view.header), &view), LEAT_WIRE_DROP_SHORT);
         assert_int_equal(parse_bytes(bytes, begin + (uint32_t)sizeof(*view.header) - 1, &view),

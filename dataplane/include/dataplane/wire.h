@@ -234,7 +234,8 @@ struct leat_wire_view {
     const void *body;
     const uint8_t *payload;
     uint32_t payload_bytes;
-    uint32_t extent_bytes; /* where the next message begins; the given length: there is none */
+    uint32_t extent_bytes; /* where the next message begins, of a refused one too; the given length:
+                            * there is none, or it cannot be told */
 };
 
 /* The message at the beginning of `bytes`. Checks everything that can be known without state:

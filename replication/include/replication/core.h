@@ -266,9 +266,10 @@ void leat_core_step(struct leat_core *core, const struct leat_core_input *input)
 
 void leat_core_poll(struct leat_core *core, uint64_t now_ns, struct leat_core_effects *effects);
 
-/* A leader tells a commit with the bytes that it sends next, and if there are none for `hold_ns`,
- * by itself. 0, as from leat_core_init(): at once. With many busy logs the word by itself, and its
- * acknowledgement, cost more than the bytes. Nothing but when followers know of a commit depends
+/* A leader tells a commit with the bytes that it sends next, and if there are none for `hold_ns`
+ * (half the retransmission time at most), by itself. 0, as from leat_core_init(): at once. With
+ * many busy logs the word by itself, and its acknowledgement, cost more than the bytes. It decides
+ * when a follower knows of a commit, so when its own clients and readers do; safety does not depend
  * on it. */
 void leat_core_hold_commits(struct leat_core *core, uint64_t hold_ns);
 
