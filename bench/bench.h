@@ -76,6 +76,7 @@ struct bench_result {
 /* The core of a private cluster's node (index; 0 leads) or of a client; -1: any. */
 int place_node(const struct bench_options *options, unsigned index);
 int place_client(const struct bench_options *options, unsigned index);
+int place_spread(unsigned index); /* of processes that are placed evenly */
 void place_pin_this_thread(int core);
 
 /* Each returns 0, or 1 after a line on stderr. */

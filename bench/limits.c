@@ -57,7 +57,7 @@ static int children_wait(const pid_t *pids, unsigned count)
 
 typedef int child_body(struct shared *shared, unsigned index, const void *context);
 
-static int children_run(unsigned count, child_body *body, struct shared *shared,
+static int children_run(unsigned count, bool pinned, child_body *body, struct shared *shared,
                         const void *context)
 {
     pid_t pids[BENCH_NODES_MAX];
@@ -65,6 +65,8 @@ static int children_run(unsigned count, child_body *body, struct shared *shared,
     fflush(NULL);
     for (unsigned i = 0; i < count; i++) {
         pids[i] = fork();
+        if (pids[i] == 0 && pinned)
+            place_pin_this_thread(place_spread(i));
         if (pids[i] == 0)
             _exit(body(shared, i, context));
         if (pids[i] < 0)
@@ -227,7 +229,7 @@ static int limit_net(struct shared *shared, const char *directory, struct bench_
     int failed = 0;
     for (int yields = 0; yields < 2 && !failed; yields++) {
         net.yields = yields;
-        failed = children_run(2, net_child, shared, &net);
+        failed = children_run(2, true, net_child, shared, &net);
         keep_best(&shared->histograms[0], &limits->net_rtt_ns_p50, &limits->net_rtt_ns_p99);
     }
     rmdir(net.directory);
@@ -258,9 +260,10 @@ static int limit_disk(struct shared *shared, const char *directory, unsigned wri
     struct disk_context disk = {.directory = directory};
     struct leat_histogram *all = calloc(1, sizeof(*all));
     int failed = all == NULL;
-    for (int wait = LEAT_PROBE_YIELD; wait <= LEAT_PROBE_SPIN && !failed; wait++) {
-        disk.wait = (enum leat_probe_wait)wait;
-        failed = children_run(writers, disk_child, shared, &disk);
+    const int waits = LEAT_PROBE_SPIN + 1;
+    for (int variant = 0; variant < 2 * waits && !failed; variant++) {
+        disk.wait = (enum leat_probe_wait)(variant % waits);
+        failed = children_run(writers, variant >= waits, disk_child, shared, &disk);
         leat_histogram_reset(all);
         for (unsigned i = 0; i < writers; i++)
             leat_histogram_add(all, &shared->histograms[i]);
@@ -286,7 +289,7 @@ int limits_measure(const struct bench_options *options, bool with_net, bool with
     for (int yields = 0; yields < 2 && !failed; yields++) {
         bool flag = yields;
         progress(options, "limits: shared words");
-        failed = children_run(2, shm_child, shared, &flag);
+        failed = children_run(2, true, shm_child, shared, &flag);
         keep_best(&shared->histograms[0], &limits->shm_rtt_ns_p50, &limits->shm_rtt_ns_p99);
     }
     if (with_net && !failed) {

@@ -54,6 +54,11 @@ int place_client(const struct bench_options *options, unsigned index)
                                                : 0);
 }
 
+int place_spread(unsigned index)
+{
+    return allowed_core(index % allowed_count());
+}
+
 void place_pin_this_thread(int core)
 {
     cpu_set_t set;
