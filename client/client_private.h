@@ -102,9 +102,11 @@ struct client_log {
     const struct leat_arena_header *header; /* one page, of the newest attach; NULL: never */
     struct leat_event told;                 /* the last event; kinds 0: none yet */
     uint64_t next_sequence;
-    uint64_t deliver; /* the sequence whose result comes next */
-    uint32_t held;    /* appends of this log in the table */
-    uint64_t *places; /* sequence modulo the table's size -> count of the append */
+    uint64_t deliver;    /* the sequence whose result comes next */
+    uint32_t held;       /* appends of this log in the table */
+    bool ready;          /* in the client's queue */
+    uint32_t ready_next; /* place + 1 of the log behind it there; 0: it is the last */
+    uint64_t *places;    /* sequence modulo the table's size -> count of the append */
 };
 
 struct leat_client {
@@ -145,6 +147,8 @@ struct leat_client {
 
     struct client_log *logs;
     uint32_t log_count;
+    uint16_t log_places[LEAT_LOGS_MAX]; /* place + 1 by id; 0: not used yet */
+    uint32_t ready_first, ready_last;   /* logs of which an append ended: place + 1; 0: none */
 
     int wake;       /* epoll: what follows, and the socket; -1: never asked for */
     int wake_event; /* the node's eventfd; -1 */

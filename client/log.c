@@ -78,6 +78,7 @@ static int log_add(struct leat_client *client, uint32_t log_id, uint32_t *ret_pl
     logs[client->log_count] =
         (struct client_log){.log_id = log_id, .next_sequence = 1, .deliver = 1, .places = places};
     *ret_place = client->log_count++;
+    client->log_places[log_id] = (uint16_t)client->log_count;
     return LEAT_OK;
 }
 
@@ -89,7 +90,9 @@ void client_logs_begin(struct leat_client *client)
         log->next_sequence = 1;
         log->deliver = 1;
         log->held = 0;
+        log->ready = false;
     }
+    client->ready_first = client->ready_last = 0;
 }
 
 void client_log_unmap(struct client_log *log)
@@ -117,18 +120,18 @@ static int log_read_limits(struct leat_client *client, uint32_t place)
 
 int client_log(struct leat_client *client, uint32_t log_id, uint32_t *ret_place)
 {
-    uint32_t place = 0;
+    uint32_t place;
     if (client_is_forked(client))
         return LEAT_EFORK;
     if (client->state == CLIENT_FAILED)
         return client->error;
     if (log_id == 0 || log_id >= LEAT_LOGS_MAX)
         return LEAT_ENOLOG; /* log 0 is the node's own */
-    while (place < client->log_count && client->logs[place].log_id != log_id)
-        place++;
     int rc = LEAT_OK;
-    if (place == client->log_count)
+    if (client->log_places[log_id] == 0)
         rc = log_add(client, log_id, &place);
+    else
+        place = client->log_places[log_id] - 1u;
     if (rc != LEAT_OK)
         return rc;
     struct client_log *log = &client->logs[place];

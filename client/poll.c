@@ -35,12 +35,36 @@ enum leat_end leat_outcome(int error)
     }
 }
 
+static void ready_push(struct leat_client *client, uint32_t place)
+{
+    struct client_log *log = &client->logs[place];
+    if (log->ready)
+        return;
+    log->ready = true;
+    log->ready_next = 0;
+    if (client->ready_last != 0)
+        client->logs[client->ready_last - 1].ready_next = place + 1;
+    else
+        client->ready_first = place + 1;
+    client->ready_last = place + 1;
+}
+
+static void ready_pop(struct leat_client *client)
+{
+    struct client_log *log = &client->logs[client->ready_first - 1];
+    log->ready = false;
+    client->ready_first = log->ready_next;
+    if (client->ready_first == 0)
+        client->ready_last = 0;
+}
+
 static void append_end(struct leat_client *client, struct client_append *append, int error,
                        uint64_t now_ns)
 {
     LEAT_ASSERT(!append->ended && client->in_flight > 0);
     append->ended = true;
     client->in_flight--;
+    ready_push(client, append->log_place);
     append->result = (struct leat_result){
         .sequence = append->sequence,
         .position = UINT64_MAX,
@@ -102,11 +126,10 @@ static void log_end_session(struct leat_client *client, struct client_log *log,
 static void completion_take(struct leat_client *client, const struct leat_completion *completion,
                             uint64_t now_ns)
 {
-    struct client_log *log = NULL;
-    for (uint32_t i = 0; i < client->log_count && !log; i++) {
-        if (client->logs[i].log_id == completion->log_id)
-            log = &client->logs[i];
-    }
+    uint32_t id = completion->log_id;
+    struct client_log *log = id < LEAT_LOGS_MAX && client->log_places[id] != 0
+                                 ? &client->logs[client->log_places[id] - 1u]
+                                 : NULL;
     struct client_append *append = log ? append_find(client, log, completion->sequence) : NULL;
     if (!append || append->answered)
         return; /* ended with a former ring */
@@ -213,9 +236,11 @@ int leat_poll(struct leat_client *client, struct leat_result *results, unsigned 
     client_drive(client, now_ns);
     deadlines_pass(client, now_ns);
     unsigned count = 0;
-    for (uint32_t i = 0; i < client->log_count && count < max; i++) {
-        if (client->logs[i].held > 0)
-            count += results_take(client, &client->logs[i], results + count, max - count);
+    while (client->ready_first != 0 && count < max) {
+        count += results_take(client, &client->logs[client->ready_first - 1], results + count,
+                              max - count);
+        if (count < max) /* else it may have more */
+            ready_pop(client);
     }
     table_retire(client);
     if (count == 0)
