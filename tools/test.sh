@@ -3,8 +3,8 @@
 # Installs what is missing, builds (also with ASan and UBSan, and with clang), runs the tests, and
 # ends with the line "N passed, N failed, N skipped", subtests counted. Skips are compared with
 # tests/expected-skips.txt: a root shell on Debian 12 has none.
-# Usage: tools/test.sh [--quick | --all]   (--quick: only the plain build; --all: also
-# hostile clients, repair, failing disks and namespaces, and the ports under the sanitizers)
+# Usage: tools/test.sh [--quick | --all]   (--quick: only the plain build; --all: also the demo, many
+# logs, hostile clients, repair, failing disks, namespaces, and the ports under the sanitizers)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
