@@ -155,8 +155,8 @@ static void af_packet_survives_a_link_that_goes_down(void **state)
 static void af_xdp_survives_a_link_that_goes_down(void **state)
 {
     (void)state;
-    /* not flooded: a link that goes down while the receive ring overflows may lose the kernel its
-     * buffers for good (docs/STATUS.md) */
+    /* not flooded: a port whose link goes down while its receive ring overflows may stay deaf, and
+     * why is not known (docs/STATUS.md) */
     node_setting.gap_us = 50;
     link_goes_down("af_xdp");
 }
