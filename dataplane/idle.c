@@ -27,7 +27,14 @@ static void idle_yield(struct leat_idle *idle)
     sched_yield();
 }
 
-static void idle_sleep(struct leat_idle *idle)
+static void idle_sleep(struct leat_idle *idle, uint64_t sleep_ns)
+{
+    struct timespec pause = {.tv_sec = 0, .tv_nsec = (long)sleep_ns};
+    idle->sleeps++;
+    nanosleep(&pause, NULL); /* a signal ends it early: that is as good */
+}
+
+static uint64_t idle_longer_ns(const struct leat_idle *idle)
 {
     uint32_t asleep = idle->idle_passes - LEAT_IDLE_YIELDS_BEFORE_SLEEP;
     uint64_t sleep_ns = idle->sleep_ns;
@@ -37,14 +44,13 @@ static void idle_sleep(struct leat_idle *idle)
         if (sleep_ns > LEAT_IDLE_SLEEP_NS_LONG)
             sleep_ns = LEAT_IDLE_SLEEP_NS_LONG;
     }
-    struct timespec pause = {.tv_sec = 0, .tv_nsec = (long)sleep_ns};
-    idle->sleeps++;
-    nanosleep(&pause, NULL); /* a signal ends it early: that is as good */
+    return sleep_ns;
 }
 
-void leat_idle_step(struct leat_idle *idle, unsigned work_count, bool expects)
+void leat_idle_step(struct leat_idle *idle, uint64_t now_ns, unsigned work_count, bool expects)
 {
     if (work_count > 0) {
+        idle->awake_ns = now_ns;
         idle->idle_passes = 0;
         return;
     }
@@ -59,13 +65,18 @@ void leat_idle_step(struct leat_idle *idle, unsigned work_count, bool expects)
         idle_pause();
         break;
     case LEAT_IDLE_YIELD:
-        idle_yield(idle);
+        if (now_ns - idle->awake_ns < LEAT_IDLE_YIELD_NS) {
+            idle_yield(idle);
+        } else {
+            idle->awake_ns = now_ns;
+            idle_sleep(idle, idle->sleep_ns);
+        }
         break;
     case LEAT_IDLE_SLEEP:
         if (idle->idle_passes <= LEAT_IDLE_YIELDS_BEFORE_SLEEP)
             idle_yield(idle);
         else
-            idle_sleep(idle);
+            idle_sleep(idle, idle_longer_ns(idle));
         break;
     }
 }

@@ -211,7 +211,7 @@ static void lane_loop(struct node_lane *lane)
         if (worker->number == 0)
             node_advance_phase(node);
         lane_follow_phase(lane);
-        leat_idle_step(&lane->idle, work, worker->now_ns < worker->expect_ns);
+        leat_idle_step(&lane->idle, worker->now_ns, work, worker->now_ns < worker->expect_ns);
     }
 }
 

@@ -230,7 +230,7 @@ static void echo_report(const struct echo *echo)
 static void echo_run(struct echo *echo)
 {
     while (echo_goes_on(echo)) {
-        leat_idle_step(&echo->idle, echo_pass(echo), false);
+        leat_idle_step(&echo->idle, leat_clock_monotonic_ns(), echo_pass(echo), false);
         echo_report(echo);
     }
     leat_port_release(echo->port, echo->held, echo->held_count);
@@ -244,7 +244,7 @@ static void echo_ping(struct echo *echo)
     uint64_t begin_ns = leat_clock_monotonic_ns();
     while (!leat_port_peer_is_up(echo->port, 0) && echo_goes_on(echo)) {
         echo_receive(echo);
-        leat_idle_step(&echo->idle, 0, false);
+        leat_idle_step(&echo->idle, leat_clock_monotonic_ns(), 0, false);
     }
     for (uint64_t i = 0; i < echo->ping_count && echo_goes_on(echo); i++) {
         uint64_t sent_ns = leat_clock_monotonic_ns(), good = echo->page->good;
@@ -253,7 +253,7 @@ static void echo_ping(struct echo *echo)
         unsigned work = 0;
         while ((work = echo_receive(echo)) == 0 && echo_goes_on(echo) &&
                leat_clock_monotonic_ns() - sent_ns < 100000000u)
-            leat_idle_step(&echo->idle, 0, false);
+            leat_idle_step(&echo->idle, leat_clock_monotonic_ns(), 0, false);
         if (work > 0 && i > echo->ping_count / 10)
             leat_histogram_record(&trips, leat_clock_monotonic_ns() - sent_ns);
         (void)good;

@@ -387,16 +387,23 @@ static void clocks_and_idling_go_on(void **state)
     for (enum leat_idle_strategy s = LEAT_IDLE_SPIN; s <= LEAT_IDLE_SLEEP; s++) {
         leat_idle_init(&idle, s, 1000);
         for (unsigned i = 0; i < LEAT_IDLE_YIELDS_BEFORE_SLEEP + 3; i++)
-            leat_idle_step(&idle, 0, false);
+            leat_idle_step(&idle, 0, 0, false);
         assert_int_equal(idle.sleeps, s == LEAT_IDLE_SLEEP ? 3 : 0);
-        leat_idle_step(&idle, 1, false); /* work: yields come first again */
-        leat_idle_step(&idle, 0, false);
+        leat_idle_step(&idle, 0, 1, false); /* work: yields come first again */
+        leat_idle_step(&idle, 0, 0, false);
         assert_int_equal(idle.sleeps, s == LEAT_IDLE_SLEEP ? 3 : 0);
         uint64_t yields = idle.yields, sleeps = idle.sleeps;
         for (unsigned i = 0; i < 1000; i++)
-            leat_idle_step(&idle, 0, true); /* it comes soon: the core is kept */
+            leat_idle_step(&idle, 0, 0, true); /* it comes soon: the core is kept */
         assert_true(idle.yields == yields && idle.sleeps == sleeps);
     }
+    leat_idle_init(&idle, LEAT_IDLE_YIELD, 1000); /* now and then it leaves the run queue */
+    for (uint64_t now_ns = 0; now_ns < 2 * LEAT_IDLE_YIELD_NS; now_ns += 1000)
+        leat_idle_step(&idle, now_ns, 0, false);
+    assert_int_equal(idle.sleeps, 1);
+    leat_idle_step(&idle, 2 * LEAT_IDLE_YIELD_NS, 1, false); /* but not soon after work */
+    leat_idle_step(&idle, 3 * LEAT_IDLE_YIELD_NS - 1, 0, false);
+    assert_int_equal(idle.sleeps, 1);
     assert_true(leat_clock_monotonic_ns() > begin_ns);
 }
 
