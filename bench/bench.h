@@ -14,6 +14,7 @@
 #ifndef LEAT_BENCH_BENCH_H
 #define LEAT_BENCH_BENCH_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -82,6 +83,9 @@ void place_pin_this_thread(int core);
 /* Each returns 0, or 1 after a line on stderr. */
 int limits_measure(const struct bench_options *options, bool with_net, bool with_disk,
                    struct bench_limits *limits);
+/* A signal asked for the end: what loops or waits looks at it. */
+extern volatile sig_atomic_t bench_interrupted;
+
 int cluster_start(const struct bench_options *options, struct bench_cluster *cluster);
 void cluster_stop(struct bench_cluster *cluster);
 int logs_make(const struct bench_options *options, struct bench_cluster *cluster);

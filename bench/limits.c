@@ -72,7 +72,7 @@ static int children_run(unsigned count, bool pinned, child_body *body, struct sh
         if (pids[i] < 0)
             return children_wait(pids, i) + 1;
     }
-    return children_wait(pids, count);
+    return children_wait(pids, count) + (bench_interrupted != 0);
 }
 
 /* Best p50 of all variants: the machine's limit is what it can do when asked well. */

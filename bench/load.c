@@ -85,7 +85,7 @@ static int load_loop(struct load_client *load, struct leat_client *client, const
     uint64_t interval_ns = rate ? 1000000000u * (uint64_t)load->options->clients / rate : 0;
     uint64_t due_ns = leat_clock_monotonic_ns();
     bool stopping = false;
-    while (!stopping || leat_in_flight(client) > 0) {
+    while (!bench_interrupted && (!stopping || leat_in_flight(client) > 0)) {
         uint64_t now_ns = leat_clock_monotonic_ns();
         stopping = atomic_load_explicit(load->phase, memory_order_relaxed) == LOAD_STOP;
         int started = stopping ? 0 : load_start(load, client, bytes, now_ns, &due_ns, interval_ns);
@@ -175,7 +175,8 @@ static void sleep_seconds(const struct bench_options *options, double seconds, c
 {
     uint64_t begin = leat_clock_monotonic_ns();
     uint64_t length = (uint64_t)(seconds * 1e9);
-    for (uint64_t gone = 0; gone < length; gone = leat_clock_monotonic_ns() - begin) {
+    for (uint64_t gone = 0; gone < length && !bench_interrupted;
+         gone = leat_clock_monotonic_ns() - begin) {
         progress(options, "%s: %.1f of %.1f s", what, (double)gone / 1e9, seconds);
         uint64_t left = length - gone;
         usleep((useconds_t)((left < 200000000u ? left : 200000000u) / 1000));

@@ -85,7 +85,7 @@ static const struct option long_options[] = {
 };
 
 static struct bench_cluster running; /* for the signal handler's sake */
-static volatile sig_atomic_t interrupted;
+volatile sig_atomic_t bench_interrupted;
 
 static int usage_error(const char *what, const char *value)
 {
@@ -180,7 +180,7 @@ static int take_option(struct bench_options *options, int code, const char *valu
 static void on_interrupt(int signal_number)
 {
     (void)signal_number;
-    interrupted = 1;
+    bench_interrupted = 1;
     for (unsigned i = 0; i < running.count; i++) {
         if (running.pids[i] > 0)
             kill(running.pids[i], SIGTERM); /* the appends then end, and the run with them */
@@ -209,14 +209,12 @@ static int run_append(struct bench_options *options)
     if (options->attach && options->logs != 1)
         return usage_error("--logs needs a cluster of its own: --local NODES", NULL);
     int failed =
-        logs_make(options, &running) || interrupted || load_run(options, &running, &result);
+        logs_make(options, &running) || bench_interrupted || load_run(options, &running, &result);
     cluster_stop(&running);
     free(running.log_ids);
-    if (interrupted)
-        fprintf(stderr, "logbench: interrupted\n");
-    else if (!failed)
+    if (!failed && !bench_interrupted)
         report_append(options, &limits, &result);
-    return failed || interrupted;
+    return failed || bench_interrupted;
 }
 
 int main(int argc, char **argv)
@@ -247,9 +245,11 @@ int main(int argc, char **argv)
     struct sigaction action = {.sa_handler = on_interrupt};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    if (strcmp(argv[optind], "limits") == 0)
-        return run_limits(&options);
-    if (strcmp(argv[optind], "append") == 0)
-        return run_append(&options);
-    return usage_error("not known:", argv[optind]);
+    bool limits = strcmp(argv[optind], "limits") == 0;
+    if (!limits && strcmp(argv[optind], "append") != 0)
+        return usage_error("not known:", argv[optind]);
+    int failed = limits ? run_limits(&options) : run_append(&options);
+    if (bench_interrupted)
+        fprintf(stderr, "logbench: interrupted\n");
+    return failed;
 }

@@ -33,7 +33,7 @@ static void *logs_maker(void *context)
     for (;;) {
         char why[256];
         uint32_t i = atomic_fetch_add(&making->next, 1);
-        if (i >= options->logs || atomic_load(&making->failed))
+        if (i >= options->logs || atomic_load(&making->failed) || bench_interrupted)
             return NULL;
         struct leat_log_entry settings = {.segment_bytes = LOGS_SEGMENT,
                                           .arena_bytes = LOGS_ARENA,
@@ -53,7 +53,7 @@ static int log_bring(struct leat_client *client, const struct bench_cluster *clu
 {
     uint64_t end_ns = leat_clock_monotonic_ns() + LOGS_TIMEOUT_NS;
     struct leat_log_info info;
-    while (leat_clock_monotonic_ns() < end_ns) {
+    while (leat_clock_monotonic_ns() < end_ns && !bench_interrupted) {
         int rc = leat_log_info(client, log, &info);
         if (rc == LEAT_OK && info.leader_node == cluster->leader + 1)
             return 0;

@@ -17,6 +17,7 @@ void log_queue_lazily(struct leat_storage *storage, uint32_t index)
     if (log->queued)
         return;
     log->queued = true;
+    storage->queue_length++;
     log->next_queued = NO_LOG;
     if (storage->queue_tail == NO_LOG)
         storage->queue_head = index;
@@ -33,6 +34,7 @@ uint32_t log_unqueue(struct leat_storage *storage)
     struct log *log = &storage->logs[index];
     LEAT_ASSERT(log->queued);
     log->queued = false;
+    storage->queue_length--;
     storage->queue_head = log->next_queued;
     if (storage->queue_head == NO_LOG)
         storage->queue_tail = NO_LOG;

@@ -384,7 +384,7 @@ struct leat_storage {
     unsigned batch_count;
     unsigned batch_max;
     bool exclusive; /* a place_first batch is in flight */
-    uint32_t queue_head, queue_tail;
+    uint32_t queue_head, queue_tail, queue_length;
     bool urgent;            /* something in the queue does not wait */
     uint64_t lazy_since_ns; /* when the oldest of what may wait was queued; 0: nothing */
     uint64_t lazy_bytes;

@@ -242,12 +242,26 @@ void rig_roll(struct rig *rig, uint32_t index)
 
 /* ---- the pass ---- */
 
-uint64_t rig_write(struct rig *rig, uint32_t index)
+static struct rig_log *rig_write_next(struct rig *rig, uint32_t index)
 {
     struct rig_log *log = &rig->logs[index];
     log->write_seq++;
     log->end_of_seq[log->write_seq % 64] = log->chain.position;
+    return log;
+}
+
+uint64_t rig_write(struct rig *rig, uint32_t index)
+{
+    struct rig_log *log = rig_write_next(rig, index);
     leat_storage_write(rig->storage, index, log->write_seq, log->chain.position, log->chain.term);
+    return log->write_seq;
+}
+
+uint64_t rig_write_lazily(struct rig *rig, uint32_t index)
+{
+    struct rig_log *log = rig_write_next(rig, index);
+    leat_storage_write_lazily(rig->storage, index, log->write_seq, log->chain.position,
+                              log->chain.term);
     return log->write_seq;
 }
 

@@ -75,9 +75,10 @@ void rig_append_term(struct rig *rig, uint32_t index, uint32_t term);
 void rig_roll(struct rig *rig, uint32_t index);
 void rig_append_base(struct rig *rig, uint32_t index);
 
-uint64_t rig_write(struct rig *rig, uint32_t index); /* asks for all up to M; its number */
-int rig_turn(struct rig *rig);                       /* submit, poll, take events; poll's result */
-void rig_settle(struct rig *rig);                    /* until everything asked for is reported */
+uint64_t rig_write(struct rig *rig, uint32_t index);        /* asks for all up to M; its number */
+uint64_t rig_write_lazily(struct rig *rig, uint32_t index); /* the same, that may wait */
+int rig_turn(struct rig *rig);    /* submit, poll, take events; poll's result */
+void rig_settle(struct rig *rig); /* until everything asked for is reported */
 void rig_append_durably(struct rig *rig, uint32_t index, uint32_t payload_bytes);
 void rig_prepare_all(struct rig *rig); /* the helper until it has nothing to do */
 /* Cuts storage and chain back to `chain`, waits until the cut settled. */

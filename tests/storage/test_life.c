@@ -90,7 +90,7 @@ static void make(struct made *made)
     assert_int_equal(event->sequence, made->chain.position);
 }
 
-static void append(struct made *made, uint32_t bytes)
+static void lay(struct made *made, uint32_t bytes)
 {
     static const uint8_t payload[60000] = {1, 2, 3};
     struct leat_frame frame = {.length_bytes = LEAT_FRAME_HEADER_BYTES + bytes,
@@ -98,6 +98,11 @@ static void append(struct made *made, uint32_t bytes)
                                .time_ns = made->chain.last_time_ns + 1};
     leat_frame_seal(&made->shape, &made->chain,
                     made->create.arena_bytes + made->chain.position % ARENA, &frame, payload);
+}
+
+static void append(struct made *made, uint32_t bytes)
+{
+    lay(made, bytes);
     leat_storage_write(rig.storage, made->index, ++made->seq, made->chain.position, 0);
 }
 
@@ -375,6 +380,55 @@ static void one_record_a_pass_for_256_logs(void **state)
         made_free(&all[i]);
 }
 
+static void append_lazily(struct made *made, uint32_t bytes)
+{
+    lay(made, bytes);
+    leat_storage_write_lazily(rig.storage, made->index, ++made->seq, made->chain.position, 0);
+}
+
+static bool submits(uint64_t after_ns)
+{
+    uint64_t records = leat_storage_counters(rig.storage)->journal_writes;
+    rig.now_ns += after_ns;
+    leat_storage_submit(rig.storage, rig.now_ns);
+    return leat_storage_counters(rig.storage)->journal_writes > records;
+}
+
+/* The more logs there are, the longer what may wait does: a record holds a block of each. */
+static void many_lazy_logs_wait_longer(void **state)
+{
+    (void)state;
+    static struct made all[256];
+    const uint32_t times = 256 / LEAT_STORAGE_LAZY_LOGS;
+    make_many(all, 256);
+    while (step())
+        ;
+    for (uint32_t i = 0; i < 256; i++)
+        append_lazily(&all[i], LEAT_STORAGE_LAZY_BYTES / 256);
+    assert_false(submits((uint64_t)(LEAT_STORAGE_LAZY_MOST - 1) * LEAT_STORAGE_LAZY_NS));
+    assert_true(submits(2 * LEAT_STORAGE_LAZY_NS));
+    while (step())
+        ;
+    for (uint32_t i = 0; i < 256; i++)
+        append_lazily(&all[i], LEAT_STORAGE_LAZY_BYTES * (times - 1) / 256);
+    assert_false(submits(1));
+    for (uint32_t i = 0; i < 256; i++)
+        append_lazily(&all[i], LEAT_STORAGE_LAZY_BYTES / 256);
+    assert_true(submits(1));
+    while (step())
+        ;
+    append_lazily(&all[0], 100); /* one log alone does not fill its arena meanwhile */
+    for (uint32_t i = 1; i < 256; i++)
+        append_lazily(&all[i], 100);
+    for (uint32_t bytes = 0; bytes < ARENA / 4 - 60000; bytes += 60000)
+        append_lazily(&all[0], 60000 - 200);
+    assert_false(submits(1));
+    append_lazily(&all[0], 60000);
+    assert_true(submits(1));
+    for (uint32_t i = 0; i < 256; i++)
+        made_free(&all[i]);
+}
+
 static unsigned open_descriptors(void)
 {
     unsigned count = 0;
@@ -423,10 +477,15 @@ static void a_node_full_of_logs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CASE(a_log_is_made_used_and_found_again),  CASE(what_cannot_be_made_is_refused),
-        CASE(making_leaves_a_log_or_nothing),      CASE(deleting_leaves_a_whole_log_or_nothing),
-        CASE(a_delete_waits_for_writes_in_flight), CASE(logs_come_and_go_without_end),
-        CASE(one_record_a_pass_for_256_logs),      CASE(a_node_full_of_logs),
+        CASE(a_log_is_made_used_and_found_again),
+        CASE(what_cannot_be_made_is_refused),
+        CASE(making_leaves_a_log_or_nothing),
+        CASE(deleting_leaves_a_whole_log_or_nothing),
+        CASE(a_delete_waits_for_writes_in_flight),
+        CASE(logs_come_and_go_without_end),
+        CASE(one_record_a_pass_for_256_logs),
+        CASE(many_lazy_logs_wait_longer),
+        CASE(a_node_full_of_logs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

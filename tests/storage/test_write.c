@@ -65,6 +65,44 @@ static void two_logs_go_into_one_record(void **state)
     assert_int_equal(rig->logs[1].recovered.durable_pos, ends[1]);
 }
 
+/* Turns of a microsecond until the write is on its way. */
+static unsigned turns_until_written(struct rig *rig)
+{
+    uint64_t writes = fake.writes;
+    unsigned turns = 0;
+    for (; fake.writes == writes; turns++) {
+        assert_true(turns < 100000);
+        rig_turn(rig);
+    }
+    return turns;
+}
+
+static void a_lazy_write_waits_for_others(void **state)
+{
+    struct rig *rig = *state;
+    const unsigned bound = LEAT_STORAGE_LAZY_NS / 1000;
+    rig_append(rig, 1, 100);
+    rig_write_lazily(rig, 1);
+    assert_in_range(turns_until_written(rig), bound, bound + 2);
+    rig_append(rig, 1, 100);
+    rig_write_lazily(rig, 1);
+    rig_turn(rig);
+    rig_append(rig, 0, 100); /* goes with one that does not wait */
+    rig_write(rig, 0);
+    assert_int_equal(turns_until_written(rig), 1);
+    rig_settle(rig);
+    assert_int_equal(rig->logs[1].reported_end, rig->logs[1].chain.position);
+    rig_append(rig, 1, LEAT_STORAGE_LAZY_BYTES - 1000);
+    rig_write_lazily(rig, 1);
+    rig_turn(rig);
+    uint64_t writes = fake.writes;
+    rig_append(rig, 0, 1000); /* or when there is enough */
+    rig_write_lazily(rig, 0);
+    rig_turn(rig);
+    assert_true(fake.writes > writes);
+    rig_settle(rig);
+}
+
 static void sizes_around_blocks_survive(void **state)
 {
     struct rig *rig = *state;
@@ -338,6 +376,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(one_append_is_one_block_and_one_submit),
         CASE(two_logs_go_into_one_record),
+        CASE(a_lazy_write_waits_for_others),
         CASE(sizes_around_blocks_survive),
         CASE(nothing_is_reported_before_all_of_it_is_written),
         CASE(batches_in_flight_are_reported_in_order),

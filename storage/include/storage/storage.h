@@ -217,9 +217,13 @@ void leat_storage_write(struct leat_storage *storage, uint32_t index, uint64_t w
 /* As above for bytes whose durability nobody waits for: the write may wait for others, up to
  * LEAT_STORAGE_LAZY_NS or until LEAT_STORAGE_LAZY_BYTES are waiting. Submitting a durable write
  * costs the core ten times what a packet does, so appends at the replicated level leave it to few.
- */
+ * A record repeats the partial last block of each log it speaks of: with more than
+ * LEAT_STORAGE_LAZY_LOGS of them waiting both bounds grow with their number, the first
+ * LEAT_STORAGE_LAZY_MOST times at most. No log waits with more than a quarter of its arena. */
 #define LEAT_STORAGE_LAZY_NS    1000000u
 #define LEAT_STORAGE_LAZY_BYTES (64u << 10)
+#define LEAT_STORAGE_LAZY_LOGS  16u
+#define LEAT_STORAGE_LAZY_MOST  8u
 void leat_storage_write_lazily(struct leat_storage *storage, uint32_t index, uint64_t write_seq,
                                uint64_t end_pos, uint32_t last_term);
 
