@@ -281,7 +281,7 @@ static bool batch_issue_piece(struct leat_storage *storage, struct batch *batch,
     return true;
 }
 
-static void batch_issue_one(struct leat_storage *storage, struct batch *batch)
+static void batch_issue_one(struct leat_storage *storage, struct batch *batch, unsigned *pieces)
 {
     /* one request is kept back so that votes always get through */
     if (!batch->record_issued && !batch->place_first && storage->operations_free > 1)
@@ -290,8 +290,11 @@ static void batch_issue_one(struct leat_storage *storage, struct batch *batch)
         struct batch_item *item = &batch->items[batch->placing];
         if (item->place_pos >= item->place_end)
             batch->placing++;
-        else if (storage->operations_free <= 1 || !batch_issue_piece(storage, batch, item))
+        else if (*pieces == 0 || storage->operations_free <= 1 ||
+                 !batch_issue_piece(storage, batch, item))
             return;
+        else
+            (*pieces)--;
     }
     if (!batch->record_issued && batch->operations == 0 && storage->operations_free > 1)
         batch_issue_record(storage, batch);
@@ -299,10 +302,11 @@ static void batch_issue_one(struct leat_storage *storage, struct batch *batch)
 
 void batch_issue(struct leat_storage *storage)
 {
+    unsigned pieces = PIECES_PER_SUBMIT;
     LEAT_ASSERT(storage->batch_count <= storage->batch_max);
     for (unsigned i = 0; i < storage->batch_count && !storage->fenced; i++)
-        batch_issue_one(storage,
-                        &storage->batches[(storage->batch_first + i) % storage->batch_max]);
+        batch_issue_one(storage, &storage->batches[(storage->batch_first + i) % storage->batch_max],
+                        &pieces);
 }
 
 bool batch_is_complete(const struct batch *batch)

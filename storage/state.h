@@ -27,6 +27,7 @@
 #define IN_FLIGHT_MAX      4u
 #define READS_MAX          32u
 #define PIECE_BYTES_MAX    (256u << 10) /* of a write in place */
+#define PIECES_PER_SUBMIT  8u           /* with hundreds of logs a submit else takes milliseconds */
 #define READY_SLOTS        16u
 #define SEGMENT_FDS_MAX    (LEAT_DISK_DEPTH + 64u) /* more than requests: one is always free to go */
 #define FULL_RETRY_NS      100000000ull
