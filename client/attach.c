@@ -33,15 +33,19 @@ uint64_t client_deadline(uint64_t now_ns, uint64_t timeout_ns)
     return timeout_ns > UINT64_MAX - now_ns ? UINT64_MAX : now_ns + timeout_ns;
 }
 
-void client_pause(unsigned *spins)
+void client_pause(struct client_pace *pace)
 {
-    (*spins)++;
-    if (*spins < 64)
+    if (++pace->looks < CLIENT_SPINS) {
         __builtin_ia32_pause();
-    else if (*spins < 4096)
+        return;
+    }
+    uint64_t now_ns = client_now_ns();
+    if (pace->looks == CLIENT_SPINS)
+        pace->yields_until_ns = now_ns + CLIENT_YIELD_NS;
+    if (now_ns < pace->yields_until_ns)
         sched_yield();
     else
-        nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
+        nanosleep(&(struct timespec){.tv_nsec = CLIENT_SLEEP_NS}, NULL);
 }
 
 /* ---- mappings ---- */
@@ -311,7 +315,7 @@ int leat_attach(const struct leat_options *options, struct leat_client **ret_cli
     uint64_t timeout_ns =
         options->attach_timeout_ns ? options->attach_timeout_ns : CLIENT_ATTACH_NS;
     uint64_t deadline_ns = client_deadline(client_now_ns(), timeout_ns);
-    unsigned spins = 64;
+    struct client_pace pace = {.looks = CLIENT_SPINS - 1}; /* no spinning */
     while (client->state != CLIENT_UP) {
         uint64_t now_ns = client_now_ns();
         client_drive(client, now_ns);
@@ -323,7 +327,7 @@ int leat_attach(const struct leat_options *options, struct leat_client **ret_cli
             leat_detach(client);
             return rc;
         }
-        client_pause(&spins);
+        client_pause(&pace);
     }
     *ret_client = client;
     return LEAT_OK;

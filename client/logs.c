@@ -5,6 +5,7 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "client_private.h"
@@ -80,7 +81,6 @@ static void row_fill(const struct leat_log_entry *settings, struct leat_catalogu
 /* The log runs here and a leader answers for it. */
 static int log_await(const char *socket, uint32_t log, uint64_t deadline_ns)
 {
-    unsigned spins = 4096; /* sleeps between two looks */
     for (;;) {
         struct client_reply reply;
         struct leat_control_request request = client_request(LEAT_CONTROL_TAIL, log);
@@ -93,7 +93,7 @@ static int log_await(const char *socket, uint32_t log, uint64_t deadline_ns)
             reply_close(&reply);
         if (rc != LEAT_ENOLOG && rc != LEAT_ENOLEADER && rc != LEAT_EAGAIN)
             return rc;
-        client_pause(&spins);
+        nanosleep(&(struct timespec){.tv_nsec = CLIENT_MS}, NULL); /* each look is a connection */
     }
 }
 

@@ -252,7 +252,7 @@ int leat_wait(struct leat_client *client, struct leat_result *results, unsigned 
               uint64_t timeout_ns)
 {
     uint64_t deadline_ns = client_deadline(client_now_ns(), timeout_ns);
-    unsigned spins = 0;
+    struct client_pace pace = {0};
     if (max == 0)
         return LEAT_EINVAL;
     for (;;) {
@@ -261,7 +261,7 @@ int leat_wait(struct leat_client *client, struct leat_result *results, unsigned 
             return count;
         if (client_now_ns() >= deadline_ns)
             return LEAT_EDEADLINE;
-        client_pause(&spins);
+        client_pause(&pace);
     }
 }
 
@@ -271,7 +271,7 @@ int client_start_and_wait(struct leat_client *client, uint32_t log, const void *
     struct client_wish left = *wish;
     uint64_t start_ns = client_now_ns();
     uint64_t deadline_ns = client_deadline(start_ns, wish->timeout_ns);
-    unsigned spins = 0;
+    struct client_pace pace = {0};
     memset(result, 0, sizeof(*result));
     result->log = log;
     result->ack = wish->ack;
@@ -286,11 +286,11 @@ int client_start_and_wait(struct leat_client *client, uint32_t log, const void *
         result->latency_ns = now_ns - start_ns;
         if (rc != LEAT_EAGAIN || left.timeout_ns == 0 || client->claimed)
             return rc;
-        client_pause(&spins);
+        client_pause(&pace);
         (void)leat_poll(client, NULL, 0);
     }
     /* Its own deadline ends it. */
     while (leat_poll(client, result, 1) == 0)
-        client_pause(&spins);
+        client_pause(&pace);
     return result->error;
 }

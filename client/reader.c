@@ -240,14 +240,14 @@ int leat_reader_wait(struct leat_reader *reader, uint64_t timeout_ns,
                      struct leat_record *ret_record)
 {
     uint64_t deadline_ns = client_deadline(client_now_ns(), timeout_ns);
-    unsigned spins = 0;
+    struct client_pace pace = {0};
     for (;;) {
         int rc = leat_reader_next(reader, ret_record);
         if (rc != LEAT_EAGAIN)
             return rc;
         if (client_now_ns() >= deadline_ns)
             return LEAT_EDEADLINE;
-        client_pause(&spins);
+        client_pause(&pace);
     }
 }
 

@@ -133,7 +133,7 @@ int leat_wait_position(struct leat_client *client, uint32_t log_id, uint64_t pos
                        enum leat_ack level, uint64_t timeout_ns)
 {
     uint64_t deadline_ns = client_deadline(client_now_ns(), timeout_ns);
-    unsigned spins = 0;
+    struct client_pace pace = {0};
     if (level != LEAT_ACK_DURABLE && level != LEAT_ACK_REPLICATED)
         return LEAT_EINVAL;
     for (;;) {
@@ -154,14 +154,14 @@ int leat_wait_position(struct leat_client *client, uint32_t log_id, uint64_t pos
         if (client_now_ns() >= deadline_ns)
             return LEAT_EDEADLINE;
         (void)leat_poll(client, NULL, 0);
-        client_pause(&spins);
+        client_pause(&pace);
     }
 }
 
 int leat_flush(struct leat_client *client, uint64_t timeout_ns)
 {
     uint64_t deadline_ns = client_deadline(client_now_ns(), timeout_ns);
-    unsigned spins = 0;
+    struct client_pace pace = {0};
     for (;;) {
         if (leat_poll(client, NULL, 0) < 0)
             return LEAT_EFORK;
@@ -169,6 +169,6 @@ int leat_flush(struct leat_client *client, uint64_t timeout_ns)
             return LEAT_OK;
         if (client_now_ns() >= deadline_ns)
             return LEAT_EDEADLINE;
-        client_pause(&spins);
+        client_pause(&pace);
     }
 }

@@ -22,6 +22,8 @@ LEAT = os.path.join(BUILD, "tools", "leat")
 LEDGER = os.path.join(BUILD, "tests", "system", "ledger")
 # sanitized nodes on two shared cores are several times slower: bounds, not conditions, grow
 PATIENCE = float(os.environ.get("LEAT_TEST_PATIENCE", "1"))
+# nodes that sleep when idle: several tests run side by side
+IDLE = os.environ.get("LEAT_TEST_IDLE", "sleep")
 
 
 class Failure(Exception):
@@ -217,7 +219,7 @@ class Cluster:
                       f"default_log: {{replicated: {settings['replicated']}, "
                       f"segment: {settings.get('segment', '16MiB')}, arena: {settings.get('arena', '32MiB')}, "
                       f"largest_entry: {settings.get('largest_entry', '256KiB')}}}\n"
-                      f"worker: {{count: {settings.get('workers', 1)}}}\n"
+                      f"worker: {{count: {settings.get('workers', 1)}, idle: {settings.get('idle', IDLE)}}}\n"
                       f"raft: {{window: {settings.get('window', '4MiB')}}}\n"
                       f"{settings.get('more', '')}")
 

@@ -393,8 +393,13 @@ static void audit_row(const struct ledger_row *row, struct audit *audit)
 
 static int run_audit(const struct options *options, char **files, int count)
 {
-    struct audit audit = {0};
-    int rc = audit_read(options, &audit);
+    struct audit audit;
+    int rc;
+    do { /* what retention trims while it is read is begun anew, behind the new base */
+        audit = (struct audit){0};
+        seen_count = 0;
+        rc = audit_read(options, &audit);
+    } while (rc == LEAT_ETRIMMED && options->trimmed_allowed);
     if (rc != LEAT_OK) {
         fprintf(stderr, "ledger: reading: %s\n", leat_error_text(rc));
         return 1;

@@ -47,8 +47,6 @@ def interval(differences):
 
 
 def reader(cluster, pairs):
-    for node in cluster.nodes:
-        rewrite(node, "worker: {count: 1}", "worker: {count: 1, idle: sleep}")
     leader = cluster.start()
     used, differences = {True: [], False: []}, []
 

@@ -29,11 +29,6 @@ def memory_mib(pid):
 def main():
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1022
     cluster = Cluster(3, segment="1MiB", arena="2MiB", window="512KiB", largest_entry="64KiB")
-    for node in cluster.nodes:
-        with open(node.config, "r+", encoding="utf-8") as config:
-            text = config.read().replace("worker: {count: 1}", "worker: {count: 1, idle: sleep}")
-            config.seek(0)
-            config.write(text)
     try:
         cluster.start()
         library, failures, lock = Library(), [], threading.Lock()

@@ -15,7 +15,7 @@
  */
 #include <getopt.h>
 #include <inttypes.h>
-#include <sched.h>
+#include <unistd.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -318,7 +318,7 @@ static int watch(struct leat_client *client)
             memset(check.last_number, 0, sizeof(check.last_number));
         }
         if (rc == LEAT_EAGAIN)
-            sched_yield();
+            usleep(100);
         if (rc == LEAT_EAGAIN || rc == LEAT_EROLLBACK)
             rc = LEAT_OK;
     }
@@ -338,7 +338,7 @@ static int events(struct leat_client *client)
     int rc = leat_watch(client, LEAT_DEFAULT_LOG);
     while (rc == LEAT_OK && !atomic_load(&stopping)) {
         if (leat_events(client, &event, 1) == 0) {
-            sched_yield();
+            usleep(100);
             continue;
         }
         rc = leat_log_info(client, LEAT_DEFAULT_LOG, &info);

@@ -179,7 +179,7 @@ def unequal(cluster):
     workers = {1: 1, 2: 2, 3: 3}
     for node in cluster.nodes:
         text = open(node.config, encoding="utf-8").read()
-        text = text.replace("worker: {count: 1}", f"worker: {{count: {workers[node.id]}}}")
+        text = text.replace("worker: {count: 1,", f"worker: {{count: {workers[node.id]},")
         for other, count in workers.items():
             text = text.replace(f"ip: 10.77.0.{other}}}", f"ip: 10.77.0.{other}, workers: {count}}}")
         with open(node.config, "w", encoding="utf-8") as out:

@@ -290,7 +290,7 @@ def settle_files(node):
 
     def whole():
         counters = node.state()["counters"]
-        return counters["damages"] == 0 or counters["repairs"] > 0
+        return counters["repairs"] >= counters["damages"]
     wait_for(whole, f"the scrub of node {node.id} below {end}", 60)
 
 
