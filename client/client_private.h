@@ -31,15 +31,14 @@
 #include "base/ring.h"
 #include "leat/leat.h"
 
-#define CLIENT_MS         1000000ull
-#define CLIENT_RING_BYTES (8u << 20)
-#define CLIENT_IN_FLIGHT  4096u
-#define CLIENT_ATTACH_NS  (5000 * CLIENT_MS)
-#define CLIENT_REQUEST_NS (2000 * CLIENT_MS) /* the worker answers within a pass or two */
-#define CLIENT_LOOK_NS    (10 * CLIENT_MS)   /* between looks at the socket */
-#define CLIENT_SPINS      64u
-#define CLIENT_YIELD_NS   (CLIENT_MS / 2) /* who only yields never leaves the run queue (ADR 0016) \
-                                           */
+#define CLIENT_MS               1000000ull
+#define CLIENT_RING_BYTES       (8u << 20)
+#define CLIENT_IN_FLIGHT        4096u
+#define CLIENT_ATTACH_NS        (5000 * CLIENT_MS)
+#define CLIENT_REQUEST_NS       (2000 * CLIENT_MS) /* the worker answers within a pass or two */
+#define CLIENT_LOOK_NS          (10 * CLIENT_MS)   /* between looks at the socket */
+#define CLIENT_SPINS            64u
+#define CLIENT_YIELD_NS         (CLIENT_MS / 2) /* ADR 0016 */
 #define CLIENT_SLEEP_NS         50000
 #define CLIENT_BACKOFF_FIRST_NS (5 * CLIENT_MS)
 #define CLIENT_BACKOFF_LAST_NS  (500 * CLIENT_MS)
