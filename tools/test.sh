@@ -47,7 +47,7 @@ run() {
   local name=$1
   shift
   echo "testing: $name"
-  (cd "$build_root/$name" && meson test --no-rebuild --print-errorlogs -j $(($(nproc) + 1)) "$@") || true
+  (cd "$build_root/$name" && meson test --no-rebuild --print-errorlogs --num-processes $(($(nproc) + 1)) "$@") || true
 }
 
 build plain -Dbuildtype=debugoptimized
