@@ -242,7 +242,7 @@ def retained(cluster):
 # ---- files and file systems that change under a node ----
 
 def ended_fenced(node, *words):
-    wait_for(lambda: node.process.poll() is not None, f"node {node.id} to fence itself", 30)
+    wait_for(lambda: node.process.poll() is not None, f"node {node.id} to fence itself", 90)
     check(node.process.returncode == FENCED, f"exit code {node.process.returncode}")
     check(any(node.says(word) for word in words), f"it does not say {words}: {node.last_lines(4)}")
     node.process = None
