@@ -83,6 +83,9 @@ void place_pin_this_thread(int core);
 /* Each returns 0, or 1 after a line on stderr. */
 int limits_measure(const struct bench_options *options, bool with_net, bool with_disk,
                    struct bench_limits *limits);
+/* Removes a directory and all in it. */
+void tree_remove(const char *path);
+
 /* A signal asked for the end: what loops or waits looks at it. */
 extern volatile sig_atomic_t bench_interrupted;
 

@@ -235,7 +235,7 @@ static int remove_entry(const char *path, const struct stat *status, int kind, s
     return remove(path);
 }
 
-static void remove_tree(const char *path)
+void tree_remove(const char *path)
 {
     nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
@@ -267,7 +267,7 @@ void cluster_stop(struct bench_cluster *cluster)
     if (cluster->directory[0] == '\0')
         return;
     snprintf(arenas, sizeof(arenas), "/dev/shm/%s", strrchr(cluster->directory, '/') + 1);
-    remove_tree(arenas);
-    remove_tree(cluster->directory);
+    tree_remove(arenas);
+    tree_remove(cluster->directory);
     cluster->directory[0] = '\0';
 }

@@ -47,9 +47,12 @@ static int children_wait(const pid_t *pids, unsigned count)
     int failed = 0;
     for (unsigned i = 0; i < count; i++) {
         int status = 0;
-        if (failed)
+        if (failed || bench_interrupted)
             kill(pids[i], SIGKILL);
-        waitpid(pids[i], &status, 0);
+        while (waitpid(pids[i], &status, 0) < 0 && errno == EINTR) {
+            if (bench_interrupted)
+                kill(pids[i], SIGKILL);
+        }
         failed = failed || !WIFEXITED(status) || WEXITSTATUS(status) != 0;
     }
     return failed;
@@ -65,6 +68,10 @@ static int children_run(unsigned count, bool pinned, child_body *body, struct sh
     fflush(NULL);
     for (unsigned i = 0; i < count; i++) {
         pids[i] = fork();
+        if (pids[i] == 0) {
+            signal(SIGINT, SIG_DFL);
+            signal(SIGTERM, SIG_DFL);
+        }
         if (pids[i] == 0 && pinned)
             place_pin_this_thread(place_spread(i));
         if (pids[i] == 0)
@@ -305,7 +312,7 @@ int limits_measure(const struct bench_options *options, bool with_net, bool with
             failed = limit_disk(shared, directory, writers, &limits->disk_shared_ns_p50,
                                 &limits->disk_shared_ns_p99);
     }
-    rmdir(directory);
+    tree_remove(directory); /* also what an interrupted child left */
     munmap(shared, sizeof(*shared));
     return failed;
 }

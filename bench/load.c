@@ -17,6 +17,7 @@
 #include "dataplane/clock.h"
 #include "leat/leat.h"
 
+#define LOAD_YIELD_NS   500000u
 #define LOAD_TIMEOUT_NS 10000000000u
 #define LOAD_BATCH      256u
 
@@ -85,6 +86,7 @@ static int load_loop(struct load_client *load, struct leat_client *client, const
     uint64_t interval_ns = rate ? 1000000000u * (uint64_t)load->options->clients / rate : 0;
     uint64_t due_ns = leat_clock_monotonic_ns();
     bool stopping = false;
+    uint64_t awake_ns = due_ns; /* when it last had something to do, or slept (ADR 0016) */
     while (!bench_interrupted && (!stopping || leat_in_flight(client) > 0)) {
         uint64_t now_ns = leat_clock_monotonic_ns();
         stopping = atomic_load_explicit(load->phase, memory_order_relaxed) == LOAD_STOP;
@@ -95,8 +97,14 @@ static int load_loop(struct load_client *load, struct leat_client *client, const
         now_ns = leat_clock_monotonic_ns();
         for (int i = 0; i < count; i++)
             load_take(load, &results[i], now_ns);
-        if (count <= 0 && started == 0)
+        if (count > 0 || started > 0) {
+            awake_ns = now_ns;
+        } else if (now_ns - awake_ns < LOAD_YIELD_NS) {
             sched_yield();
+        } else {
+            usleep(50);
+            awake_ns = leat_clock_monotonic_ns();
+        }
     }
     return LEAT_OK;
 }

@@ -50,7 +50,6 @@ static uint64_t idle_longer_ns(const struct leat_idle *idle)
 void leat_idle_step(struct leat_idle *idle, uint64_t now_ns, unsigned work_count, bool expects)
 {
     if (work_count > 0) {
-        idle->awake_ns = now_ns;
         idle->idle_passes = 0;
         return;
     }
@@ -60,6 +59,8 @@ void leat_idle_step(struct leat_idle *idle, uint64_t now_ns, unsigned work_count
     }
     if (idle->idle_passes < UINT32_MAX)
         idle->idle_passes++;
+    if (idle->idle_passes == 1)
+        idle->awake_ns = now_ns;
     switch (idle->strategy) {
     case LEAT_IDLE_SPIN:
         idle_pause();

@@ -162,29 +162,30 @@ static void pass_take_log(struct node_worker *worker, struct node_log *log, unsi
         worker->drops[LEAT_WIRE_DROP_UNRECONCILED]++;
 }
 
-static void pass_take_message(struct node_worker *worker, unsigned index,
+/* False for a heartbeat: a node that hears no more than those may sleep as if it heard nothing. */
+static bool pass_take_message(struct node_worker *worker, unsigned index,
                               const struct leat_wire_view *view)
 {
     const struct node_peer *peer = &worker->peers[index];
     if (view->header->kind == LEAT_WIRE_HELLO) {
         peers_take_hello(worker, index, view);
-        return;
+        return true;
     }
     struct node_link *link = &worker->peers[index].links[view->header->worker];
     if (!link->known || view->header->from_incarnation != link->incarnation) {
         /* a new life says hello; anybody's datagram is not to mute the one that is known */
         worker->drops[LEAT_WIRE_DROP_INCARNATION]++;
-        return;
+        return true;
     }
     if (view->header->kind == LEAT_WIRE_HEARTBEAT) {
         peers_take_heartbeat(worker, index, view);
-        return;
+        return false;
     }
     struct node_log *log = worker_log(worker, view->header->log_id);
     if (!log || log->generation != view->header->log_generation ||
         view->header->worker != peers_worker_of(peer, log->id)) {
         worker->drops[LEAT_WIRE_DROP_LOG]++;
-        return;
+        return true;
     }
     worker_wake(log);
     if (view->header->kind == LEAT_WIRE_LOG)
@@ -207,15 +208,17 @@ static void pass_take_message(struct node_worker *worker, unsigned index,
         repair_take_data(worker, log, index, view);
     else
         worker->drops[LEAT_WIRE_DROP_KIND]++;
+    return true;
 }
 
 /* A datagram holds one message or several, of which one that is refused costs the others nothing:
  * a client's torn bytes are its own loss. Behind a damaged header nothing is to be found. */
-static void pass_take_packet(struct node_worker *worker, const struct leat_packet *packet)
+static bool pass_take_packet(struct node_worker *worker, const struct leat_packet *packet)
 {
     struct leat_wire_view view;
     const uint8_t *bytes = packet->data;
     uint32_t at = 0;
+    bool works = false;
     do {
         int drop = leat_wire_parse(bytes + at, packet->length_bytes - at, &worker->cluster,
                                    worker->config->node_id, &view);
@@ -225,20 +228,21 @@ static void pass_take_packet(struct node_worker *worker, const struct leat_packe
             drop = LEAT_WIRE_DROP_WORKER;
         if (drop >= 0)
             worker->drops[drop]++;
-        else
-            pass_take_message(worker, packet->peer, &view);
+        works |= drop >= 0 || pass_take_message(worker, packet->peer, &view);
         at += view.extent_bytes;
     } while (at < packet->length_bytes);
+    return works;
 }
 
 static unsigned pass_receive(struct node_worker *worker)
 {
     struct leat_packet packets[LEAT_PORT_BURST_MAX];
     unsigned count = leat_port_receive(worker->port, worker->now_ns, packets, LEAT_PORT_BURST_MAX);
+    unsigned work = 0;
     if (count == 0)
         return 0;
     for (unsigned i = 0; i < count; i++)
-        pass_take_packet(worker, &packets[i]);
+        work += pass_take_packet(worker, &packets[i]);
     leat_port_release(worker->port, packets, count);
     for (uint32_t i = 0; i < worker->active_count; i++) {
         struct node_log *log = worker->active[i];
@@ -246,7 +250,7 @@ static unsigned pass_receive(struct node_worker *worker)
             node_fatal(worker, LEAT_EVERSION, "log %u has a frame of an unknown type at %lu",
                        log->id, (unsigned long)log->chain.position);
     }
-    return count;
+    return work;
 }
 
 /* ---- what the core asks for ---- */
@@ -284,8 +288,8 @@ static void pass_write(struct node_log *log, const struct leat_core_effects *eff
         (wanted ? leat_storage_write : leat_storage_write_lazily)(
             storage, log->index, effects->write_seq, effects->write_end, effects->write_last_term);
         log->write_asked = effects->write_end;
-    } else if (wanted) {
-        leat_storage_hurry(storage);
+    } else if (wanted || log->core.write_count == LEAT_CORE_WRITES_MAX) {
+        leat_storage_hurry(storage); /* the core asks for no more until some is done */
     }
 }
 

@@ -87,6 +87,12 @@ void worker_due(struct node_log *log, uint64_t due_ns)
         worker->due_next_ns = due_ns;
 }
 
+/* A follower that sleeps waits for its election only, which heartbeats have put off meanwhile. */
+static uint64_t due_again_ns(const struct node_log *log)
+{
+    return !log->active && log->core.role == LEAT_FOLLOWER ? leat_core_deadline_ns(&log->core) : 0;
+}
+
 void worker_wake_due(struct node_worker *worker)
 {
     uint64_t next_ns = UINT64_MAX;
@@ -94,9 +100,12 @@ void worker_wake_due(struct node_worker *worker)
         return;
     for (uint32_t i = 0; i < worker->log_count; i++) {
         if (worker->due_ns[i] <= worker->now_ns) {
-            worker->due_ns[i] = UINT64_MAX; /* of one that is awake as well */
-            worker_wake(worker->logs[i]);
-        } else if (worker->due_ns[i] < next_ns)
+            uint64_t due_ns = due_again_ns(worker->logs[i]);
+            worker->due_ns[i] = due_ns > worker->now_ns ? due_ns : UINT64_MAX;
+            if (due_ns <= worker->now_ns)
+                worker_wake(worker->logs[i]); /* or it is awake */
+        }
+        if (worker->due_ns[i] < next_ns)
             next_ns = worker->due_ns[i];
     }
     worker->due_next_ns = next_ns;

@@ -225,7 +225,7 @@ void leader_tick(struct leat_core *core)
 uint64_t leader_deadline_ns(const struct leat_core *core)
 {
     uint64_t soon = core->now_ns + core->config.retransmit_ns;
-    uint64_t deadline = core->now_ns + core->config.election_min_ns;
+    uint64_t deadline = core->now_ns + core->config.election_max_ns;
     LEAT_ASSERT(core->role == LEAT_LEADER);
     if (core->term_end == 0 || core->transfer_to != LEAT_CORE_NOBODY || core->amnesiac)
         return soon;
@@ -348,8 +348,10 @@ static void leader_emit_sends(struct leat_core *core, struct leat_core_effects *
         peer->resend_end = peer->resend_begin;
         if (peer->next_pos < limit) {
             leader_emit_append(core, effects, to, peer->next_pos, limit);
-            if (peer->next_pos == peer->memory_pos)
+            if (peer->next_pos == peer->memory_pos) { /* a wait for durability alone ends here */
                 peer->progress_ns = core->now_ns;
+                peer->backoff = 0;
+            }
             peer->next_pos = limit;
         }
     }

@@ -189,7 +189,7 @@ static void write_want(struct leat_storage *storage, uint32_t index, uint64_t wr
     log->want_report = true;
     log->last_term = last_term;
     segment_want(storage, index, end_pos);
-    if (lazy && end_pos - log->issued_end <= log->arena_bytes / 4)
+    if (lazy && end_pos - log->issued_end <= log->arena_bytes / 8)
         log_queue_lazily(storage, index);
     else
         log_queue(storage, index);
@@ -344,9 +344,12 @@ void leat_storage_hurry(struct leat_storage *storage)
 
 static bool queue_is_due(const struct leat_storage *storage, uint64_t now_ns)
 {
-    if (storage->queue_head == NO_LOG || storage->urgent)
-        return storage->queue_head != NO_LOG;
-    uint64_t times = max_u64(storage->queue_length / LEAT_STORAGE_LAZY_LOGS, 1);
+    LEAT_ASSERT((storage->queue_length > 0) == (storage->queue_head != NO_LOG));
+    if (storage->queue_length == 0)
+        return false;
+    if (storage->urgent)
+        return true;
+    uint64_t times = 1 + (storage->queue_length - 1) / LEAT_STORAGE_LAZY_LOGS;
     uint64_t waits_ns = min_u64(times, LEAT_STORAGE_LAZY_MOST) * LEAT_STORAGE_LAZY_NS;
     return storage->lazy_bytes >= times * LEAT_STORAGE_LAZY_BYTES ||
            now_ns - storage->lazy_since_ns >= waits_ns;

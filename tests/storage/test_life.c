@@ -420,7 +420,7 @@ static void many_lazy_logs_wait_longer(void **state)
     append_lazily(&all[0], 100); /* one log alone does not fill its arena meanwhile */
     for (uint32_t i = 1; i < 256; i++)
         append_lazily(&all[i], 100);
-    for (uint32_t bytes = 0; bytes < ARENA / 4 - 60000; bytes += 60000)
+    for (uint32_t bytes = 0; bytes < ARENA / 8 - 60000; bytes += 60000)
         append_lazily(&all[0], 60000 - 200);
     assert_false(submits(1));
     append_lazily(&all[0], 60000);

@@ -394,12 +394,21 @@ static void audit_row(const struct ledger_row *row, struct audit *audit)
 static int run_audit(const struct options *options, char **files, int count)
 {
     struct audit audit;
-    int rc;
-    do { /* what retention trims while it is read is begun anew, behind the new base */
-        audit = (struct audit){0};
+    uint64_t altered = 0, gaps = 0, first = 0;
+    int rc = LEAT_ETRIMMED;
+    /* what retention trims while it is read is begun anew behind the new base; what was wrong stays
+     * so */
+    for (int tries = 0; tries < 10 && rc == LEAT_ETRIMMED; tries++) {
+        audit = (struct audit){.altered = altered, .gaps = gaps};
         seen_count = 0;
         rc = audit_read(options, &audit);
-    } while (rc == LEAT_ETRIMMED && options->trimmed_allowed);
+        if (rc == LEAT_ETRIMMED &&
+            (!options->trimmed_allowed || (tries > 0 && audit.first < first)))
+            break;
+        altered = audit.altered;
+        gaps = audit.gaps;
+        first = audit.first;
+    }
     if (rc != LEAT_OK) {
         fprintf(stderr, "ledger: reading: %s\n", leat_error_text(rc));
         return 1;

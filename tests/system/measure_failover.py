@@ -9,7 +9,7 @@ from cluster import Cluster, wait_for
 
 
 def one(ack):
-    cluster = Cluster()
+    cluster = Cluster(idle="yield")
     try:
         leader = cluster.start()
         other = cluster.follower()

@@ -51,7 +51,7 @@ def one_round(node):
 def main():
     mib = int(sys.argv[1]) if len(sys.argv) > 1 else 2048
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5
-    cluster = Cluster(count=1)
+    cluster = Cluster(count=1, idle="yield")
     try:
         node = cluster.start()
         begin = time.monotonic()

@@ -15,7 +15,6 @@
  */
 #include <getopt.h>
 #include <inttypes.h>
-#include <unistd.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -23,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/rng.h"
 #include "leat/leat.h"

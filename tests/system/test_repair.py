@@ -273,25 +273,17 @@ def where_recovery_begins(cluster):
         end = end_of(follower)
         follower.stop()
         follower.sealed_end = {1: end}
-        for base, path in segments(follower, 1).items():
-            if base >= (end // SEGMENT - 2) * SEGMENT:
-                flip(path, within, 3)
+        hit = {path: base for base, path in segments(follower, 1).items() if base >= (end // SEGMENT - 2) * SEGMENT}
+        sealed = {path: read(path) for path, base in hit.items() if base + SEGMENT <= end}
+        for path in hit:
+            flip(path, within, 3)
         follower.start()
         wait_for(follower.state, "the damaged node to answer")
         fill(cluster, leader, [1], SEGMENT, size=20000)
         wait_for(lambda: not follower.state()["damaged"], "the repair", 60)
-        settle_files(follower)
+        # what is below where recovery began is the scrub's; it mends it in its turn
+        wait_for(lambda: all(read(path) == good for path, good in sealed.items()), "the scrub to repair the rest", 60)
     settle(cluster)
-
-
-def settle_files(node):
-    """What is below where recovery began is the scrub's; it mends it in its turn."""
-    end = end_of(node) // SEGMENT * SEGMENT - SEGMENT
-
-    def whole():
-        counters = node.state()["counters"]
-        return counters["repairs"] >= counters["damages"]
-    wait_for(whole, f"the scrub of node {node.id} below {end}", 60)
 
 
 TESTS = [

@@ -22,7 +22,7 @@
 #define LEAT_IDLE_YIELD_NS             500000u
 #define LEAT_IDLE_YIELDS_BEFORE_SLEEP  100u
 #define LEAT_IDLE_SLEEPS_BEFORE_LONGER 200u
-#define LEAT_IDLE_SLEEP_NS_LONG        1000000u
+#define LEAT_IDLE_SLEEP_NS_LONG        2000000u
 #define LEAT_IDLE_SLEEP_NS_MAX         10000000u
 
 enum leat_idle_strategy {
@@ -35,7 +35,7 @@ struct leat_idle {
     enum leat_idle_strategy strategy;
     uint32_t sleep_ns;       /* YIELD, SLEEP */
     uint32_t idle_passes;    /* in a row */
-    uint64_t awake_ns;       /* YIELD: when it last worked or slept */
+    uint64_t awake_ns;       /* YIELD: the first pass without work since it worked or slept */
     uint64_t yields, sleeps; /* counted for the worker's counters */
 };
 

@@ -219,7 +219,8 @@ void leat_storage_write(struct leat_storage *storage, uint32_t index, uint64_t w
  * costs the core ten times what a packet does, so appends at the replicated level leave it to few.
  * A record repeats the partial last block of each log it speaks of: with more than
  * LEAT_STORAGE_LAZY_LOGS of them waiting both bounds grow with their number, the first
- * LEAT_STORAGE_LAZY_MOST times at most. No log waits with more than a quarter of its arena. */
+ * LEAT_STORAGE_LAZY_MOST times at most. No log waits with more than an eighth of its arena, which
+ * is half of the largest window. */
 #define LEAT_STORAGE_LAZY_NS    1000000u
 #define LEAT_STORAGE_LAZY_BYTES (64u << 10)
 #define LEAT_STORAGE_LAZY_LOGS  16u
