@@ -41,15 +41,14 @@ build() {
   echo "built: $name"
 }
 
-# run NAME [meson test options]: what busy-polls runs alone (is_parallel: false), the rest side by side,
-# one more than cores: most of a system test is waiting
+# run NAME [meson test options]: what busy-polls runs alone (is_parallel: false), the rest side by side
 run() {
   local name=$1
   shift
   echo "testing: $name"
   rm -f "$build_root/$name/meson-logs/testlog.json" # a run that does not begin leaves none, and is missed
   (cd "$build_root/$name" &&
-    meson test --no-rebuild --print-errorlogs --num-processes $(($(nproc) + 1)) "$@") || unsound+=("$name")
+    meson test --no-rebuild --print-errorlogs --num-processes "$(nproc)" "$@") || unsound+=("$name")
 }
 
 unsound=()
