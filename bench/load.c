@@ -5,7 +5,6 @@
  * that a stall is not hidden by the load that it held back.
  */
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -15,9 +14,10 @@
 
 #include "bench.h"
 #include "dataplane/clock.h"
+#include "dataplane/idle.h"
 #include "leat/leat.h"
 
-#define LOAD_YIELD_NS   500000u
+#define LOAD_SLEEP_NS   50000u
 #define LOAD_TIMEOUT_NS 10000000000u
 #define LOAD_BATCH      256u
 
@@ -86,7 +86,8 @@ static int load_loop(struct load_client *load, struct leat_client *client, const
     uint64_t interval_ns = rate ? 1000000000u * (uint64_t)load->options->clients / rate : 0;
     uint64_t due_ns = leat_clock_monotonic_ns();
     bool stopping = false;
-    uint64_t awake_ns = due_ns; /* when it last had something to do, or slept (ADR 0016) */
+    struct leat_idle idle;
+    leat_idle_init(&idle, LEAT_IDLE_YIELD, LOAD_SLEEP_NS);
     while (!bench_interrupted && (!stopping || leat_in_flight(client) > 0)) {
         uint64_t now_ns = leat_clock_monotonic_ns();
         stopping = atomic_load_explicit(load->phase, memory_order_relaxed) == LOAD_STOP;
@@ -97,14 +98,7 @@ static int load_loop(struct load_client *load, struct leat_client *client, const
         now_ns = leat_clock_monotonic_ns();
         for (int i = 0; i < count; i++)
             load_take(load, &results[i], now_ns);
-        if (count > 0 || started > 0) {
-            awake_ns = now_ns;
-        } else if (now_ns - awake_ns < LOAD_YIELD_NS) {
-            sched_yield();
-        } else {
-            usleep(50);
-            awake_ns = leat_clock_monotonic_ns();
-        }
+        leat_idle_step(&idle, now_ns, count > 0 || started > 0, false);
     }
     return LEAT_OK;
 }

@@ -4,7 +4,7 @@
 # ends with the line "N passed, N failed, N skipped", subtests counted. Skips are compared with
 # tests/expected-skips.txt: a root shell on Debian 12 has none.
 # Usage: tools/test.sh [--quick | --all]   (--quick: only the plain build; --all: also the ports under
-# the sanitizers, and the mutations of the core that its tests must catch: 10 minutes more)
+# the sanitizers, and the mutations of the core that its tests must catch)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

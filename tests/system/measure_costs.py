@@ -121,7 +121,7 @@ def main():
     if len(sys.argv) < 2 or sys.argv[1] not in measures:
         sys.exit(__doc__)
     measure, count = measures[sys.argv[1]]
-    cluster = Cluster(3, segment="64MiB", arena="128MiB")
+    cluster = Cluster(3, idle="sleep" if measure is reader else "yield", segment="64MiB", arena="128MiB")
     try:
         print(json.dumps(measure(cluster, int(sys.argv[2]) if len(sys.argv) > 2 else count)))
     finally:

@@ -28,7 +28,7 @@ def memory_mib(pid):
 
 def main():
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1022
-    cluster = Cluster(3, segment="1MiB", arena="2MiB", window="512KiB", largest_entry="64KiB")
+    cluster = Cluster(3, idle="sleep", segment="1MiB", arena="2MiB", window="512KiB", largest_entry="64KiB")
     try:
         cluster.start()
         library, failures, lock = Library(), [], threading.Lock()
