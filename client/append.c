@@ -320,6 +320,8 @@ void client_resubmit(struct leat_client *client, const struct client_rings *from
         LEAT_ASSERT(from->shared && tail + bytes <= client->ring_bytes);
         memcpy(ring_at(client, &client->rings, tail), ring_at(client, from, append->ring_pos),
                bytes);
+        ((struct leat_ring_record *)ring_at(client, &client->rings, tail))->flags |=
+            LEAT_RING_FLAG_AGAIN;
         append->ring_pos = tail;
         tail += leat_ring_extent(append->payload_bytes);
     }

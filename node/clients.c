@@ -295,6 +295,7 @@ void clients_end_session(struct node_worker *worker, uint32_t owner, struct node
         number = next;
     }
     client->logs[log->index].next_sequence = 0;
+    client->logs[log->index].sent_sequence = client->logs[log->index].former_sequence = 0;
     client_release(worker, client);
 }
 
@@ -333,11 +334,14 @@ static bool record_keeps_protocol(const struct node_client *client,
     if (record->kind == LEAT_RING_SKIP)
         return true;
     if ((record->level != LEAT_LEVEL_DURABLE && record->level != LEAT_LEVEL_REPLICATED) ||
-        record->sequence == 0 || (record->flags & ~(unsigned)LEAT_RING_FLAG_CONDITION) != 0 ||
-        (record->flags == 0 && record->condition != 0))
+        record->sequence == 0 ||
+        (record->flags & ~(unsigned)(LEAT_RING_FLAG_CONDITION | LEAT_RING_FLAG_AGAIN)) != 0)
+        return false;
+    bool conditional = (record->flags & LEAT_RING_FLAG_CONDITION) != 0;
+    if (!conditional && record->condition != 0)
         return false;
     if (record->kind == LEAT_RING_FENCE)
-        return record->flags == 0 && record->payload_bytes == 0 && record->writer_epoch != 0;
+        return !conditional && record->payload_bytes == 0 && record->writer_epoch != 0;
     return record->kind == LEAT_RING_APPEND || record->kind == LEAT_RING_BATCH;
 }
 
@@ -367,6 +371,8 @@ static int client_admit(struct node_worker *worker, struct node_client *client, 
         (record->kind == LEAT_RING_BATCH && batch_error(client, log, record) != LEAT_OK))
         return LEAT_EPROTO;
     of_log->next_sequence = record->sequence + 1;
+    if (record->again)
+        of_log->former_sequence = of_log->sent_sequence = record->sequence;
     uint64_t number = client->slot_next++;
     struct client_slot *slot = client_slot_at(client, number);
     *slot = *record;
@@ -409,6 +415,7 @@ static bool client_take(struct node_worker *worker, struct node_client *client,
         .level = record->level,
         .kind = record->kind,
         .conditional = (record->flags & LEAT_RING_FLAG_CONDITION) != 0,
+        .again = (record->flags & LEAT_RING_FLAG_AGAIN) != 0,
     };
     client->taken += extent;
     if (record->kind == LEAT_RING_SKIP)

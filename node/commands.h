@@ -34,6 +34,7 @@ struct client_slot {
     uint8_t level; /* enum leat_level asked for */
     uint8_t kind;  /* enum leat_ring_kind: APPEND, BATCH, FENCE */
     bool conditional;
+    bool again; /* a former node had it */
     bool ended;
 };
 

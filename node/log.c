@@ -382,7 +382,7 @@ static void log_apply_trim(struct node_log *log, const void *payload)
 }
 
 /* What the log was trimmed of is let go only when it is all on this replica's own disk: others may
- * have committed it long before. Asked again with every pass that finds the log busy. */
+ * have committed it long before, and what becomes durable later makes the log busy again. */
 static void log_let_go(struct node_log *log)
 {
     const struct leat_core *core = &log->core;
@@ -469,10 +469,11 @@ int log_apply_commits(struct node_log *log)
     uint64_t commit_d = log->core.commit_d;
     if (log->applied.position < commit_d)
         log->commit_moved_ns = log->worker->now_ns;
-    log_let_go(log);
     if (log->installing ||
-        (log->completed.position == commit_r && log->applied.position == commit_d))
+        (log->completed.position == commit_r && log->applied.position == commit_d)) {
+        log_let_go(log);
         return LEAT_OK;
+    }
     while (log->applied.position < commit_d) {
         const struct leat_frame *frame = log_frame(log, log->applied.position);
         if (!log_apply_frame(log, frame))
@@ -493,6 +494,7 @@ int log_apply_commits(struct node_log *log)
     store_release(&log->arena.header->commit_r, commit_r);
     if (commit_r > log->told_commit_r)
         log->told_commit_r = commit_r;
+    log_let_go(log); /* here, not at a next pass: a log that falls idle now has none */
     return LEAT_OK;
 }
 
@@ -559,7 +561,7 @@ bool log_rules(const struct node_log *log)
 bool log_has_no_space(const struct node_log *log)
 {
     const struct node_worker *worker = log->worker;
-    if (!log_rules(log) || log->core.commit_d == log->chain.position ||
+    if (!leat_core_may_append(&log->core) || log->core.commit_d == log->chain.position ||
         worker->now_ns - log->commit_moved_ns <= LOG_NO_SPACE_NS)
         return false;
     uint32_t have_room = !leat_storage_is_full(worker->storage);

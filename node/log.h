@@ -241,7 +241,9 @@ static inline uint64_t log_arena_limit(const struct node_log *log)
 /* This node leads the log, and its TERM frame is committed: no log without it can win any more, so
  * what this one lacks is not going to be committed. */
 bool log_rules(const struct node_log *log);
-/* Appends cannot go on for want of space on this node's disk, and no majority commits without. */
+/* Appends cannot go on for want of space on this node's disk, and no majority commits without. A
+ * leader that has not committed its TERM frame for that very reason says so too: log_rules() is
+ * another matter. */
 bool log_has_no_space(const struct node_log *log);
 /* A frame was sealed, verified or found at `position`. */
 void log_note_frame(struct node_log *log, uint64_t position, const struct leat_frame *frame);

@@ -34,8 +34,9 @@ static void client_end_recorded(struct node_worker *worker, struct node_client *
     client_end_slot(worker, client, number, &completion);
 }
 
-/* The disk is full: what was not sealed yet is refused, in order up to the newest. The session has
- * a gap then, so the library goes on under another identity. */
+/* The disk is full: what no leader can have sealed is refused, in order up to the newest; what a
+ * former one may have waits for its outcome. The session has a gap then, so the library goes on
+ * under another identity. */
 static void client_end_from(struct node_worker *worker, struct node_client *client,
                             struct node_log *log, uint64_t number)
 {
@@ -46,9 +47,10 @@ static void client_end_from(struct node_worker *worker, struct node_client *clie
                                              .error = LEAT_ENOSPACE,
                                              .sequence = slot->sequence,
                                              .offset = UINT64_MAX};
-        log->counters.appends_no_space++;
-        if (!slot->ended)
+        if (!slot->ended && slot->sequence > client->logs[log->index].former_sequence) {
+            log->counters.appends_no_space++;
             client_end_slot(worker, client, number, &completion);
+        }
         number = next;
     }
     client_release(worker, client);
@@ -114,8 +116,10 @@ static unsigned client_submit(struct node_worker *worker, uint32_t owner, struct
     bool leads = leat_core_may_append(&log->core);
     bool forwards = !leads && log->core.role == LEAT_FOLLOWER &&
                     log->core.leader != LEAT_CORE_NOBODY && log->core.reconciled;
-    if (of_log->role_epoch != log->role_epoch)
+    if (of_log->role_epoch != log->role_epoch) {
+        of_log->former_sequence = of_log->sent_sequence;
         client_begin_again(of_log, log->role_epoch);
+    }
     if ((!leads && !forwards) || worker->draining)
         return 0;
     /* what ends is progress and begins the wait for the rest anew; without one of the two a record
@@ -145,6 +149,8 @@ static unsigned client_submit(struct node_worker *worker, uint32_t owner, struct
             if (oldest)
                 of_log->forwarded_ns = worker->now_ns;
             of_log->submitted++;
+            if (of_log->sent_sequence < slot->sequence)
+                of_log->sent_sequence = slot->sequence;
             bool on = leads ? client_seal(worker, owner, log, number, oldest)
                             : forward_record(log, &client->rings->client, &append, oldest);
             oldest = false;

@@ -54,8 +54,11 @@
 
 /* Per client and log: its unended slots are a list, by number. */
 struct client_log {
-    uint64_t next_sequence; /* the lowest that the ring may bring next */
-    uint64_t first;         /* the oldest unended slot; the words here hold while unended > 0 */
+    uint64_t next_sequence;   /* the lowest that the ring may bring next */
+    uint64_t sent_sequence;   /* the highest that was sealed or forwarded, by a former node too */
+    uint64_t former_sequence; /* the highest that a former leader may have: LEAT_ENOSPACE of a
+                               * leader that does not rule yet says nothing of these */
+    uint64_t first;           /* the oldest unended slot; the words here hold while unended > 0 */
     uint64_t last;
     uint64_t submit;       /* the slot to be sealed or forwarded next, or none */
     uint64_t forwarded_ns; /* when the oldest was last forwarded, or one last ended */

@@ -317,11 +317,11 @@ def run_tests(tests):
             print(f"not ok {number} - {name}", flush=True)
             text = str(error) if isinstance(error, Failure) else traceback.format_exc()
             for line in text.splitlines():
-                print(f"# {line}", flush=True)
+                print(f"# {name}: {line}", file=sys.stderr, flush=True)  # meson shows a failed TAP test's stderr only
             for node in cluster.nodes:
                 if os.path.exists(node.log):
                     ended = node.process.poll() if node.process else "not running"
-                    print(f"# node {node.id} (exit {ended}): {node.last_lines(6)}", flush=True)
+                    print(f"# node {node.id} (exit {ended}): {node.last_lines(6)}", file=sys.stderr, flush=True)
                     if os.environ.get("LEAT_TEST_STACKS") and node.process and ended is None:
                         subprocess.run(["gdb", "-p", str(node.process.pid), "-batch", "-ex", "thread apply all bt 12"],
                                        stderr=subprocess.DEVNULL)

@@ -75,6 +75,7 @@ enum leat_ring_kind {
 
 enum leat_ring_flag {
     LEAT_RING_FLAG_CONDITION = 1, /* APPEND, BATCH: only if the log's next offset is `condition` */
+    LEAT_RING_FLAG_AGAIN = 2,     /* a former node had it: it may be on its way into the log */
 };
 
 enum leat_level {
