@@ -26,6 +26,8 @@ static bool at_segment_base(const struct node_log *log, uint64_t position)
 uint64_t log_needed_from(struct node_log *log)
 {
     uint64_t low = log->core.durable_pos & ~(uint64_t)(LEAT_BLOCK_BYTES - 1);
+    uint64_t placed = leat_storage_placed_pos(log->worker->storage, log->index);
+    low = placed < low ? placed : low;
     uint64_t port = leat_port_lowest_referenced(log->worker->port, log->index);
     if (log->applied.position < low && !log->installing) /* then it is of the old log */
         low = log->applied.position;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A batch: one journal record and the full blocks in place below it. Built from the logs that
- * have something to say, after those whose newest record is REEMIT_BYTES behind
- * (re-emission, before the ring comes round). Blocks are written straight from the arena, each
- * once; only the partial last block is copied, into the record.
+ * A batch: one journal record and blocks in place. Built from the logs that have something to say,
+ * after those whose newest whole entry is REEMIT_BYTES behind (re-emission, before the ring comes
+ * round). What is new of a log goes into the record until config.place_bytes wait there, then all
+ * of its full blocks in place, straight from the arena (ADR 0025).
  */
 #include "state.h"
 
@@ -42,7 +42,7 @@ static bool log_is_frozen(const struct log *log, uint64_t reach)
 static void batch_lay_frozen(const struct log *log, uint8_t *to)
 {
     const struct frozen_entry *frozen = &log->frozen;
-    LEAT_ASSERT(frozen->entry.tail_bytes == frozen->entry.end_pos % LEAT_BLOCK_BYTES);
+    LEAT_ASSERT(frozen->entry.tail_bytes <= LEAT_BLOCK_BYTES);
     uint32_t tail_room = (frozen->entry.tail_bytes + 7u) & ~7u;
     memcpy(to, &frozen->entry, sizeof(frozen->entry));
     memset(to + sizeof(frozen->entry), 0, tail_room);
@@ -55,7 +55,8 @@ static void batch_lay_entry(const struct log *log, const struct leat_journal_ent
                             uint8_t *to)
 {
     uint32_t tail_room = (entry->tail_bytes + 7u) & ~7u;
-    uint64_t tail_pos = block_of(entry->end_pos);
+    uint64_t tail_pos = entry->end_pos - entry->tail_bytes;
+    LEAT_ASSERT(tail_pos % log->arena_bytes + entry->tail_bytes <= log->arena_bytes);
     memcpy(to, entry, sizeof(*entry));
     if (entry->tail_bytes > 0)
         memcpy(to + sizeof(*entry), log->arena + tail_pos % log->arena_bytes, entry->tail_bytes);
@@ -64,12 +65,27 @@ static void batch_lay_entry(const struct log *log, const struct leat_journal_ent
         memcpy(to + sizeof(*entry) + tail_room, &log->claim, sizeof(log->claim));
 }
 
-static void batch_item_fill(struct log *log, uint32_t index, bool frozen,
+/* Whether all full blocks go in place with this record, and the partial one into it. */
+static bool log_begins_anew(struct leat_storage *storage, const struct log *log, uint64_t reach)
+{
+    LEAT_ASSERT(log->placed_pos <= block_of(reach) && log->issued_end <= reach);
+    uint64_t arena_left = log->arena_bytes - log->issued_end % log->arena_bytes;
+    if (log->whole_wanted || block_of(reach) - log->placed_pos >= storage->config.place_bytes ||
+        reach - log->issued_end > min_u64(TAIL_BYTES_MAX, arena_left))
+        return true;
+    if (storage->whole_left == 0 || storage->ring_head - log->issued_at < REEMIT_BYTES / 4 * 3)
+        return false;
+    storage->whole_left--; /* some in each record, so that not all are due in one */
+    return true;
+}
+
+static void batch_item_fill(struct log *log, uint32_t index, bool frozen, bool whole,
                             const struct leat_journal_entry *entry, struct batch_item *item)
 {
     *item = (struct batch_item){
         .log_index = index,
         .frozen = frozen,
+        .whole = whole,
         .report_cut = log->cut_wanted,
         .cut_epoch = log->cut_epoch,
         .end_pos = entry->end_pos,
@@ -81,14 +97,19 @@ static void batch_item_fill(struct log *log, uint32_t index, bool frozen,
     log->cut_wanted = false;
     log->say = false;
     log->flying++;
-    if (frozen)
+    if (frozen) {
+        item->place_pos = log->frozen.place_pos;
+        item->place_end = log->frozen.place_end;
+        log->frozen.place_pos = log->frozen.place_end;
         return;
+    }
     LEAT_ASSERT(entry->end_pos == log->want_end || !log->want_report || log->waiting);
     item->start_moved = log->trim_wanted || log->installing;
     item->report_write = log->want_report && entry->end_pos == log->want_end;
     item->write_seq = log->want_seq;
     item->place_pos = log->placed_pos;
-    item->place_end = max_u64(log->placed_pos, block_of(entry->end_pos));
+    item->place_end = whole ? block_of(entry->end_pos) : log->placed_pos;
+    log->whole_wanted = log->whole_wanted && !whole;
     log->want_report = log->want_report && !item->report_write;
     log->trim_wanted = false;
     log->issued_end = entry->end_pos;
@@ -96,8 +117,10 @@ static void batch_item_fill(struct log *log, uint32_t index, bool frozen,
     log->recorded_floor = entry->floor_pos;
 }
 
+enum add_why { HAS_NEWS, FLOOR_IS_BEHIND, IS_OLDEST };
+
 static enum add_result batch_add(struct leat_storage *storage, struct batch *batch, uint32_t index,
-                                 uint32_t *used_bytes, bool regardless)
+                                 uint32_t *used_bytes, enum add_why why)
 {
     struct log *log = &storage->logs[index];
     struct leat_journal_entry entry;
@@ -106,13 +129,16 @@ static enum add_result batch_add(struct leat_storage *storage, struct batch *bat
         return NOTHING_TO_SAY;
     uint64_t reach = log->begun ? log_reach(storage, log) : 0;
     bool frozen = log_is_frozen(log, reach);
-    if (!regardless && !log->say &&
+    if (why == HAS_NEWS && !log->say &&
         (frozen || (reach == log->issued_end && !(log->want_report && reach == log->want_end))))
         return NOTHING_TO_SAY;
+    bool whole = frozen || why == IS_OLDEST || log_begins_anew(storage, log, reach);
+    uint64_t tail_bytes = whole ? reach % LEAT_BLOCK_BYTES : reach - log->issued_end;
     if (frozen)
         entry = log->frozen.entry;
     else
-        journal_entry_fill(log, reach, log->durable_pos, log_flags(log), &entry);
+        journal_entry_fill(log, reach, log->durable_pos, (uint32_t)tail_bytes, log_flags(log),
+                           &entry);
     uint32_t bytes = journal_entry_bytes(&entry);
     if (*used_bytes + bytes > LEAT_JOURNAL_RECORD_BYTES_MAX)
         return NO_ROOM;
@@ -123,11 +149,13 @@ static enum add_result batch_add(struct leat_storage *storage, struct batch *bat
     batch->oldest_live_at = min_u64(batch->oldest_live_at, log->live_at);
     batch->place_first |= !storage->serving || (log->installing && !frozen);
     LEAT_ASSERT(batch->item_count < storage->log_count);
-    batch_item_fill(log, index, frozen, &entry, &batch->items[batch->item_count++]);
+    batch_item_fill(log, index, frozen, whole, &entry, &batch->items[batch->item_count++]);
     log->installing = log->installing && frozen;
     log->in_batch = batch->sequence;
-    log->issued_at = storage->ring_head;
-    log_age_touch(storage, index);
+    if (whole) {
+        log->issued_at = storage->ring_head;
+        log_age_touch(storage, index);
+    }
     *used_bytes += bytes;
     return ADDED;
 }
@@ -140,7 +168,7 @@ static void batch_add_oldest(struct leat_storage *storage, struct batch *batch,
         uint32_t index = storage->oldest;
         if (index == NO_LOG || storage->logs[index].issued_at + REEMIT_BYTES >= storage->ring_head)
             return;
-        if (batch_add(storage, batch, index, used_bytes, true) != ADDED)
+        if (batch_add(storage, batch, index, used_bytes, IS_OLDEST) != ADDED)
             return;
         storage->counters.reemitted_logs++;
     }
@@ -151,7 +179,7 @@ static void batch_add_queued(struct leat_storage *storage, struct batch *batch,
 {
     uint32_t last = storage->queue_tail, index;
     while ((index = storage->queue_head) != NO_LOG) {
-        if (batch_add(storage, batch, index, used_bytes, false) == NO_ROOM)
+        if (batch_add(storage, batch, index, used_bytes, HAS_NEWS) == NO_ROOM)
             return;
         log_unqueue(storage);
         if (storage->logs[index].waiting)
@@ -168,13 +196,13 @@ static void batch_add_floors(struct leat_storage *storage, struct batch *batch,
     while ((index = storage->floor_head) != NO_LOG) {
         const struct log *log = &storage->logs[index];
         if (log->begun && log->recorded_floor < log->durable_pos &&
-            batch_add(storage, batch, index, used_bytes, true) == NO_ROOM)
+            batch_add(storage, batch, index, used_bytes, FLOOR_IS_BEHIND) == NO_ROOM)
             return;
         log_floor_unqueue(storage);
     }
 }
 
-/* No region that holds the newest completed record of a log is ever overwritten. */
+/* No region that holds what a log needs is ever overwritten. */
 static void batch_assert_room(const struct leat_storage *storage, const struct batch *batch)
 {
     uint64_t oldest = min_u64(batch->oldest_live_at, storage->logs[storage->oldest].live_at);
@@ -196,8 +224,10 @@ static void batch_seal(struct leat_storage *storage, struct batch *batch, uint32
     batch->at = storage->ring_head;
     batch->issued_ns = now_ns;
     batch_assert_room(storage, batch);
-    for (unsigned i = 0; i < batch->item_count; i++)
-        storage->logs[batch->items[i].log_index].issued_at = batch->at;
+    for (unsigned i = 0; i < batch->item_count; i++) {
+        if (batch->items[i].whole)
+            storage->logs[batch->items[i].log_index].issued_at = batch->at;
+    }
     journal_record_seal(storage, batch, used_bytes);
     storage->ring_head += batch->record_bytes;
     storage->record_sequence++;
@@ -221,6 +251,7 @@ bool batch_build(struct leat_storage *storage, uint64_t now_ns, bool floors)
         .sequence = storage->record_sequence,
         .oldest_live_at = UINT64_MAX,
     };
+    storage->whole_left = WHOLE_PER_RECORD;
     batch_add_oldest(storage, batch, &used_bytes);
     batch_add_queued(storage, batch, &used_bytes);
     if (floors)

@@ -23,8 +23,8 @@ _Static_assert(LEAT_JOURNAL_BYTES >=
 
 /* ---- writing ---- */
 
-void journal_entry_fill(const struct log *log, uint64_t end_pos, uint64_t floor_pos, uint32_t flags,
-                        struct leat_journal_entry *ret_entry)
+void journal_entry_fill(const struct log *log, uint64_t end_pos, uint64_t floor_pos,
+                        uint32_t tail_bytes, uint32_t flags, struct leat_journal_entry *ret_entry)
 {
     LEAT_ASSERT(floor_pos <= end_pos && log->start_pos <= end_pos);
     *ret_entry = (struct leat_journal_entry){
@@ -34,13 +34,14 @@ void journal_entry_fill(const struct log *log, uint64_t end_pos, uint64_t floor_
         .cut_epoch = log->cut_epoch,
         .start_pos = log->start_pos,
         .floor_pos = floor_pos,
+        .placed_pos = min_u64(log->placed_done, block_of(end_pos)),
         .end_pos = end_pos,
         .commit_d = min_u64(log->commit_d, floor_pos), /* W6 */
         .arena = log->arena_id,
         .boot = log->boot,
         .last_term = log->last_term,
         .flags = flags,
-        .tail_bytes = (uint32_t)(end_pos % LEAT_BLOCK_BYTES),
+        .tail_bytes = tail_bytes,
         .segment_log2 = (uint32_t)__builtin_ctzll(log->shape.segment_bytes),
     };
     LEAT_ASSERT(ret_entry->commit_d <= ret_entry->floor_pos);
@@ -119,7 +120,8 @@ bool journal_entry_next(const struct journal_image *image, unsigned row, uint32_
     if (begin + sizeof(*entry) > found->record_bytes || leat_uuid_is_zero(&entry->log))
         return false;
     uint32_t bytes = journal_entry_bytes(entry);
-    if (entry->tail_bytes >= LEAT_BLOCK_BYTES || begin + bytes > found->record_bytes)
+    if (entry->tail_bytes > TAIL_BYTES_MAX || entry->tail_bytes > entry->end_pos ||
+        entry->placed_pos % LEAT_BLOCK_BYTES != 0 || begin + bytes > found->record_bytes)
         return false;
     const uint8_t *tail = (const uint8_t *)(entry + 1);
     *ret_cursor = (struct journal_cursor){

@@ -23,6 +23,12 @@ uint64_t leat_storage_bytes_held(const struct leat_storage *storage, uint32_t in
     return log->ready_end > log->base_pos ? log->ready_end - log->base_pos : 0;
 }
 
+uint64_t leat_storage_placed_pos(const struct leat_storage *storage, uint32_t index)
+{
+    LEAT_ASSERT(index < storage->log_count);
+    return storage->logs[index].placed_done;
+}
+
 bool leat_storage_is_full(const struct leat_storage *storage)
 {
     return atomic_load_explicit(&storage->full, memory_order_relaxed);
@@ -47,7 +53,7 @@ void life_publish_sealed(struct leat_storage *storage, uint32_t index)
 {
     struct log *log = &storage->logs[index];
     uint64_t whole_pos =
-        min_u64(min_u64(block_of(log->durable_pos), log->placed_pos), log->commit_d);
+        min_u64(min_u64(block_of(log->durable_pos), log->placed_done), log->commit_d);
     uint64_t end_pos = log->installing ? log->start_pos : leat_segment_base(&log->shape, whole_pos);
     uint64_t begin_pos = max_u64(log->base_pos, log->start_pos);
     if (!log->begun || (end_pos == log->sealed_end && begin_pos == log->sealed_begin))
@@ -155,6 +161,7 @@ static void life_name(struct leat_storage *storage, uint32_t index)
     LEAT_ASSERT(log->state == LOG_MAKING && !log->begun);
     log->state = LOG_NAMING;
     log->begun = true;
+    log->whole_wanted = true;
     log->issued_at = log->live_at = storage->ring_head;
     log->say = true;
     log_age_insert(storage, index);
@@ -203,6 +210,7 @@ static void life_unname(struct leat_storage *storage, uint32_t index)
     LEAT_ASSERT(log->flying == 0 && log->reads_flying == 0);
     log->state = LOG_UNNAMING;
     log->begun = false;
+    log->frozen.place_pos = log->frozen.place_end = 0;
     log->frozen.entry = (struct leat_journal_entry){
         .log = log->uuid,
         .log_id = log->log_id,

@@ -180,8 +180,6 @@ static void log_init(struct leat_storage *storage, struct log *log,
     }
     log->start_pos = entry->start_pos;
     log->live_at = log->issued_at = log->found_at;
-    log->frozen.entry = *entry;
-    memcpy(log->frozen.tail, cursor->tail, entry->tail_bytes);
     if (cursor->claim)
         log->frozen.claim = *cursor->claim;
 }
@@ -326,7 +324,8 @@ static int log_read_shape(struct leat_storage *storage, struct log *log, uint8_t
 static int open_log_files(struct leat_storage *storage, struct log *log, struct refusal refusal)
 {
     char path[LEAT_PATH_BYTES];
-    uint64_t floor_base = leat_segment_base(&log->shape, log->found.floor_pos);
+    uint64_t floor_base =
+        leat_segment_base(&log->shape, min_u64(log->found.placed_pos, log->found.floor_pos));
     int length = snprintf(path, sizeof(path), "%s/%s", storage->worker_path, log->directory);
     LEAT_ASSERT(length > 0 && length < (int)sizeof(path));
     struct segment_list list = {log->start_pos, UINT64_MAX, UINT64_MAX};
@@ -334,12 +333,11 @@ static int open_log_files(struct leat_storage *storage, struct log *log, struct 
         leat_path_flush(path) != LEAT_OK)
         return leat_refuse(refusal.error, refusal.bytes, LEAT_ESYSTEM, "cannot read %s: %s", path,
                            strerror(errno));
-    if (list.held_pos == UINT64_MAX)
-        return leat_refuse(refusal.error, refusal.bytes, LEAT_ECORRUPT,
-                           "%s holds no segment from position %" PRIu64 " on: replace the node",
-                           path, log->start_pos);
-    log->base_pos = list.held_pos;
-    log->helper.unlinked_pos = list.lowest_pos;
+    /* a log trimmed to its newest segment, which was not made yet: its BASE frame is in the journal
+     */
+    bool none = list.held_pos == UINT64_MAX;
+    log->base_pos = none ? log->start_pos : list.held_pos;
+    log->helper.unlinked_pos = min_u64(list.lowest_pos, log->base_pos);
     for (uint64_t base = max_u64(floor_base, log->base_pos); base <= log->found.end_pos;
          base += log->shape.segment_bytes) {
         segment_path(storage, log, base, path);
@@ -347,7 +345,12 @@ static int open_log_files(struct leat_storage *storage, struct log *log, struct 
             return leat_refuse(refusal.error, refusal.bytes, LEAT_ESYSTEM, "cannot flush %s: %s",
                                path, strerror(errno));
     }
-    if (log_read_shape(storage, log, storage->segment_buffer) != LEAT_OK)
+    bool holds = log_read_shape(storage, log, storage->segment_buffer) == LEAT_OK;
+    if (!holds && none)
+        return leat_refuse(refusal.error, refusal.bytes, LEAT_ECORRUPT,
+                           "%s/%s holds no segment from position %" PRIu64 " on: replace the node",
+                           storage->worker_path, log->directory, log->start_pos);
+    if (!holds)
         return leat_refuse(refusal.error, refusal.bytes, LEAT_ECORRUPT,
                            "log %u holds no intact BASE frame: replace the node", log->log_id);
     return LEAT_OK;
@@ -461,6 +464,8 @@ int storage_open(const struct leat_storage_config *config, bool read_only,
         config->writes_in_flight_max ? config->writes_in_flight_max : IN_FLIGHT_DEFAULT;
     if (storage->batch_max > IN_FLIGHT_MAX)
         storage->batch_max = IN_FLIGHT_MAX;
+    if (storage->config.place_bytes == 0 || storage->config.place_bytes > LEAT_PLACE_BYTES_MAX)
+        storage->config.place_bytes = LEAT_PLACE_BYTES_MAX;
     if (storage->config.segments_ahead == 0)
         storage->config.segments_ahead = 2;
     if (storage->config.segments_ahead > AHEAD_MAX)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Journal tails over blocks as a segment has them: from the block of the newest floor on, bytes
- * may be in a record only. A tail holds true bytes of the log as far as no later cut took them
+ * Journal tails over blocks as a segment has them: from the newest entry's placed_pos on, bytes may
+ * be in records only. A tail holds true bytes of the log as far as no later cut took them
  * away, whatever the block in place holds; so all valid ones are laid over, the newest last.
  */
 #include "state.h"
@@ -20,30 +20,31 @@ struct overlay_target {
 static void overlay_lay(struct overlay_target *target, const struct journal_cursor *cursor,
                         uint64_t limit_pos)
 {
-    uint64_t begin = block_of(cursor->entry->end_pos);
-    uint64_t end = min_u64(cursor->entry->end_pos, limit_pos);
-    if (begin >= end || begin < target->begin_pos || begin >= target->end_pos)
+    uint64_t tail_pos = cursor->entry->end_pos - cursor->entry->tail_bytes;
+    uint64_t begin = max_u64(tail_pos, target->begin_pos);
+    uint64_t end = min_u64(min_u64(cursor->entry->end_pos, limit_pos), target->end_pos);
+    if (begin >= end)
         return;
     uint8_t *to = target->bytes + (begin - target->begin_pos);
-    LEAT_ASSERT(end - begin <= LEAT_BLOCK_BYTES);
-    if (memcmp(to, cursor->tail, end - begin) == 0)
+    const uint8_t *from = cursor->tail + (begin - tail_pos);
+    if (memcmp(to, from, end - begin) == 0)
         return;
-    memcpy(to, cursor->tail, end - begin);
-    target->missing_pos = min_u64(target->missing_pos, begin);
+    memcpy(to, from, end - begin);
+    target->missing_pos = min_u64(target->missing_pos, block_of(begin));
 }
 
 uint64_t overlay_apply(const struct leat_storage *storage, const struct log *log, uint8_t *bytes,
                        uint64_t begin_pos, uint64_t end_pos)
 {
     const struct journal_image *image = &storage->image;
-    struct overlay_target target = {bytes, begin_pos, end_pos, end_pos};
     struct journal_cursor newer = {0}, cursor;
-    uint64_t first_block = block_of(log->found.floor_pos);
+    uint64_t first_pos = max_u64(begin_pos, log->found.placed_pos);
     uint64_t limit_pos = UINT64_MAX;
 
     LEAT_ASSERT(image->bytes && begin_pos % LEAT_BLOCK_BYTES == 0);
-    if (end_pos <= first_block)
+    if (end_pos <= first_pos)
         return end_pos;
+    struct overlay_target target = {bytes + (first_pos - begin_pos), first_pos, end_pos, end_pos};
     for (unsigned row = image->row_count; row-- > 0;) {
         if (!journal_entry_of(image, row, &log->uuid, log->generation, &cursor))
             continue;
@@ -55,8 +56,7 @@ uint64_t overlay_apply(const struct leat_storage *storage, const struct log *log
         if (newer.entry && (newer.entry->flags & LEAT_JOURNAL_INSTALLED) &&
             !(cursor.entry->flags & LEAT_JOURNAL_INSTALLED))
             break;
-        if (block_of(cursor.entry->end_pos) >= first_block)
-            overlay_lay(&target, &cursor, limit_pos);
+        overlay_lay(&target, &cursor, limit_pos);
         newer = cursor;
     }
     return target.missing_pos;

@@ -182,7 +182,7 @@ static void write_want(struct leat_storage *storage, uint32_t index, uint64_t wr
     LEAT_ASSERT(log->state == LOG_LIVE);
     LEAT_ASSERT(log->begun && end_pos >= log->want_end && end_pos % LEAT_FRAME_ALIGN == 0);
     LEAT_ASSERT((!log->cut_wanted && log->cuts_flying == 0) || end_pos <= log->cut_pos); /* V1 */
-    LEAT_ASSERT(end_pos - log->durable_pos <= log->arena_bytes);
+    LEAT_ASSERT(end_pos - log->placed_done <= log->arena_bytes);
     storage->lazy_bytes += lazy ? end_pos - log->want_end : 0;
     log->want_end = end_pos;
     log->want_seq = write_seq;
@@ -244,6 +244,8 @@ void leat_storage_cut(struct leat_storage *storage, uint32_t index, uint64_t pos
     log->issued_end = min_u64(log->issued_end, position);
     log->durable_pos = min_u64(log->durable_pos, position);
     log->placed_pos = min_u64(log->placed_pos, block_of(position));
+    log->placed_done = min_u64(log->placed_done, block_of(position));
+    log->whole_wanted = true;
     if (!log->installing)
         log->installed_flag = false;
     atomic_fetch_add_explicit(&log->helper.sealed_epoch, 1, memory_order_release);
@@ -256,7 +258,10 @@ static void reset_freeze(struct log *log, uint64_t position)
     uint64_t end_pos = max_u64(log->start_pos, min_u64(log->issued_end, position));
     uint32_t flags =
         (log->amnesiac ? LEAT_JOURNAL_AMNESIAC : 0u) | (log->claims ? LEAT_JOURNAL_DAMAGED : 0u);
-    journal_entry_fill(log, end_pos, min_u64(log->durable_pos, end_pos), flags, &log->frozen.entry);
+    journal_entry_fill(log, end_pos, min_u64(log->durable_pos, end_pos),
+                       (uint32_t)(end_pos % LEAT_BLOCK_BYTES), flags, &log->frozen.entry);
+    log->frozen.place_end = block_of(end_pos);
+    log->frozen.place_pos = min_u64(log->placed_pos, log->frozen.place_end);
     log->frozen.claim = log->claim;
     memcpy(log->frozen.tail, log->arena + block_of(end_pos) % log->arena_bytes,
            log->frozen.entry.tail_bytes);
@@ -272,6 +277,9 @@ static void reset_refreeze(struct log *log, uint64_t position)
         return;
     entry->end_pos = position;
     entry->tail_bytes = 0;
+    entry->placed_pos = min_u64(entry->placed_pos, position);
+    log->frozen.place_end = min_u64(log->frozen.place_end, position);
+    log->frozen.place_pos = min_u64(log->frozen.place_pos, position);
     entry->floor_pos = min_u64(entry->floor_pos, position);
     entry->commit_d = min_u64(entry->commit_d, entry->floor_pos);
 }
@@ -296,7 +304,8 @@ void leat_storage_reset(struct leat_storage *storage, uint32_t index, uint64_t p
     log->cut_pos = position;
     log->cut_wanted = true;
     log->start_pos = log->commit_d = log->want_end = log->issued_end = position;
-    log->durable_pos = log->placed_pos = log->recorded_floor = position;
+    log->durable_pos = log->placed_pos = log->placed_done = log->recorded_floor = position;
+    log->whole_wanted = true;
     log->ready_end = position;
     log->want_ready = 0;
     atomic_store_explicit(&log->helper.want_begin, position, memory_order_relaxed);
@@ -315,6 +324,7 @@ void leat_storage_trim(struct leat_storage *storage, uint32_t index, uint64_t tr
         return;
     log->start_pos = trim_pos;
     log->trim_wanted = true;
+    log->whole_wanted = true; /* what is below goes in place before its file goes away */
     log_say(storage, index);
 }
 
@@ -393,7 +403,8 @@ static void item_settle(struct leat_storage *storage, const struct batch *batch,
                         const struct batch_item *item)
 {
     struct log *log = &storage->logs[item->log_index];
-    log->live_at = batch->at;
+    if (item->whole && item->cut_epoch == log->cut_epoch) /* a cut since may have left blocks out */
+        log->live_at = batch->at;
     if (item->report_cut) {
         LEAT_ASSERT(log->cuts_flying > 0);
         log->cuts_flying--;
@@ -401,6 +412,9 @@ static void item_settle(struct leat_storage *storage, const struct batch *batch,
     if (item->frozen)
         return;
     log->durable_pos = max_u64(log->durable_pos, item->end_pos);
+    if (item->whole)
+        log->placed_done =
+            max_u64(log->placed_done, min_u64(item->place_end, block_of(item->end_pos)));
     LEAT_ASSERT(log->durable_pos <= log->issued_end);
     if (log->recorded_floor < log->durable_pos)
         log_floor_queue(storage, item->log_index);

@@ -13,7 +13,7 @@
 /* Full blocks below are complete in place. */
 static uint64_t read_placed_pos(const struct log *log)
 {
-    return min_u64(block_of(log->durable_pos), log->placed_pos);
+    return min_u64(block_of(log->durable_pos), log->placed_done);
 }
 
 /* Each read has a descriptor of its own: a shared one could be given up, and its number taken by

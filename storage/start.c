@@ -72,7 +72,8 @@ int leat_storage_begin(struct leat_storage *storage, uint32_t index,
     log->commit_d = recovered->commit_d;
     log->durable_pos = log->issued_end = log->want_end = recovered->durable_pos;
     log->recorded_floor = recovered->durable_pos;
-    log->placed_pos = log->recovered_placed_pos;
+    log->placed_pos = log->placed_done = log->recovered_placed_pos;
+    log->whole_wanted = true;
     log->last_term = recovered->chain.term;
     log->installed_flag =
         log->found.cut_epoch == recovered->cut_epoch && (log->found.flags & LEAT_JOURNAL_INSTALLED);
@@ -138,6 +139,10 @@ static int commit_votes(struct leat_storage *storage)
 int leat_storage_commit_begin(struct leat_storage *storage, uint64_t *io_incarnation)
 {
     LEAT_ASSERT(!storage->serving);
+    for (uint32_t i = 0; i < storage->log_count; i++) {
+        if (!storage->logs[i].begun) /* its bytes would be overwritten in the journal */
+            return LEAT_EINVAL;
+    }
     struct leat_rng random;
     if (leat_rng_seed_from_system(&random) != LEAT_OK)
         return LEAT_ESYSTEM;

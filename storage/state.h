@@ -4,12 +4,19 @@
  * thread but `struct log_helper`, whose words say who writes them.
  *
  * Positions of a log, in order:
- *   start_pos <= durable_pos <= issued_end <= want_end, and placed_pos <= block of issued_end.
- * A batch is one journal record and the full blocks in place below it. Batches are issued and
+ *   start_pos <= durable_pos <= issued_end <= want_end
+ *   placed_done <= placed_pos <= block of issued_end
+ * A batch is one journal record and the blocks that go in place with it. Batches are issued and
  * completed in order; durable_pos moves only when the oldest batch is complete.
  *
+ * A log's entry in a record is whole or continues the entries before it (ADR 0025). One that
+ * continues has the log's bytes from issued_end on. A whole one places all full blocks and has the
+ * partial one: when it is complete, older records of the log are needed no more. The bytes from
+ * placed_done on are in the tails of the records from live_at on.
+ *
  * The journal's ring is addressed by a "virtual" offset that only grows; the place in the file
- * is that modulo LEAT_JOURNAL_BYTES. live_at of a log is where its newest completed record is.
+ * is that modulo LEAT_JOURNAL_BYTES. live_at of a log is where its newest completed record with a
+ * whole entry is.
  */
 #ifndef LEAT_STORAGE_STATE_H
 #define LEAT_STORAGE_STATE_H
@@ -19,6 +26,7 @@
 #include <stdint.h>
 
 #include "base/assert.h"
+#include "damage.h"
 #include "disk.h"
 #include "files.h"
 #include "storage/storage.h"
@@ -27,6 +35,8 @@
 #define IN_FLIGHT_MAX      4u
 #define READS_MAX          32u
 #define PIECE_BYTES_MAX    (256u << 10) /* of a write in place */
+#define TAIL_BYTES_MAX     (16u << 10)  /* of an entry that continues older ones */
+#define WHOLE_PER_RECORD   16u          /* logs begun anew in a record before they have to be */
 #define PIECES_PER_SUBMIT  8u           /* with hundreds of logs a submit else takes milliseconds */
 #define READY_SLOTS        16u
 #define SEGMENT_FDS_MAX    (LEAT_DISK_DEPTH + 64u) /* more than requests: one is always free to go */
@@ -67,12 +77,12 @@ static inline uint64_t max_u64(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-/* All logs' entries at their longest, and what may be in flight or lost at the ring's end. */
+/* All logs' whole entries at their longest, and what may be in flight or lost at the ring's end. */
 #define JOURNAL_STATE_BYTES                                                                        \
     (LEAT_LOGS_MAX *                                                                               \
      (sizeof(struct leat_journal_entry) + sizeof(struct leat_journal_claim) + LEAT_BLOCK_BYTES))
-/* A log's newest record may be this old before it is written again: what is left of the ring holds
- * everybody's turn, the records in flight, and one skipped at the ring's end. */
+/* A log's newest whole entry may be this old before there is another: what is left of the ring
+ * holds everybody's turn, the records in flight, and one skipped at the ring's end. */
 #define REEMIT_BYTES                                                                               \
     (LEAT_JOURNAL_BYTES - JOURNAL_STATE_BYTES - (IN_FLIGHT_MAX + 1) * LEAT_JOURNAL_RECORD_BYTES_MAX)
 
@@ -161,12 +171,15 @@ struct log_helper {
     uint64_t active_inode;
 };
 
-/* A log's entry as it is re-emitted while its arena cannot be asked: before begin, and between
- * an install's cut and its start record. */
+/* A log's whole entry as it is re-emitted while its arena is another log's already: between an
+ * install's cut and its start record. The first record with it places what the old log had not
+ * placed yet: the arena is the old log's until that one is complete (leat_storage_reset). */
 struct frozen_entry {
     struct leat_journal_entry entry;
     struct leat_journal_claim claim;
     uint8_t tail[LEAT_BLOCK_BYTES];
+    uint64_t place_pos;
+    uint64_t place_end;
 };
 
 struct log {
@@ -204,7 +217,9 @@ struct log {
     uint64_t cut_epoch;
     uint64_t durable_pos;
     uint64_t issued_end;
-    uint64_t placed_pos; /* full blocks below are in place or in an issued batch */
+    uint64_t placed_pos;  /* blocks below are in place or in an issued batch */
+    uint64_t placed_done; /* blocks below are in place */
+    bool whole_wanted;    /* the next entry has to be whole */
     uint64_t want_end;
     uint64_t want_seq;
     uint64_t commit_d;
@@ -224,7 +239,7 @@ struct log {
     uint32_t next_floor;
     uint32_t younger; /* list by newest issued record */
     uint32_t older;
-    uint64_t issued_at; /* virtual offset of the newest issued record */
+    uint64_t issued_at; /* virtual offset of the newest issued record with a whole entry */
     uint64_t live_at;   /* of the newest completed one */
     uint64_t in_batch;  /* sequence of the newest record that names the log */
 
@@ -246,59 +261,14 @@ struct log {
     struct log_helper helper;
 };
 
-/* ---- damage and repair ---- */
-
-#define DAMAGES_MAX 64u
-#define REPORTS_MAX 64u
-
-/* A sealed segment that does not hold, once until it is repaired. */
-struct damage {
-    uint32_t log_index;
-    bool known;
-    bool report;
-    uint64_t base_pos;
-    uint64_t begin_pos;
-    uint64_t end_pos;
-};
-
-/* What the helper found; the worker checks that it is still true of the log. */
-struct helper_report {
-    uint32_t log_index;
-    uint64_t epoch; /* sealed_epoch when it was read */
-    uint64_t base_pos;
-    uint64_t begin_pos;
-    uint64_t end_pos;
-};
-
-/* IDLE -> (worker) ASKED -> (helper) READY -> (worker, all bytes put) WHOLE -> (helper) DONE ->
- * IDLE; (worker) ASKED, READY -> ABANDONED -> (helper) IDLE. */
-enum repair_state {
-    REPAIR_IDLE,
-    REPAIR_ASKED,
-    REPAIR_READY,
-    REPAIR_WHOLE,
-    REPAIR_DONE,
-    REPAIR_ABANDONED
-};
-
-struct repair {
-    _Atomic int state;
-    uint32_t log_index;
-    uint64_t base_pos;
-    uint64_t put_pos;
-    uint8_t *bytes;     /* a segment; the helper's to take and free */
-    bool next_is_known; /* next_crc: what the next segment's BASE frame says of this one's last */
-    uint32_t next_crc;
-    int result;
-};
-
 /* ---- a batch ---- */
 
 struct batch_item {
     uint32_t log_index;
     bool report_write;
     bool report_cut;
-    bool frozen;      /* says what an older record said */
+    bool frozen; /* says what an older record said */
+    bool whole;
     bool start_moved; /* the record's start_pos lets older files go */
     uint64_t end_pos; /* lowered by a cut */
     uint64_t write_seq;
@@ -384,7 +354,8 @@ struct leat_storage {
     unsigned batch_first;
     unsigned batch_count;
     unsigned batch_max;
-    bool exclusive; /* a place_first batch is in flight */
+    bool exclusive;      /* a place_first batch is in flight */
+    unsigned whole_left; /* of WHOLE_PER_RECORD */
     uint32_t queue_head, queue_tail, queue_length;
     bool urgent;            /* something in the queue does not wait */
     uint64_t lazy_since_ns; /* when the oldest of what may wait was queued; 0: nothing */
@@ -495,8 +466,8 @@ bool segment_ready_below(struct log *log, uint64_t end_pos);
 void segment_want(struct leat_storage *storage, uint32_t index, uint64_t end_pos);
 
 /* journal.c */
-void journal_entry_fill(const struct log *log, uint64_t end_pos, uint64_t floor_pos, uint32_t flags,
-                        struct leat_journal_entry *ret_entry);
+void journal_entry_fill(const struct log *log, uint64_t end_pos, uint64_t floor_pos,
+                        uint32_t tail_bytes, uint32_t flags, struct leat_journal_entry *ret_entry);
 uint32_t journal_entry_bytes(const struct leat_journal_entry *entry);
 void journal_record_seal(const struct leat_storage *storage, struct batch *batch,
                          uint32_t used_bytes);

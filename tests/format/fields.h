@@ -143,6 +143,8 @@ static const struct field leat_journal_entry_fields[] = {
     F(leat_journal_entry, cut_epoch, "cut epoch"),
     F(leat_journal_entry, start_pos, "a segment base; files wholly below it are ignored"),
     F(leat_journal_entry, floor_pos, "contiguous durable position when issued"),
+    F(leat_journal_entry, placed_pos,
+      "all blocks below were in place when issued; of a block boundary"),
     F(leat_journal_entry, end_pos,
       "of what this record and all in-place writes below it make durable"),
     F(leat_journal_entry, commit_d, "as known, at most floor_pos (W6)"),
@@ -150,8 +152,7 @@ static const struct field leat_journal_entry_fields[] = {
     F(leat_journal_entry, boot, "the kernel's boot id under which the arena was made"),
     F(leat_journal_entry, last_term, "of the frames below end_pos"),
     F(leat_journal_entry, flags, "enum leat_journal_flag"),
-    F(leat_journal_entry, tail_bytes,
-      "end_pos % LEAT_BLOCK_BYTES: the partial block's bytes follow"),
+    F(leat_journal_entry, tail_bytes, "the log's bytes [end_pos - tail_bytes, end_pos) follow"),
     F(leat_journal_entry, segment_log2, "segment log2"),
 };
 

@@ -194,6 +194,8 @@ void rig_append_batch(struct rig *rig, uint32_t index, uint32_t payload_bytes, u
 void rig_append_term(struct rig *rig, uint32_t index, uint32_t term)
 {
     const struct leat_chain *chain = &rig->logs[index].chain;
+    if (chain->position > 0 && chain->position % RIG_SEGMENT == 0)
+        rig_append_base(rig, index); /* a cut went back to the segment's begin */
     struct leat_term_payload payload = {term, chain->term, chain->run_first_pos, 1, 1, 0};
     struct leat_frame frame = {
         .length_bytes = LEAT_TERM_FRAME_BYTES, .type_flags = LEAT_FRAME_TERM, .term = term};

@@ -224,6 +224,7 @@ static int setup(void **state)
     cut_floor = UINT64_MAX;
     voted_term = 0;
     rig_format(&rig);
+    rig.config.place_bytes = LEAT_BLOCK_BYTES;
     rig_start(&rig);
     rig_append_term(&rig, 1, 1);
     rig_append_durably(&rig, 1, 64);
@@ -346,6 +347,66 @@ static void a_cut_behind_writes_in_flight(void **state)
     all_images();
 }
 
+/* Two blocks wait for each other: the newest bytes of four records, then they go in place. */
+static void wait_for_two(void)
+{
+    rig_stop(&rig);
+    rig.config.place_bytes = 2 * LEAT_BLOCK_BYTES;
+    rig_start(&rig);
+    rig_prepare_all(&rig);
+    rig_append_durably(&rig, 1, 3000);
+}
+
+static void blocks_that_wait(void **state)
+{
+    (void)state;
+    wait_for_two();
+    rig_append_durably(&rig, 1, 3000);
+    rig_append_durably(&rig, 1, 100);
+    rig_append_durably(&rig, 0, 100);
+    rig_append_durably(&rig, 1, 2900);
+    all_images();
+}
+
+static void blocks_that_waited(void **state)
+{
+    (void)state;
+    wait_for_two();
+    rig_append_durably(&rig, 1, 3000);
+    rig_append_durably(&rig, 1, 100);
+    rig_append_durably(&rig, 1, 5000);
+    rig_append_durably(&rig, 1, 100);
+    all_images();
+}
+
+static void a_cut_below_what_waits(void **state)
+{
+    (void)state;
+    wait_for_two();
+    rig_append_durably(&rig, 1, 1300);
+    struct leat_chain kept = rig.logs[1].chain;
+    rig_append_durably(&rig, 1, 3000);
+    remember(1, 0);
+    cut_floor = kept.position;
+    rig_cut(&rig, 1, &kept);
+    rig_append_term(&rig, 1, 2);
+    rig_append_durably(&rig, 1, 700);
+    rig_append_durably(&rig, 1, 100);
+    all_images();
+}
+
+static void what_waits_at_a_start(void **state)
+{
+    (void)state;
+    wait_for_two();
+    rig_append_durably(&rig, 1, 3000);
+    rig_append_durably(&rig, 1, 100);
+    rig_crash(&rig);
+    rig_start(&rig);
+    rig_append_durably(&rig, 1, 100);
+    all_images();
+}
+
 static void a_vote_and_an_append(void **state)
 {
     (void)state;
@@ -396,6 +457,10 @@ int main(void)
         CASE(records_and_blocks_in_flight),
         CASE(a_cut_and_what_is_written_over_it),
         CASE(a_cut_behind_writes_in_flight),
+        CASE(blocks_that_wait),
+        CASE(blocks_that_waited),
+        CASE(a_cut_below_what_waits),
+        CASE(what_waits_at_a_start),
         CASE(a_vote_and_an_append),
         CASE(the_start_of_an_incarnation),
         CASE(a_clean_stop),

@@ -187,8 +187,9 @@ static void inspection_changes_nothing_and_verifies(void **state)
     struct leat_digest digest;
     uint32_t crc;
     for (int i = 0; i < 30; i++)
-        rig_append_durably(&rig, 1, 1000);
+        rig_append_durably(&rig, 1, 1300); /* blocks in place, and some that are not yet */
     uint64_t end = rig.logs[1].reported_end;
+    assert_true(end > LEAT_PLACE_BYTES_MAX + 2 * LEAT_BLOCK_BYTES);
     assert_int_equal(leat_inspect(rig.directory, ~0u, take_line, NULL, error, sizeof(error)),
                      LEAT_EINUSE);
     static uint8_t copy[1 << 16];

@@ -11,7 +11,7 @@
 #include "base/rng.h"
 #include "disk_fake.h"
 
-#define SEEDS 60u
+#define SEEDS 100u
 #define LIVES 4u
 
 static struct rig rig;
@@ -103,6 +103,7 @@ static void power_cut(uint64_t seed)
     rig_crash(&rig);
     fake.dead = fake.held = false;
     rig.config.writes_in_flight_max = (uint32_t)(1 + below(4));
+    rig.config.place_bytes = LEAT_BLOCK_BYTES << below(4);
     rig_start(&rig);
     for (uint32_t i = 0; i < RIG_LOGS; i++) {
         const struct leat_recovered *recovered = &rig.logs[i].recovered;

@@ -342,7 +342,7 @@ static void a_failed_write_fences(void **state)
 static void a_failed_write_in_place_fences(void **state)
 {
     struct rig *rig = *state;
-    rig_append(rig, 1, 9000);
+    rig_append(rig, 1, LEAT_PLACE_BYTES_MAX + 9000);
     rig_write(rig, 1);
     fake.fail_after = 1;
     fake.fail_errno = ENOSPC;

@@ -159,7 +159,9 @@ def directories(cluster):
         identity = file.read()
     patch_identity(first, version=99)
     refused_start(cluster, first, "format 99", "this build reads")
-    patch_identity(first, version=1, workers=4)
+    with open(os.path.join(first.data, "identity"), "wb") as file:
+        file.write(identity)
+    patch_identity(first, workers=4)
     refused_start(cluster, first, "4 workers, not 1")
     patch_identity(first, workers=1, members=struct.pack("<3I", 1, 2, 5).ljust(28, b"\0"))
     refused_start(cluster, first, "other members")

@@ -22,11 +22,11 @@
 #include "base/frame.h"
 #include "base/uuid.h"
 
-#define LEAT_STORAGE_VERSION          1u
+#define LEAT_STORAGE_VERSION          2u
 #define LEAT_IDENTITY_MAGIC           0x314449544145544cULL
 #define LEAT_JOURNAL_MAGIC            0x4c4e524au
 #define LEAT_VOTES_MAGIC              0x45544f56u
-#define LEAT_JOURNAL_BYTES            (16u << 20)
+#define LEAT_JOURNAL_BYTES            (32u << 20)
 #define LEAT_JOURNAL_RECORD_BYTES_MAX (1u << 20)
 
 struct leat_identity {
@@ -85,18 +85,19 @@ struct leat_journal_entry {
     uint32_t log_id;
     uint32_t generation;
     uint64_t cut_epoch;
-    uint64_t start_pos; /* a segment base; files wholly below it are ignored */
-    uint64_t floor_pos; /* contiguous durable position when issued */
-    uint64_t end_pos;   /* of what this record and all in-place writes below it make durable */
-    uint64_t commit_d;  /* as known, at most floor_pos (W6) */
+    uint64_t start_pos;  /* a segment base; files wholly below it are ignored */
+    uint64_t floor_pos;  /* contiguous durable position when issued */
+    uint64_t placed_pos; /* all blocks below were in place when issued; of a block boundary */
+    uint64_t end_pos;    /* of what this record and all in-place writes below it make durable */
+    uint64_t commit_d;   /* as known, at most floor_pos (W6) */
     struct leat_uuid arena;
     struct leat_uuid boot; /* the kernel's boot id under which the arena was made */
     uint32_t last_term;    /* of the frames below end_pos */
     uint32_t flags;        /* enum leat_journal_flag */
-    uint32_t tail_bytes;   /* end_pos % LEAT_BLOCK_BYTES: the partial block's bytes follow */
+    uint32_t tail_bytes;   /* the log's bytes [end_pos - tail_bytes, end_pos) follow */
     uint32_t segment_log2;
 };
-_Static_assert(sizeof(struct leat_journal_entry) == 112, "no padding");
+_Static_assert(sizeof(struct leat_journal_entry) == 120, "no padding");
 
 /* ---- vote slots ---- */
 

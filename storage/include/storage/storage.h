@@ -68,6 +68,8 @@ int leat_storage_format(const struct leat_format_config *config, char *error, un
 
 /* ---- open ---- */
 
+#define LEAT_PLACE_BYTES_MAX (32u << 10)
+
 struct leat_storage_config {
     const char *directory;
     struct leat_uuid cluster;              /* zero: not checked */
@@ -77,6 +79,8 @@ struct leat_storage_config {
     uint32_t worker;
     uint32_t worker_count;
     uint32_t writes_in_flight_max; /* journal records at once; 0: the default */
+    uint32_t place_bytes; /* of a log wait in the journal before they go in place; whole blocks, at
+                           * most LEAT_PLACE_BYTES_MAX; 0: that */
     uint32_t segments_ahead;    /* zero-written ahead of need, once the active one is half full */
     uint64_t scrub_bytes_per_s; /* of sealed segments, by the helper; 0: none are read */
     uint32_t lock_wait_ms;      /* for a dead owner's last writes */
@@ -217,7 +221,7 @@ void leat_storage_write(struct leat_storage *storage, uint32_t index, uint64_t w
 /* As above for bytes whose durability nobody waits for: the write may wait for others, up to
  * LEAT_STORAGE_LAZY_NS or until LEAT_STORAGE_LAZY_BYTES are waiting. Submitting a durable write
  * costs the core ten times what a packet does, so appends at the replicated level leave it to few.
- * A record repeats the partial last block of each log it speaks of: with more than
+ * A record has an entry of 120 bytes and more for each log it speaks of: with more than
  * LEAT_STORAGE_LAZY_LOGS of them waiting both bounds grow with their number, the first
  * LEAT_STORAGE_LAZY_MOST times at most. No log waits with more than an eighth of its arena, which
  * is half of the largest window. */
@@ -253,6 +257,10 @@ void leat_storage_set_amnesiac(struct leat_storage *storage, uint32_t index, boo
 void leat_storage_pin_peer(struct leat_storage *storage, const struct leat_peer_pin *pin);
 const struct leat_peer_pin *leat_storage_peer_pin(const struct leat_storage *storage,
                                                   uint32_t node_id);
+
+/* The log's blocks below are in place; its bytes from there on are not yet to be overwritten in the
+ * arena (durable or not: they are in the journal, and go in place from the arena). */
+uint64_t leat_storage_placed_pos(const struct leat_storage *storage, uint32_t index);
 
 /* Unlinks whole segments below trim_pos (a segment base, committed), after a start record. */
 void leat_storage_trim(struct leat_storage *storage, uint32_t index, uint64_t trim_pos);
