@@ -70,6 +70,9 @@ static bool log_begins_anew(struct leat_storage *storage, const struct log *log,
 {
     LEAT_ASSERT(log->placed_pos <= block_of(reach) && log->issued_end <= reach);
     uint64_t arena_left = log->arena_bytes - log->issued_end % log->arena_bytes;
+    if (leat_segment_base(&log->shape, log->placed_pos) < leat_segment_base(&log->shape, reach))
+        return true; /* the end of a segment does not wait: it is to be read, scrubbed, repaired
+                        from */
     if (log->whole_wanted || block_of(reach) - log->placed_pos >= storage->config.place_bytes ||
         reach - log->issued_end > min_u64(TAIL_BYTES_MAX, arena_left))
         return true;
