@@ -69,6 +69,7 @@ clean_up() {
   local code=$? n pid tell
   trap - EXIT
   trap '' INT TERM HUP
+  set +e # what has ended by itself meanwhile is no reason to leave the rest behind
   if $kept; then exit "$code"; fi
   exec {tell}>&2 2>/dev/null # bash reports each job that it kills
   for pid in $(jobs -p); do # also one that a signal kept from being written down
