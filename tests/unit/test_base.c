@@ -15,6 +15,32 @@
 #include "base/uuid.h"
 #include "leat/error.h"
 
+/* Bit by bit, as the polynomial says (reflected 0x1edc6f41). */
+static uint32_t crc_of_the_book(uint32_t crc, const uint8_t *bytes, size_t length)
+{
+    crc = ~crc;
+    for (size_t i = 0; i < length; i++) {
+        crc ^= bytes[i];
+        for (int bit = 0; bit < 8; bit++)
+            crc = crc >> 1 ^ (crc & 1 ? 0x82f63b78u : 0);
+    }
+    return ~crc;
+}
+
+static void crc_of_every_short_length_and_alignment(void **state)
+{
+    (void)state;
+    struct leat_rng rng = {.state = 7};
+    uint8_t bytes[720];
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        bytes[i] = (uint8_t)leat_rng_next(&rng);
+    for (size_t at = 0; at < 9; at++) {
+        for (size_t length = 0; at + length <= sizeof(bytes); length++)
+            assert_int_equal(leat_crc32c((uint32_t)length, bytes + at, length),
+                             crc_of_the_book((uint32_t)length, bytes + at, length));
+    }
+}
+
 static void crc_has_the_known_answer(void **state)
 {
     (void)state;
@@ -125,6 +151,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(crc_has_the_known_answer),
+        cmocka_unit_test(crc_of_every_short_length_and_alignment),
         cmocka_unit_test(copying_and_hashing_is_hashing),
         cmocka_unit_test(a_histogram_is_right_to_a_sixty_fourth),
         cmocka_unit_test(a_uuid_survives_its_text),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * CRC32C (Castagnoli) by ISA-L. A running value: pass 0 to start, the result to go on.
- * Any thread.
+ * CRC32C (Castagnoli) by ISA-L, short ones by the CPU's own instruction. A running value: pass 0
+ * to start, the result to go on. Any thread.
  */
 #ifndef LEAT_BASE_CRC_H
 #define LEAT_BASE_CRC_H
