@@ -65,21 +65,29 @@ static void batch_lay_entry(const struct log *log, const struct leat_journal_ent
         memcpy(to + sizeof(*entry) + tail_room, &log->claim, sizeof(log->claim));
 }
 
-/* Whether all full blocks go in place with this record, and the partial one into it. */
-static bool log_begins_anew(struct leat_storage *storage, const struct log *log, uint64_t reach)
+/* Whether all full blocks have to go in place with this record, and the partial one into it. */
+static bool log_has_to_begin_anew(const struct leat_storage *storage, const struct log *log,
+                                  uint64_t reach)
 {
     LEAT_ASSERT(log->placed_pos <= block_of(reach) && log->issued_end <= reach);
     uint64_t arena_left = log->arena_bytes - log->issued_end % log->arena_bytes;
     if (leat_segment_base(&log->shape, log->placed_pos) < leat_segment_base(&log->shape, reach))
         return true; /* the end of a segment does not wait: it is to be read, scrubbed, repaired
                         from */
-    if (log->whole_wanted || block_of(reach) - log->placed_pos >= storage->config.place_bytes ||
-        reach - log->issued_end > min_u64(TAIL_BYTES_MAX, arena_left))
-        return true;
-    if (storage->whole_left == 0 || storage->ring_head - log->issued_at < REEMIT_BYTES / 4 * 3)
-        return false;
-    storage->whole_left--; /* some in each record, so that not all are due in one */
-    return true;
+    if (log->issued_end % log->shape.segment_bytes < LEAT_BLOCK_BYTES)
+        return true; /* nor does its BASE frame, without which there is no log: it is in each
+                        record, then in place */
+    return log->whole_wanted ||
+           block_of(reach) - log->placed_pos >= 2 * storage->config.place_bytes ||
+           reach - log->issued_end > min_u64(LEAT_JOURNAL_TAIL_BYTES_MAX, arena_left);
+}
+
+/* Whether enough waits; some logs in each record, so that not all have to in one. */
+static bool log_may_begin_anew(const struct leat_storage *storage, const struct log *log,
+                               uint64_t reach)
+{
+    return storage->whole_left > 0 &&
+           block_of(reach) - log->placed_pos >= storage->config.place_bytes;
 }
 
 static void batch_item_fill(struct log *log, uint32_t index, bool frozen, bool whole,
@@ -135,12 +143,17 @@ static enum add_result batch_add(struct leat_storage *storage, struct batch *bat
     if (why == HAS_NEWS && !log->say &&
         (frozen || (reach == log->issued_end && !(log->want_report && reach == log->want_end))))
         return NOTHING_TO_SAY;
-    bool whole = frozen || why == IS_OLDEST || log_begins_anew(storage, log, reach);
+    bool whole = frozen || log_has_to_begin_anew(storage, log, reach);
+    bool early = !whole && (why == IS_OLDEST || log_may_begin_anew(storage, log, reach));
+    /* then the record is issued when its blocks are in place */
+    bool first = !storage->serving || (log->installing && !frozen);
+    whole |= early;
     uint64_t tail_bytes = whole ? reach % LEAT_BLOCK_BYTES : reach - log->issued_end;
     if (frozen)
         entry = log->frozen.entry;
     else
-        journal_entry_fill(log, reach, log->durable_pos, (uint32_t)tail_bytes, log_flags(log),
+        journal_entry_fill(log, reach, log->durable_pos, first && whole ? reach : log->placed_done,
+                           (uint32_t)tail_bytes, log_flags(log) | (whole ? LEAT_JOURNAL_WHOLE : 0u),
                            &entry);
     uint32_t bytes = journal_entry_bytes(&entry);
     if (*used_bytes + bytes > LEAT_JOURNAL_RECORD_BYTES_MAX)
@@ -150,7 +163,7 @@ static enum add_result batch_add(struct leat_storage *storage, struct batch *bat
     else
         batch_lay_entry(log, &entry, batch->record + *used_bytes);
     batch->oldest_live_at = min_u64(batch->oldest_live_at, log->live_at);
-    batch->place_first |= !storage->serving || (log->installing && !frozen);
+    batch->place_first |= first;
     LEAT_ASSERT(batch->item_count < storage->log_count);
     batch_item_fill(log, index, frozen, whole, &entry, &batch->items[batch->item_count++]);
     log->installing = log->installing && frozen;
@@ -159,17 +172,22 @@ static enum add_result batch_add(struct leat_storage *storage, struct batch *bat
         log->issued_at = storage->ring_head;
         log_age_touch(storage, index);
     }
+    storage->whole_left -= early && storage->whole_left > 0;
     *used_bytes += bytes;
     return ADDED;
 }
 
-/* Before anything else: a log must not be caught up by the ring's head. */
+/* Before anything else: a log must not be caught up by the ring's head. Some take their turn early,
+ * so that not all are due in one record. */
 static void batch_add_oldest(struct leat_storage *storage, struct batch *batch,
                              uint32_t *used_bytes)
 {
     for (;;) {
         uint32_t index = storage->oldest;
-        if (index == NO_LOG || storage->logs[index].issued_at + REEMIT_BYTES >= storage->ring_head)
+        if (index == NO_LOG)
+            return;
+        uint64_t age = storage->ring_head - storage->logs[index].issued_at;
+        if (age <= (storage->whole_left > 0 ? REEMIT_BYTES / 4 * 3 : REEMIT_BYTES))
             return;
         if (batch_add(storage, batch, index, used_bytes, IS_OLDEST) != ADDED)
             return;

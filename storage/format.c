@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/crc.h"
+#include "base/rng.h"
 
 #define FORMAT_GENERATION 1u
 
@@ -234,7 +235,7 @@ static void format_entry(const struct format *format, const struct leat_format_l
         .floor_pos = extent,
         .end_pos = extent,
         .commit_d = extent, /* the genesis is the same on every member */
-        .flags = LEAT_JOURNAL_CLEAN,
+        .flags = LEAT_JOURNAL_CLEAN | LEAT_JOURNAL_WHOLE,
         .tail_bytes = (uint32_t)extent,
         .segment_log2 = (uint32_t)__builtin_ctzll(log->segment_bytes),
     };
@@ -256,7 +257,9 @@ static uint32_t format_first_record(const struct format *format, uint32_t worker
         used += bytes;
         count++;
     }
-    journal_record_write_head((void *)record, &format->identity.node, 0, 1, 0, count, 0, used);
+    struct leat_journal_record *head = (void *)record;
+    *head = (struct leat_journal_record){.sequence = 1, .entry_count = count};
+    journal_record_finish(head, &format->identity, used);
     return (uint32_t)block_end(used);
 }
 
@@ -359,10 +362,13 @@ int leat_storage_format(const struct leat_format_config *config, char *error, un
         return rc;
     format_name_node(&format);
     format.buffer = leat_block_alloc(HELPER_WRITE_BYTES);
-    if (!format.buffer || leat_uuid_random(&format.identity.node) != LEAT_OK) {
+    struct leat_rng random;
+    if (!format.buffer || leat_uuid_random(&format.identity.node) != LEAT_OK ||
+        leat_rng_seed_from_system(&random) != LEAT_OK) {
         leat_block_free(format.buffer);
         return leat_refuse(error, error_bytes, LEAT_ESYSTEM, "no memory or no randomness");
     }
+    format.identity.journal_secret = (uint32_t)leat_rng_next(&random);
     rc = format_lock(&format, config->directory);
     for (uint32_t worker = 0; worker < config->worker_count && rc == LEAT_OK; worker++)
         rc = format_worker(&format, worker);

@@ -72,14 +72,16 @@ static void inspect_journal(const struct inspection *inspection, const struct le
     for (unsigned row = 0; row < image->row_count; row++) {
         const struct journal_index_row *found = &image->rows[row];
         uint32_t at = 0;
-        say(inspection, "journal: record %" PRIu64 " at %u, %u bytes, %u in flight",
-            found->sequence, found->offset, found->record_bytes, found->in_flight);
+        say(inspection, "journal: record %" PRIu64 " at %" PRIu64 ", %u bytes, %u in flight",
+            found->sequence, found->at % LEAT_JOURNAL_BYTES, found->record_bytes, found->in_flight);
         while (journal_entry_next(image, row, &at, &cursor)) {
             const struct leat_journal_entry *entry = cursor.entry;
             say(inspection,
                 "journal:   log %u epoch %" PRIu64 " start %" PRIu64 " floor %" PRIu64
-                " end %" PRIu64 " commit %" PRIu64 " term %u%s%s%s%s%s",
-                entry->log_id, entry->cut_epoch, entry->start_pos, entry->floor_pos, entry->end_pos,
+                " placed %" PRIu64 " tail %" PRIu64 " end %" PRIu64 " commit %" PRIu64
+                " term %u%s%s%s%s%s",
+                entry->log_id, entry->cut_epoch, entry->start_pos, entry->floor_pos,
+                entry->placed_pos, entry->end_pos - entry->tail_bytes, entry->end_pos,
                 entry->commit_d, entry->last_term,
                 entry->flags & LEAT_JOURNAL_CLEAN ? " clean" : "",
                 entry->flags & LEAT_JOURNAL_AMNESIAC ? " amnesiac" : "",

@@ -2,10 +2,10 @@
  *
  * The journal's records: how one is laid out, and which of those found in the ring count.
  *
- * The ring as open finds it, from the newest record S backwards: the current pass (offsets up to
- * that of S), then what is left of the pass before it (offsets behind S). Anything older, in the
- * part that was skipped at the ring's end, counts no more. A sequence missing in between is
- * damage, unless the next valid record says that it was in flight beside it.
+ * A record says where it is by an offset that only grows, so it counts when nothing up to the end
+ * of the newest, S, was written over it: what lies in the place of a record that never landed is of
+ * the round before, and does not. A sequence missing in between is damage, unless all that is known
+ * says that it was in flight.
  */
 #include "state.h"
 
@@ -18,13 +18,14 @@
 #define ALL_BLOCKS (LEAT_JOURNAL_BYTES / LEAT_BLOCK_BYTES)
 
 _Static_assert(LEAT_JOURNAL_BYTES >=
-                   2 * JOURNAL_STATE_BYTES + (IN_FLIGHT_MAX + 1) * LEAT_JOURNAL_RECORD_BYTES_MAX,
-               "the ring holds twice the full state, what is in flight, and a skipped end");
+                   3 * JOURNAL_STATE_BYTES + (IN_FLIGHT_MAX + 4) * LEAT_JOURNAL_RECORD_BYTES_MAX,
+               "the full state is re-emitted seldom enough to leave room for appends");
 
 /* ---- writing ---- */
 
 void journal_entry_fill(const struct log *log, uint64_t end_pos, uint64_t floor_pos,
-                        uint32_t tail_bytes, uint32_t flags, struct leat_journal_entry *ret_entry)
+                        uint64_t placed_pos, uint32_t tail_bytes, uint32_t flags,
+                        struct leat_journal_entry *ret_entry)
 {
     LEAT_ASSERT(floor_pos <= end_pos && log->start_pos <= end_pos);
     *ret_entry = (struct leat_journal_entry){
@@ -34,7 +35,7 @@ void journal_entry_fill(const struct log *log, uint64_t end_pos, uint64_t floor_
         .cut_epoch = log->cut_epoch,
         .start_pos = log->start_pos,
         .floor_pos = floor_pos,
-        .placed_pos = min_u64(log->placed_done, block_of(end_pos)),
+        .placed_pos = min_u64(placed_pos, block_of(end_pos)),
         .end_pos = end_pos,
         .commit_d = min_u64(log->commit_d, floor_pos), /* W6 */
         .arena = log->arena_id,
@@ -55,26 +56,18 @@ uint32_t journal_entry_bytes(const struct leat_journal_entry *entry)
     return (uint32_t)sizeof(*entry) + tail_bytes + claim_bytes;
 }
 
-void journal_record_write_head(struct leat_journal_record *head, const struct leat_uuid *node,
-                               uint64_t incarnation, uint64_t sequence, uint64_t ring_offset,
-                               uint32_t entry_count, uint32_t in_flight, uint32_t used_bytes)
+void journal_record_finish(struct leat_journal_record *head, const struct leat_identity *identity,
+                           uint32_t used_bytes)
 {
-    uint32_t record_bytes = (uint32_t)block_end(used_bytes);
-    LEAT_ASSERT(record_bytes <= LEAT_JOURNAL_RECORD_BYTES_MAX);
-    LEAT_ASSERT(ring_offset + record_bytes <= LEAT_JOURNAL_BYTES);
-    *head = (struct leat_journal_record){
-        .magic = LEAT_JOURNAL_MAGIC,
-        .version = LEAT_STORAGE_VERSION,
-        .record_bytes = record_bytes,
-        .node = *node,
-        .incarnation = incarnation,
-        .sequence = sequence,
-        .ring_offset = ring_offset,
-        .entry_count = entry_count,
-        .in_flight = in_flight,
-    };
-    memset((uint8_t *)head + used_bytes, 0, record_bytes - used_bytes);
-    head->crc = leat_crc32c(0, head, record_bytes);
+    LEAT_ASSERT(block_end(used_bytes) <= LEAT_JOURNAL_RECORD_BYTES_MAX);
+    head->magic = LEAT_JOURNAL_MAGIC;
+    head->version = LEAT_STORAGE_VERSION;
+    head->node = identity->node;
+    head->record_bytes = (uint32_t)block_end(used_bytes);
+    head->crc = 0;
+    LEAT_ASSERT(head->at % LEAT_JOURNAL_BYTES + head->record_bytes <= LEAT_JOURNAL_BYTES);
+    memset((uint8_t *)head + used_bytes, 0, head->record_bytes - used_bytes);
+    head->crc = leat_crc32c(identity->journal_secret, head, head->record_bytes);
 }
 
 void journal_record_seal(const struct leat_storage *storage, struct batch *batch,
@@ -82,15 +75,20 @@ void journal_record_seal(const struct leat_storage *storage, struct batch *batch
 {
     struct leat_journal_record *head = (void *)batch->record;
     LEAT_ASSERT(batch->item_count > 0 && batch->record_bytes == block_end(used_bytes));
-    journal_record_write_head(head, &storage->identity.node, storage->incarnation, batch->sequence,
-                              batch->at % LEAT_JOURNAL_BYTES, batch->item_count,
-                              storage->batch_count, used_bytes);
+    *head = (struct leat_journal_record){
+        .incarnation = storage->incarnation,
+        .sequence = batch->sequence,
+        .at = batch->at,
+        .entry_count = batch->item_count,
+        .in_flight = storage->batch_count,
+    };
+    journal_record_finish(head, &storage->identity, used_bytes);
 }
 
 /* ---- reading ---- */
 
 static bool journal_record_is_valid(const uint8_t *ring, uint32_t offset,
-                                    const struct leat_uuid *node)
+                                    const struct leat_identity *identity)
 {
     struct leat_journal_record head;
     static const uint32_t zero = 0;
@@ -98,30 +96,36 @@ static bool journal_record_is_valid(const uint8_t *ring, uint32_t offset,
     if (head.magic != LEAT_JOURNAL_MAGIC || head.record_bytes < LEAT_BLOCK_BYTES ||
         head.record_bytes % LEAT_BLOCK_BYTES != 0 ||
         head.record_bytes > LEAT_JOURNAL_RECORD_BYTES_MAX ||
-        offset + head.record_bytes > LEAT_JOURNAL_BYTES || head.ring_offset != offset ||
-        !leat_uuid_equal(&head.node, node))
+        offset + head.record_bytes > LEAT_JOURNAL_BYTES || head.at % LEAT_JOURNAL_BYTES != offset ||
+        !leat_uuid_equal(&head.node, &identity->node))
         return false;
     const size_t crc_at = offsetof(struct leat_journal_record, crc);
-    uint32_t crc = leat_crc32c(0, ring + offset, crc_at);
+    uint32_t crc = leat_crc32c(identity->journal_secret, ring + offset, crc_at);
     crc = leat_crc32c(crc, &zero, sizeof(zero));
     crc = leat_crc32c(crc, ring + offset + crc_at + sizeof(zero),
                       head.record_bytes - crc_at - sizeof(zero));
     return crc == head.crc;
 }
 
+const uint8_t *journal_record_at(const struct journal_image *image, unsigned row)
+{
+    LEAT_DASSERT(row < image->row_count);
+    return image->bytes + image->rows[row].at % LEAT_JOURNAL_BYTES;
+}
+
 bool journal_entry_next(const struct journal_image *image, unsigned row, uint32_t *at,
                         struct journal_cursor *ret_cursor)
 {
     const struct journal_index_row *found = &image->rows[row];
-    const uint8_t *record = image->bytes + found->offset;
+    const uint8_t *record = journal_record_at(image, row);
     uint32_t begin = *at == 0 ? (uint32_t)BATCH_HEAD_BYTES : *at;
     const struct leat_journal_entry *entry = (const void *)(record + begin);
 
     if (begin + sizeof(*entry) > found->record_bytes || leat_uuid_is_zero(&entry->log))
         return false;
-    uint32_t bytes = journal_entry_bytes(entry);
-    if (entry->tail_bytes > TAIL_BYTES_MAX || entry->tail_bytes > entry->end_pos ||
-        entry->placed_pos % LEAT_BLOCK_BYTES != 0 || begin + bytes > found->record_bytes)
+    if (entry->tail_bytes > LEAT_JOURNAL_TAIL_BYTES_MAX || entry->tail_bytes > entry->end_pos ||
+        entry->placed_pos % LEAT_BLOCK_BYTES != 0 ||
+        begin + journal_entry_bytes(entry) > found->record_bytes)
         return false;
     const uint8_t *tail = (const uint8_t *)(entry + 1);
     *ret_cursor = (struct journal_cursor){
@@ -132,41 +136,40 @@ bool journal_entry_next(const struct journal_image *image, unsigned row, uint32_
                      : NULL,
         .row = found,
     };
-    *at = begin + bytes;
+    *at = begin + journal_entry_bytes(entry);
     return true;
 }
 
-bool journal_entry_of(const struct journal_image *image, unsigned row, const struct leat_uuid *log,
-                      uint32_t generation, struct journal_cursor *ret_cursor)
+void journal_entry_at(const struct journal_image *image, uint32_t link,
+                      struct journal_cursor *ret_cursor)
 {
-    struct journal_cursor cursor;
-    uint32_t at = 0;
-    LEAT_ASSERT(row < image->row_count);
-    while (journal_entry_next(image, row, &at, &cursor)) {
-        if (leat_uuid_equal(&cursor.entry->log, log) && cursor.entry->generation == generation) {
-            *ret_cursor = cursor;
-            return true;
-        }
-    }
-    return false;
+    uint32_t at = image->links[link].at;
+    bool found = journal_entry_next(image, image->links[link].row, &at, ret_cursor);
+    LEAT_ASSERT(found);
 }
 
-/* All valid records in the order of their offsets; the newest's row. */
-static unsigned journal_collect(struct journal_image *image, const struct leat_uuid *node,
+/* All valid records. Returns the newest's row. */
+static unsigned journal_collect(struct journal_image *image, const struct leat_identity *identity,
                                 bool *ret_newer_version)
 {
     unsigned newest = 0;
     image->row_count = 0;
     for (uint32_t offset = 0; offset < LEAT_JOURNAL_BYTES;) {
         const struct leat_journal_record *head = (const void *)(image->bytes + offset);
-        if (!journal_record_is_valid(image->bytes, offset, node)) {
+        if (!journal_record_is_valid(image->bytes, offset, identity)) {
             offset += LEAT_BLOCK_BYTES;
             continue;
         }
         *ret_newer_version |= head->version > LEAT_STORAGE_VERSION;
         LEAT_ASSERT(image->row_count < ALL_BLOCKS);
-        image->rows[image->row_count] =
-            (struct journal_index_row){head->sequence, offset, head->record_bytes, head->in_flight};
+        image->rows[image->row_count] = (struct journal_index_row){
+            .sequence = head->sequence,
+            .incarnation = head->incarnation,
+            .at = head->at,
+            .record_bytes = head->record_bytes,
+            .in_flight = head->in_flight,
+            .entry_count = head->entry_count,
+        };
         if (head->sequence > image->rows[newest].sequence)
             newest = image->row_count;
         image->row_count++;
@@ -175,40 +178,68 @@ static unsigned journal_collect(struct journal_image *image, const struct leat_u
     return newest;
 }
 
-/* Leaves the rows that count, ascending by sequence. */
+static int rows_by_offset(const void *a, const void *b)
+{
+    const struct journal_index_row *x = a, *y = b;
+    return x->at < y->at ? -1 : x->at > y->at;
+}
+
+/* Leaves the rows that count, ascending. */
 static void journal_order(struct journal_image *image, unsigned newest)
 {
     struct journal_index_row *rows = image->rows;
-    unsigned current = newest + 1, older = newest + 1;
-    /* behind the newest: the pass before, up to where sequences fall back */
-    while (older < image->row_count && rows[older].sequence < rows[newest].sequence &&
-           (older == newest + 1 || rows[older].sequence > rows[older - 1].sequence))
-        older++;
-    unsigned before = older - current;
-    /* rotate: [current pass][pass before] -> [pass before][current pass]; rows has twice the room
-     */
-    memmove(rows + ALL_BLOCKS, rows + current, before * sizeof(*rows));
-    memmove(rows + before, rows, current * sizeof(*rows));
-    memmove(rows, rows + ALL_BLOCKS, before * sizeof(*rows));
-    image->row_count = current + before;
-    for (unsigned i = 1; i < image->row_count; i++) {
-        uint64_t missing_first = rows[i - 1].sequence + 1;
-        /* J3, but for J4: what the next record saw in flight */
-        if (rows[i].sequence > missing_first &&
-            missing_first + rows[i].in_flight < rows[i].sequence)
-            image->gap_sequence = rows[i].sequence - rows[i].in_flight - 1;
+    uint64_t end = rows[newest].at + rows[newest].record_bytes;
+    unsigned count = 0;
+    for (unsigned i = 0; i < image->row_count; i++) {
+        if (rows[i].at + LEAT_JOURNAL_BYTES >= end)
+            rows[count++] = rows[i];
+    }
+    image->row_count = count;
+    qsort(rows, count, sizeof(*rows), rows_by_offset);
+}
+
+/* Records that contradict each other, or what they say of themselves: no power cut leaves those. */
+static bool journal_holds(const struct journal_image *image)
+{
+    struct journal_cursor cursor;
+    for (unsigned row = 0; row < image->row_count; row++) {
+        uint32_t at = 0, entries = 0;
+        while (journal_entry_next(image, row, &at, &cursor))
+            entries++;
+        if (entries != image->rows[row].entry_count ||
+            (row > 0 && image->rows[row].sequence <= image->rows[row - 1].sequence))
+            return false;
+    }
+    return true;
+}
+
+/* Records complete in order, so each names the lowest one that was not complete when it was issued:
+ * which were, as far as anything newer of their incarnation says, and the highest sequence that is
+ * missing and must not be (J3). What may have been in flight to the last may be missing (J4). */
+static void journal_judge(struct journal_image *image)
+{
+    struct journal_index_row *rows = image->rows;
+    uint64_t complete_below = 0;
+    for (unsigned i = image->row_count; i-- > 0;) {
+        if (i + 1 == image->row_count || rows[i].incarnation != rows[i + 1].incarnation)
+            complete_below = 0;
+        rows[i].complete = rows[i].sequence < complete_below;
+        complete_below = max_u64(complete_below, rows[i].sequence - rows[i].in_flight);
+        uint64_t missing_end = min_u64(rows[i].sequence, complete_below);
+        if (i > 0 && rows[i - 1].sequence + 1 < missing_end)
+            image->gap_sequence = max_u64(image->gap_sequence, missing_end - 1);
     }
 }
 
-int journal_scan(struct journal_image *image, const struct leat_uuid *node, char *error,
+int journal_scan(struct journal_image *image, const struct leat_identity *identity, char *error,
                  unsigned error_bytes)
 {
     bool newer_version = false;
     LEAT_ASSERT(image->bytes && !image->rows);
-    image->rows = calloc(2 * ALL_BLOCKS, sizeof(*image->rows));
+    image->rows = calloc(ALL_BLOCKS, sizeof(*image->rows));
     if (!image->rows)
         return leat_refuse(error, error_bytes, LEAT_ENOMEM, "out of memory");
-    unsigned newest = journal_collect(image, node, &newer_version);
+    unsigned newest = journal_collect(image, identity, &newer_version);
     if (newer_version) /* J0 */
         return leat_refuse(error, error_bytes, LEAT_EVERSION,
                            "the journal was written by a newer version: run that one");
@@ -216,8 +247,9 @@ int journal_scan(struct journal_image *image, const struct leat_uuid *node, char
         return leat_refuse(error, error_bytes, LEAT_ECORRUPT,
                            "the journal holds no valid record of this node: replace the node");
     journal_order(image, newest); /* J2 */
-    const struct journal_index_row *last = &image->rows[image->row_count - 1];
-    image->next_offset = last->offset + last->record_bytes;
-    LEAT_ASSERT(image->next_offset <= LEAT_JOURNAL_BYTES);
+    if (!journal_holds(image))
+        return leat_refuse(error, error_bytes, LEAT_ECORRUPT,
+                           "the journal's records contradict each other: replace the node");
+    journal_judge(image);
     return LEAT_OK;
 }

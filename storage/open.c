@@ -137,15 +137,13 @@ static int open_journal(struct leat_storage *storage, struct refusal refusal)
             LEAT_OK)
             open_read_by_blocks(storage->journal_fd, image->bytes + at, at);
     }
-    int rc = journal_scan(image, &storage->identity.node, refusal.error, refusal.bytes);
+    int rc = journal_scan(image, &storage->identity, refusal.error, refusal.bytes);
     if (rc != LEAT_OK)
         return rc;
     const struct journal_index_row *last = &image->rows[image->row_count - 1];
-    const struct leat_journal_record *head = (const void *)(image->bytes + last->offset);
-    storage->incarnation = head->incarnation;
+    storage->incarnation = last->incarnation;
     storage->record_sequence = last->sequence + 1;
-    storage->ring_head = LEAT_JOURNAL_BYTES + image->next_offset;
-    LEAT_ASSERT(storage->ring_head <= 2 * LEAT_JOURNAL_BYTES);
+    storage->ring_head = last->at + last->record_bytes;
     return LEAT_OK;
 }
 
@@ -155,7 +153,6 @@ static void log_init(struct leat_storage *storage, struct log *log,
                      const struct journal_cursor *cursor)
 {
     const struct leat_journal_entry *entry = cursor->entry;
-    bool this_pass = cursor->row->offset < storage->image.next_offset;
     *log = (struct log){
         .state = LOG_LIVE,
         .log_id = entry->log_id,
@@ -164,7 +161,7 @@ static void log_init(struct leat_storage *storage, struct log *log,
         .shape = {.salt = leat_frame_salt(&entry->log, entry->generation),
                   .segment_bytes = 1ull << entry->segment_log2},
         .found = *entry,
-        .found_at = cursor->row->offset + (this_pass ? LEAT_JOURNAL_BYTES : 0),
+        .newest_link = storage->image.link_count,
         .arena_buffer = LEAT_DISK_NO_BUFFER,
         .lost_record = storage->image.gap_sequence > cursor->row->sequence,
         .helper = {.preparing_fd = -1},
@@ -179,37 +176,35 @@ static void log_init(struct leat_storage *storage, struct log *log,
                      log->log_id, log->generation);
     }
     log->start_pos = entry->start_pos;
-    log->live_at = log->issued_at = log->found_at;
     if (cursor->claim)
         log->frozen.claim = *cursor->claim;
 }
 
-/* The logs that a newer record has named, by log_key(); never 0. */
+/* The logs that a newer record has named: by log_key(), never 0; the oldest entry so far. */
 struct seen {
-    uint64_t *keys;
+    struct {
+        uint64_t key;
+        uint32_t link; /* NO_LINK: deleted */
+    } * slots;
     size_t mask;
 };
 
-static bool seen_before(struct seen *seen, uint64_t key)
+/* The key's slot, or a free one that is its from now on. */
+static size_t seen_find(struct seen *seen, uint64_t key, bool *ret_before)
 {
     size_t at = (size_t)(key * 0x9e3779b97f4a7c15ull >> 20) & seen->mask;
-    for (; seen->keys[at] != 0; at = (at + 1) & seen->mask) {
-        if (seen->keys[at] == key)
-            return true;
-    }
-    seen->keys[at] = key;
-    return false;
+    while (seen->slots[at].key != 0 && seen->slots[at].key != key)
+        at = (at + 1) & seen->mask;
+    *ret_before = seen->slots[at].key == key;
+    seen->slots[at].key = key;
+    return at;
 }
 
 static size_t open_count_entries(const struct journal_image *image)
 {
-    struct journal_cursor cursor;
     size_t count = 0;
-    for (unsigned row = 0; row < image->row_count; row++) {
-        uint32_t at = 0;
-        while (journal_entry_next(image, row, &at, &cursor))
-            count++;
-    }
+    for (unsigned row = 0; row < image->row_count; row++)
+        count += image->rows[row].entry_count;
     return count;
 }
 
@@ -219,13 +214,25 @@ static int logs_by_id(const void *a, const void *b)
     return x->log_id < y->log_id ? -1 : x->log_id > y->log_id;
 }
 
+/* The newest entry that names a log counts; what older ones say of its bytes is chained to it. */
 static int open_entry(struct leat_storage *storage, struct seen *seen,
-                      const struct journal_cursor *cursor, struct refusal refusal)
+                      const struct journal_cursor *cursor, struct journal_link at,
+                      struct refusal refusal)
 {
     const struct leat_journal_entry *entry = cursor->entry;
+    struct journal_image *image = &storage->image;
     uint64_t key = log_key(entry->log_id, entry->generation);
-    if (seen_before(seen, key))
-        return LEAT_OK; /* the newest entry that names a log counts */
+    bool before;
+    size_t slot = seen_find(seen, key, &before);
+    if (before && seen->slots[slot].link == NO_LINK)
+        return LEAT_OK;
+    if (before) {
+        image->links[seen->slots[slot].link].older = image->link_count;
+        seen->slots[slot].link = image->link_count;
+        image->links[image->link_count++] = at;
+        return LEAT_OK;
+    }
+    seen->slots[slot].link = NO_LINK;
     if (entry->flags & LEAT_JOURNAL_DELETED) {
         storage->deleted[storage->deleted_count++] = key;
         return LEAT_OK;
@@ -235,7 +242,9 @@ static int open_entry(struct leat_storage *storage, struct seen *seen,
                            "the journal names log %u with an impossible segment size, or too many "
                            "logs: replace the node",
                            entry->log_id);
+    seen->slots[slot].link = image->link_count;
     log_init(storage, &storage->logs[storage->log_count++], cursor);
+    image->links[image->link_count++] = at;
     return LEAT_OK;
 }
 
@@ -245,18 +254,22 @@ static int open_entries(struct leat_storage *storage, struct refusal refusal)
     size_t entries = open_count_entries(&storage->image), room = 16;
     while (room < 2 * entries)
         room *= 2;
-    struct seen seen = {calloc(room, sizeof(*seen.keys)), room - 1};
+    struct seen seen = {calloc(room, sizeof(*seen.slots)), room - 1};
+    storage->image.links = calloc(entries + 1, sizeof(*storage->image.links));
     storage->logs = calloc(LEAT_LOGS_MAX, sizeof(*storage->logs));
     storage->deleted = calloc(entries + 1, sizeof(*storage->deleted));
     int rc = LEAT_OK;
-    if (!storage->logs || !storage->deleted || !seen.keys)
+    if (!storage->logs || !storage->deleted || !storage->image.links || !seen.slots)
         rc = leat_refuse(refusal.error, refusal.bytes, LEAT_ENOMEM, "out of memory");
     for (unsigned row = storage->image.row_count; row-- > 0 && rc == LEAT_OK;) {
         uint32_t at = 0;
-        while (rc == LEAT_OK && journal_entry_next(&storage->image, row, &at, &cursor))
-            rc = open_entry(storage, &seen, &cursor, refusal);
+        struct journal_link link = {.row = row, .older = NO_LINK};
+        while (rc == LEAT_OK && journal_entry_next(&storage->image, row, &at, &cursor)) {
+            rc = open_entry(storage, &seen, &cursor, link, refusal);
+            link.at = at; /* where the next one is */
+        }
     }
-    free(seen.keys);
+    free(seen.slots);
     return rc;
 }
 
@@ -266,6 +279,8 @@ static int open_logs(struct leat_storage *storage, struct refusal refusal)
     if (rc != LEAT_OK)
         return rc;
     qsort(storage->logs, storage->log_count, sizeof(*storage->logs), logs_by_id);
+    for (uint32_t i = 0; i < storage->log_count; i++)
+        overlay_find_live(&storage->image, &storage->logs[i]);
     storage->queue_head = storage->queue_tail = NO_LOG;
     storage->floor_head = storage->floor_tail = NO_LOG;
     storage->oldest = storage->youngest = NO_LOG;
@@ -273,7 +288,7 @@ static int open_logs(struct leat_storage *storage, struct refusal refusal)
         uint32_t next = NO_LOG; /* by age, stable */
         for (uint32_t i = 0; i < storage->log_count; i++) {
             if (!storage->logs[i].queued &&
-                (next == NO_LOG || storage->logs[i].found_at < storage->logs[next].found_at))
+                (next == NO_LOG || storage->logs[i].live_at < storage->logs[next].live_at))
                 next = i;
         }
         storage->logs[next].queued = true;
@@ -325,7 +340,7 @@ static int open_log_files(struct leat_storage *storage, struct log *log, struct 
 {
     char path[LEAT_PATH_BYTES];
     uint64_t floor_base =
-        leat_segment_base(&log->shape, min_u64(log->found.placed_pos, log->found.floor_pos));
+        leat_segment_base(&log->shape, min_u64(log->found_placed, log->found.floor_pos));
     int length = snprintf(path, sizeof(path), "%s/%s", storage->worker_path, log->directory);
     LEAT_ASSERT(length > 0 && length < (int)sizeof(path));
     struct segment_list list = {log->start_pos, UINT64_MAX, UINT64_MAX};
@@ -500,6 +515,7 @@ void storage_free(struct leat_storage *storage)
     leat_block_free(storage->segment_buffer);
     leat_block_free(storage->image.bytes);
     free(storage->image.rows);
+    free(storage->image.links);
     free(storage->logs);
     const int fds[] = {storage->journal_fd, storage->votes_fd, storage->lock_fd};
     for (unsigned i = 0; i < 3; i++) {

@@ -2,7 +2,8 @@
  *
  * Journal tails over blocks as a segment has them: from the newest entry's placed_pos on, bytes may
  * be in records only. A tail holds true bytes of the log as far as no later cut took them
- * away, whatever the block in place holds; so all valid ones are laid over, the newest last.
+ * away, whatever the block in place holds; so all are laid over, from the newest back to the one
+ * that begins at or below placed_pos.
  */
 #include "state.h"
 
@@ -33,32 +34,62 @@ static void overlay_lay(struct overlay_target *target, const struct journal_curs
     target->missing_pos = min_u64(target->missing_pos, block_of(begin));
 }
 
+/* Entries of a log from the newest back, as far as they may hold bytes of it. */
+struct overlay_walk {
+    const struct journal_image *image;
+    uint32_t link;       /* of the next one */
+    uint64_t placed_pos; /* blocks below are in place for certain */
+    uint64_t limit_pos;  /* a newer cut took away what is above */
+    struct journal_cursor cursor;
+};
+
+static bool overlay_next(struct overlay_walk *walk)
+{
+    const struct journal_cursor newer = walk->cursor;
+    if (walk->link == NO_LINK)
+        return false;
+    journal_entry_at(walk->image, walk->link, &walk->cursor);
+    walk->link = walk->image->links[walk->link].older;
+    const struct leat_journal_entry *entry = walk->cursor.entry;
+    if (newer.entry && newer.entry->cut_epoch != entry->cut_epoch) {
+        if (walk->image->gap_sequence > walk->cursor.row->sequence)
+            return false; /* the cut's own record may be the one that is missing */
+        walk->limit_pos = min_u64(walk->limit_pos, newer.entry->end_pos);
+    }
+    if (newer.entry && (newer.entry->flags & LEAT_JOURNAL_INSTALLED) &&
+        !(entry->flags & LEAT_JOURNAL_INSTALLED))
+        return false;
+    uint64_t tail_pos = entry->end_pos - entry->tail_bytes;
+    bool placed = walk->cursor.row->complete && (entry->flags & LEAT_JOURNAL_WHOLE);
+    if (placed)
+        walk->placed_pos = max_u64(walk->placed_pos, block_of(min_u64(tail_pos, walk->limit_pos)));
+    if (placed || tail_pos <= walk->placed_pos)
+        walk->link =
+            NO_LINK; /* older ones hold nothing that is not here, in newer ones or in place */
+    return true;
+}
+
+void overlay_find_live(const struct journal_image *image, struct log *log)
+{
+    struct overlay_walk walk = {image, log->newest_link, log->found.placed_pos, UINT64_MAX, {0}};
+    while (overlay_next(&walk))
+        log->live_at = walk.cursor.row->at;
+    log->issued_at = log->live_at;
+    log->found_placed = walk.placed_pos;
+}
+
 uint64_t overlay_apply(const struct leat_storage *storage, const struct log *log, uint8_t *bytes,
                        uint64_t begin_pos, uint64_t end_pos)
 {
-    const struct journal_image *image = &storage->image;
-    struct journal_cursor newer = {0}, cursor;
-    uint64_t first_pos = max_u64(begin_pos, log->found.placed_pos);
-    uint64_t limit_pos = UINT64_MAX;
-
-    LEAT_ASSERT(image->bytes && begin_pos % LEAT_BLOCK_BYTES == 0);
+    uint64_t first_pos = max_u64(begin_pos, log->found_placed);
+    LEAT_ASSERT(storage->image.bytes && begin_pos % LEAT_BLOCK_BYTES == 0);
     if (end_pos <= first_pos)
         return end_pos;
+    struct overlay_walk walk = {
+        &storage->image, log->newest_link, log->found_placed, UINT64_MAX, {0}};
     struct overlay_target target = {bytes + (first_pos - begin_pos), first_pos, end_pos, end_pos};
-    for (unsigned row = image->row_count; row-- > 0;) {
-        if (!journal_entry_of(image, row, &log->uuid, log->generation, &cursor))
-            continue;
-        if (newer.entry && newer.entry->cut_epoch != cursor.entry->cut_epoch) {
-            if (image->gap_sequence > cursor.row->sequence)
-                break; /* the cut's own record may be the one that is missing */
-            limit_pos = min_u64(limit_pos, newer.entry->end_pos);
-        }
-        if (newer.entry && (newer.entry->flags & LEAT_JOURNAL_INSTALLED) &&
-            !(cursor.entry->flags & LEAT_JOURNAL_INSTALLED))
-            break;
-        overlay_lay(&target, &cursor, limit_pos);
-        newer = cursor;
-    }
+    while (overlay_next(&walk))
+        overlay_lay(&target, &walk.cursor, walk.limit_pos);
     return target.missing_pos;
 }
 

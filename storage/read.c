@@ -51,6 +51,7 @@ int leat_storage_read(struct leat_storage *storage, uint32_t index, uint64_t pos
                                   .length_bytes = length_bytes,
                                   .log_index = index,
                                   .result = length_bytes,
+                                  .durable_pos = log->durable_pos,
                                   .busy = true,
                                   .finished = true,
                                   .fd = -1};
@@ -112,6 +113,7 @@ unsigned reads_report(struct leat_storage *storage, struct leat_storage_event *e
             .kind = LEAT_STORAGE_READ,
             .log_index = read->log_index,
             .cookie = read->cookie,
+            .sequence = read->durable_pos,
             .result = whole              ? (int64_t)read->done_bytes
                       : read->result > 0 ? (int64_t)block_of((uint64_t)read->result)
                                          : LEAT_EDAMAGED,

@@ -146,7 +146,7 @@ static bool start_choose(struct leat_storage *storage, struct log *log,
     /* S1: the highest base below commit_d; S2: the next lower that holds; S3: the lowest held;
      * S4: none */
     uint64_t commit_d = min_u64(min_u64(log->found.commit_d, log->found.floor_pos),
-                                log->found.placed_pos); /* what is not in place is to be found */
+                                log->found_placed); /* what is not in place is to be found */
     uint64_t base_pos =
         commit_d > log->base_pos ? leat_segment_base(&log->shape, commit_d - 1) : log->base_pos;
     LEAT_ASSERT(base_pos >= log->base_pos);

@@ -160,7 +160,9 @@ int leat_storage_commit_begin(struct leat_storage *storage, uint64_t *io_incarna
     }
     if (commit_votes(storage) != LEAT_OK) /* the incarnation before anything speaks in its name */
         return LEAT_EFENCED;
-    for (uint32_t i = 0; i < storage->log_count; i++) {
+    /* the oldest first: a start that dies, and the next one, do not write over what others wait
+     * with */
+    for (uint32_t i = storage->oldest; i != NO_LOG; i = storage->logs[i].younger) {
         storage->logs[i].say = true;
         log_queue(storage, i);
     }
@@ -174,6 +176,7 @@ int leat_storage_commit_begin(struct leat_storage *storage, uint64_t *io_incarna
     storage->checked_ns = helper_now_ns();
     leat_block_free(storage->image.bytes);
     free(storage->image.rows);
+    free(storage->image.links);
     leat_block_free(storage->segment_buffer);
     storage->image = (struct journal_image){0};
     storage->segment_buffer = NULL;
@@ -199,6 +202,7 @@ int leat_storage_clean_stop(struct leat_storage *storage)
         if (!life_has_record(log->state))
             continue;
         log->clean = log->begun && !log->claims && !log->installing;
+        log->whole_wanted = true; /* what is stopped lies in its segments, where it is scrubbed */
         log->say = true;
         log_queue(storage, i);
     }

@@ -16,7 +16,8 @@
  *
  * The journal's ring is addressed by a "virtual" offset that only grows; the place in the file
  * is that modulo LEAT_JOURNAL_BYTES. live_at of a log is where its newest completed record with a
- * whole entry is.
+ * whole entry is; as open finds it, the newest that is known to be that, or begins at or below what
+ * is known to be in place.
  */
 #ifndef LEAT_STORAGE_STATE_H
 #define LEAT_STORAGE_STATE_H
@@ -35,7 +36,6 @@
 #define IN_FLIGHT_MAX      4u
 #define READS_MAX          32u
 #define PIECE_BYTES_MAX    (256u << 10) /* of a write in place */
-#define TAIL_BYTES_MAX     (16u << 10)  /* of an entry that continues older ones */
 #define WHOLE_PER_RECORD   16u          /* logs begun anew in a record before they have to be */
 #define PIECES_PER_SUBMIT  8u           /* with hundreds of logs a submit else takes milliseconds */
 #define READY_SLOTS        16u
@@ -53,6 +53,7 @@
 #define HELPER_WRITE_BYTES (1u << 20)
 #define REASON_BYTES       256u
 #define NO_LOG             UINT32_MAX
+#define NO_LINK            UINT32_MAX
 #define BATCH_HEAD_BYTES   sizeof(struct leat_journal_record)
 
 enum disk_slot { SLOT_LOCK, SLOT_JOURNAL, SLOT_VOTES, SLOT_COUNT };
@@ -79,12 +80,14 @@ static inline uint64_t max_u64(uint64_t a, uint64_t b)
 
 /* All logs' whole entries at their longest, and what may be in flight or lost at the ring's end. */
 #define JOURNAL_STATE_BYTES                                                                        \
-    (LEAT_LOGS_MAX *                                                                               \
+    (LEAT_JOURNAL_LOGS *                                                                           \
      (sizeof(struct leat_journal_entry) + sizeof(struct leat_journal_claim) + LEAT_BLOCK_BYTES))
 /* A log's newest whole entry may be this old before there is another: what is left of the ring
- * holds everybody's turn, the records in flight, and one skipped at the ring's end. */
+ * holds everybody's turn and once more that of a start, the records in flight, one that died with a
+ * start, and one skipped at the ring's end each time. */
 #define REEMIT_BYTES                                                                               \
-    (LEAT_JOURNAL_BYTES - JOURNAL_STATE_BYTES - (IN_FLIGHT_MAX + 1) * LEAT_JOURNAL_RECORD_BYTES_MAX)
+    (LEAT_JOURNAL_BYTES - 2 * JOURNAL_STATE_BYTES -                                                \
+     (IN_FLIGHT_MAX + 3) * LEAT_JOURNAL_RECORD_BYTES_MAX)
 
 /* ---- requests to the disk ---- */
 
@@ -113,6 +116,7 @@ struct read_request {
     uint32_t done_bytes;
     uint32_t log_index;
     int64_t result;
+    uint64_t durable_pos; /* as of the request */
     bool busy;
     bool finished;
     int fd; /* -1: nothing to read from disk */
@@ -196,7 +200,8 @@ struct log {
     char directory[64]; /* relative to the worker's */
 
     struct leat_journal_entry found; /* as open found it */
-    uint64_t found_at;               /* virtual offset of that record */
+    uint32_t newest_link;            /* until commit_begin: that entry, and the older ones */
+    uint64_t found_placed;           /* blocks below are in place for certain */
 
     uint8_t *arena;
     int arena_buffer; /* registered buffer, or none */
@@ -237,7 +242,7 @@ struct log {
     bool floor_queued; /* in the queue of logs whose floor is behind */
     uint32_t next_queued;
     uint32_t next_floor;
-    uint32_t younger; /* list by newest issued record */
+    uint32_t younger; /* list by issued_at */
     uint32_t older;
     uint64_t issued_at; /* virtual offset of the newest issued record with a whole entry */
     uint64_t live_at;   /* of the newest completed one */
@@ -299,17 +304,28 @@ struct batch {
 
 struct journal_index_row {
     uint64_t sequence;
-    uint32_t offset;
+    uint64_t incarnation;
+    uint64_t at;
     uint32_t record_bytes;
     uint32_t in_flight;
+    uint32_t entry_count;
+    bool complete; /* the batch, as far as newer records of its incarnation know */
+};
+
+/* An entry in the image, and the log's next older one. */
+struct journal_link {
+    uint32_t row;
+    uint32_t at; /* byte offset in the record; 0: the first */
+    uint32_t older;
 };
 
 struct journal_image {
     uint8_t *bytes;                 /* the whole ring; freed by commit_begin */
     struct journal_index_row *rows; /* ascending by sequence */
     unsigned row_count;
+    struct journal_link *links; /* all entries; a log's begin at newest_link */
+    uint32_t link_count;
     uint64_t gap_sequence; /* the highest record that is missing and must not be; 0: none */
-    uint64_t next_offset;
 };
 
 /* ---- the whole ---- */
@@ -355,7 +371,7 @@ struct leat_storage {
     unsigned batch_count;
     unsigned batch_max;
     bool exclusive;      /* a place_first batch is in flight */
-    unsigned whole_left; /* of WHOLE_PER_RECORD */
+    unsigned whole_left; /* of WHOLE_PER_RECORD, in the record that is being built */
     uint32_t queue_head, queue_tail, queue_length;
     bool urgent;            /* something in the queue does not wait */
     uint64_t lazy_since_ns; /* when the oldest of what may wait was queued; 0: nothing */
@@ -467,15 +483,17 @@ void segment_want(struct leat_storage *storage, uint32_t index, uint64_t end_pos
 
 /* journal.c */
 void journal_entry_fill(const struct log *log, uint64_t end_pos, uint64_t floor_pos,
-                        uint32_t tail_bytes, uint32_t flags, struct leat_journal_entry *ret_entry);
+                        uint64_t placed_pos, uint32_t tail_bytes, uint32_t flags,
+                        struct leat_journal_entry *ret_entry);
 uint32_t journal_entry_bytes(const struct leat_journal_entry *entry);
 void journal_record_seal(const struct leat_storage *storage, struct batch *batch,
                          uint32_t used_bytes);
-void journal_record_write_head(struct leat_journal_record *head, const struct leat_uuid *node,
-                               uint64_t incarnation, uint64_t sequence, uint64_t ring_offset,
-                               uint32_t entry_count, uint32_t in_flight, uint32_t used_bytes);
-int journal_scan(struct journal_image *image, const struct leat_uuid *node, char *error,
+/* Fills what is the same in each record, pads the record that is laid behind it, and seals. */
+void journal_record_finish(struct leat_journal_record *head, const struct leat_identity *identity,
+                           uint32_t used_bytes);
+int journal_scan(struct journal_image *image, const struct leat_identity *identity, char *error,
                  unsigned error_bytes);
+const uint8_t *journal_record_at(const struct journal_image *image, unsigned row);
 
 struct journal_cursor {
     const struct leat_journal_entry *entry;
@@ -484,14 +502,16 @@ struct journal_cursor {
     const struct journal_index_row *row;
 };
 
-/* The entry of `log` in the record at row, or of any log when log is NULL and *at is its byte
- * offset (0: first), which is moved on. False when there is none (left). */
+/* The entry at *at, a byte offset in the record (0: the first), which is moved on. False when there
+ * is none left. */
 bool journal_entry_next(const struct journal_image *image, unsigned row, uint32_t *at,
                         struct journal_cursor *ret_cursor);
-bool journal_entry_of(const struct journal_image *image, unsigned row, const struct leat_uuid *log,
-                      uint32_t generation, struct journal_cursor *ret_cursor);
+void journal_entry_at(const struct journal_image *image, uint32_t link,
+                      struct journal_cursor *ret_cursor);
 
 /* overlay.c: the tails of journal records over blocks as the disk has them. */
+/* Finds what of the log is in place for certain, and the oldest record that has the rest. */
+void overlay_find_live(const struct journal_image *image, struct log *log);
 /* Lays them over `bytes`, the content of [begin_pos, end_pos) as the segment has it. Returns the
  * lowest block that the disk did not hold, or end_pos. */
 uint64_t overlay_apply(const struct leat_storage *storage, const struct log *log, uint8_t *bytes,

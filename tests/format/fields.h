@@ -119,21 +119,28 @@ static const struct field leat_identity_fields[] = {
     F(leat_identity, member_count, "member count"),
     F(leat_identity, member_ids, "sorted; as formatted"),
     F(leat_identity, created_ns, "created in ns"),
+    F(leat_identity, journal_secret,
+      "random, and told to nobody: the CRC of a journal record begins with it"),
+    F(leat_identity, reserved, "zero"),
 };
 
 static const struct field leat_journal_record_fields[] = {
     F(leat_journal_record, magic, "magic"),
     F(leat_journal_record, version, "version"),
-    F(leat_journal_record, crc, "of the whole record, `record_bytes`, with this word zero"),
+    F(leat_journal_record, crc,
+      "of the whole record, `record_bytes`, with this word zero; begins with the identity's "
+      "secret"),
     F(leat_journal_record, record_bytes, "multiple of LEAT_BLOCK_BYTES"),
     F(leat_journal_record, node, "node"),
     F(leat_journal_record, incarnation, "incarnation"),
     F(leat_journal_record, sequence, "counts up by one, for ever"),
-    F(leat_journal_record, ring_offset, "where it was written: a misdirected one shows"),
+    F(leat_journal_record, at,
+      "grows for ever; modulo 32 MiB, where it was written: a misdirected one shows, and one of an "
+      "older round"),
     F(leat_journal_record, entry_count, "entry count"),
     F(leat_journal_record, in_flight,
-      "records before this one that were not complete when it was issued: only these may be "
-      "missing without being damage"),
+      "records before this one that were not complete when it was issued: these may be missing "
+      "without being damage, until one says less of them"),
 };
 
 static const struct field leat_journal_entry_fields[] = {

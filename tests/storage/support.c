@@ -28,7 +28,7 @@ void rig_format(struct rig *rig)
         .worker_count = 1,
         .member_count = 3,
         .member_ids = {1, 2, 3},
-        .log_count = RIG_LOGS,
+        .log_count = RIG_FORMATTED,
         .logs = {{.log_id = 0,
                   .entry_bytes_max = 64 << 10,
                   .segment_bytes = RIG_SEGMENT,
@@ -47,10 +47,10 @@ void rig_format(struct rig *rig)
         .segments_ahead = 1,
     };
     rig->boot.bytes[0] = 0xb0;
+    rig->log_count = RIG_FORMATTED;
     for (uint32_t i = 0; i < RIG_LOGS; i++) {
         rig->log_uuids[i] = leat_uuid_of_log(&rig->format.cluster, i);
-        rig->shapes[i] =
-            (struct leat_log_shape){leat_frame_salt(&rig->log_uuids[i], 1), 64 << 10, RIG_SEGMENT};
+        rig->shapes[i] = rig_shape(rig, i);
         assert_int_equal(posix_memalign((void **)&rig->logs[i].arena, 4096, RIG_ARENA), 0);
         memset(rig->logs[i].arena, 0, RIG_ARENA);
         rig->logs[i].arena_id.bytes[0] = (uint8_t)(i + 1);
@@ -114,14 +114,61 @@ void rig_recover(struct rig *rig, uint32_t index)
 
 void rig_begin(struct rig *rig)
 {
-    for (uint32_t i = 0; i < RIG_LOGS; i++)
+    for (uint32_t i = 0; i < rig->log_count; i++)
         assert_int_equal(leat_storage_begin(rig->storage, i, &rig->logs[i].recovered,
                                             &rig->logs[i].arena_id, &rig->boot, false),
                          LEAT_OK);
     rig->incarnation = 0;
     assert_int_equal(leat_storage_commit_begin(rig->storage, &rig->incarnation), LEAT_OK);
-    for (uint32_t i = 0; i < RIG_LOGS; i++)
+    for (uint32_t i = 0; i < rig->log_count; i++)
         rig->logs[i].arena_valid = true;
+}
+
+struct leat_log_shape rig_shape(const struct rig *rig, uint32_t log_id)
+{
+    struct leat_uuid uuid = leat_uuid_of_log(&rig->format.cluster, log_id);
+    return (struct leat_log_shape){leat_frame_salt(&uuid, 1), 64 << 10, RIG_SEGMENT};
+}
+
+struct leat_chain rig_genesis_chain(const struct leat_log_shape *shape, const uint8_t *arena)
+{
+    struct leat_chain chain = {0};
+    uint64_t extent;
+    assert_int_equal(leat_chain_at_base(shape, 0, arena, LEAT_BLOCK_BYTES, &chain), LEAT_OK);
+    assert_int_equal(leat_frame_check(shape, &chain, arena, LEAT_BLOCK_BYTES, &extent), LEAT_OK);
+    return chain;
+}
+
+uint32_t rig_make(struct rig *rig, const struct leat_storage_create *create)
+{
+    unsigned before = rig->events[LEAT_STORAGE_CREATED];
+    uint32_t index;
+    assert_int_equal(leat_storage_log_create(rig->storage, create, &index), LEAT_OK);
+    while (rig->events[LEAT_STORAGE_CREATED] == before) {
+        leat_storage_prepare_step(rig->storage);
+        assert_true(rig_turn(rig) >= 0);
+    }
+    assert_int_equal(rig->last[LEAT_STORAGE_CREATED].result, LEAT_OK);
+    assert_int_equal(rig->last[LEAT_STORAGE_CREATED].log_index, index);
+    assert_true(leat_storage_log_exists(rig->storage, index));
+    return index;
+}
+
+static void rig_make_next(struct rig *rig)
+{
+    struct rig_log *log = &rig->logs[rig->log_count];
+    struct leat_storage_create create = {.log = {.log_id = rig->log_count,
+                                                 .entry_bytes_max = 64 << 10,
+                                                 .segment_bytes = RIG_SEGMENT,
+                                                 .arena_bytes = RIG_ARENA},
+                                         .arena_bytes = log->arena,
+                                         .arena = log->arena_id,
+                                         .boot = rig->boot};
+    assert_int_equal(rig_make(rig, &create), rig->log_count);
+    log->chain = rig_genesis_chain(&rig->shapes[rig->log_count], log->arena);
+    log->reported_end = log->chain.position;
+    log->arena_valid = true;
+    rig->log_count++;
 }
 
 void rig_start(struct rig *rig)
@@ -129,10 +176,12 @@ void rig_start(struct rig *rig)
     int rc = rig_open(rig);
     if (rc != LEAT_OK)
         fail_msg("open: %s", rig->error);
-    assert_int_equal(leat_storage_log_count(rig->storage), RIG_LOGS);
-    for (uint32_t i = 0; i < RIG_LOGS; i++)
+    assert_int_equal(leat_storage_log_count(rig->storage), rig->log_count);
+    for (uint32_t i = 0; i < rig->log_count; i++)
         rig_recover(rig, i);
     rig_begin(rig);
+    while (rig->log_count < RIG_LOGS)
+        rig_make_next(rig);
 }
 
 void rig_stop(struct rig *rig)
@@ -164,11 +213,17 @@ static void rig_seal(struct rig *rig, uint32_t index, struct leat_frame *frame, 
 void rig_append(struct rig *rig, uint32_t index, uint32_t payload_bytes)
 {
     static uint8_t payload[64 << 10];
+    memset(payload, (int)(rig->session_time_ns * 31 + 1), payload_bytes);
+    rig_append_payload(rig, index, payload, payload_bytes);
+}
+
+void rig_append_payload(struct rig *rig, uint32_t index, const void *payload,
+                        uint32_t payload_bytes)
+{
     struct rig_log *log = &rig->logs[index];
     uint64_t room = leat_segment_room(&rig->shapes[index], log->chain.position);
     if (room < payload_bytes + 256u || log->chain.position % RIG_SEGMENT == 0)
         rig_roll(rig, index);
-    memset(payload, (int)(rig->session_time_ns * 31 + 1), payload_bytes);
     struct leat_frame frame = {.length_bytes = LEAT_FRAME_HEADER_BYTES + payload_bytes,
                                .type_flags = LEAT_FRAME_RECORD};
     rig_seal(rig, index, &frame, payload);
@@ -311,7 +366,7 @@ int rig_turn(struct rig *rig)
 
 void rig_settle(struct rig *rig)
 {
-    for (uint32_t i = 0; i < RIG_LOGS; i++) {
+    for (uint32_t i = 0; i < rig->log_count; i++) {
         while (rig->logs[i].reported_seq < rig->logs[i].write_seq) {
             if (rig_turn(rig) < 0)
                 fail_msg("fenced: %s", leat_storage_fence_reason(rig->storage));
@@ -350,6 +405,20 @@ void rig_cut(struct rig *rig, uint32_t index, const struct leat_chain *chain)
 }
 
 /* ---- files ---- */
+
+uint64_t rig_find_record(const struct rig *rig, uint64_t sequence,
+                         struct leat_journal_record *ret_head)
+{
+    char path[600];
+    rig_path(rig, "w0/journal", path);
+    for (uint64_t at = 0; at < LEAT_JOURNAL_BYTES; at += LEAT_BLOCK_BYTES) {
+        rig_file_read(path, at, ret_head, sizeof(*ret_head));
+        if (ret_head->magic == LEAT_JOURNAL_MAGIC && ret_head->sequence == sequence)
+            return at;
+    }
+    fail_msg("no record %llu", (unsigned long long)sequence);
+    return 0;
+}
 
 void rig_path(const struct rig *rig, const char *name, char path[600])
 {

@@ -14,9 +14,12 @@
 
 #include "storage/storage.h"
 
-#define RIG_LOGS    2u
-#define RIG_SEGMENT (1ull << 20)
-#define RIG_ARENA   (4ull << 20)
+#ifndef RIG_LOGS
+#define RIG_LOGS 2u
+#endif
+#define RIG_FORMATTED 2u /* the other logs are made at run time, by the first rig_start() */
+#define RIG_SEGMENT   (1ull << 20)
+#define RIG_ARENA     (4ull << 20)
 
 struct rig_log {
     uint8_t *arena;
@@ -45,6 +48,7 @@ struct rig {
     struct leat_uuid boot;
     struct leat_log_shape shapes[RIG_LOGS];
     struct rig_log logs[RIG_LOGS];
+    uint32_t log_count; /* there are by now */
     char error[256];
     unsigned reads;
     int64_t read_result;
@@ -65,8 +69,17 @@ void rig_start(struct rig *rig); /* all of it, must succeed */
 void rig_stop(struct rig *rig);  /* closes without a clean stop */
 void rig_crash(struct rig *rig); /* the same, and the arenas are gone */
 
+/* A log beyond those of format. */
+struct leat_log_shape rig_shape(const struct rig *rig, uint32_t log_id);
+/* Makes it and waits until it is in service. Returns its index. */
+uint32_t rig_make(struct rig *rig, const struct leat_storage_create *create);
+/* Behind the genesis frame. */
+struct leat_chain rig_genesis_chain(const struct leat_log_shape *shape, const uint8_t *arena);
+
 /* Lays frames into the arena and moves M. */
 void rig_append(struct rig *rig, uint32_t index, uint32_t payload_bytes);
+void rig_append_payload(struct rig *rig, uint32_t index, const void *payload,
+                        uint32_t payload_bytes);
 /* Seals the first `sealed_count` records of a batch of `count`, which fits the segment. */
 void rig_append_batch(struct rig *rig, uint32_t index, uint32_t payload_bytes, unsigned count,
                       unsigned sealed_count);
@@ -83,6 +96,10 @@ void rig_append_durably(struct rig *rig, uint32_t index, uint32_t payload_bytes)
 void rig_prepare_all(struct rig *rig); /* the helper until it has nothing to do */
 /* Cuts storage and chain back to `chain`, waits until the cut settled. */
 void rig_cut(struct rig *rig, uint32_t index, const struct leat_chain *chain);
+
+/* Where the record lies in the journal's file, which must have it; and its head. */
+uint64_t rig_find_record(const struct rig *rig, uint64_t sequence,
+                         struct leat_journal_record *ret_head);
 
 void rig_path(const struct rig *rig, const char *name, char path[600]);
 void rig_segment_path(const struct rig *rig, uint32_t index, uint64_t base_pos, char path[600]);

@@ -22,12 +22,19 @@
 #include "base/frame.h"
 #include "base/uuid.h"
 
-#define LEAT_STORAGE_VERSION          2u
-#define LEAT_IDENTITY_MAGIC           0x314449544145544cULL
-#define LEAT_JOURNAL_MAGIC            0x4c4e524au
-#define LEAT_VOTES_MAGIC              0x45544f56u
+#define LEAT_STORAGE_VERSION 3u
+#define LEAT_IDENTITY_MAGIC  0x314449544145544cULL
+#define LEAT_JOURNAL_MAGIC   0x4c4e524au
+#define LEAT_VOTES_MAGIC     0x45544f56u
+
+/* The ring, a record at its longest, and the logs whose whole entries the ring has room for. A test
+ * builds the storage with small ones, so that the ring comes round. */
+#ifndef LEAT_JOURNAL_BYTES
 #define LEAT_JOURNAL_BYTES            (32u << 20)
 #define LEAT_JOURNAL_RECORD_BYTES_MAX (1u << 20)
+#define LEAT_JOURNAL_LOGS             LEAT_LOGS_MAX
+#endif
+#define LEAT_JOURNAL_TAIL_BYTES_MAX (16u << 10) /* of an entry that continues older ones */
 
 struct leat_identity {
     uint64_t magic;
@@ -40,8 +47,11 @@ struct leat_identity {
     uint32_t member_count;
     uint32_t member_ids[LEAT_MEMBERS_MAX]; /* sorted; as formatted */
     uint64_t created_ns;
+    uint32_t
+        journal_secret; /* random, and told to nobody: the CRC of a journal record begins with it */
+    uint32_t reserved;
 };
-_Static_assert(sizeof(struct leat_identity) == 96, "no padding");
+_Static_assert(sizeof(struct leat_identity) == 104, "no padding");
 
 /* ---- journal ---- */
 
@@ -50,15 +60,17 @@ _Static_assert(sizeof(struct leat_identity) == 96, "no padding");
 struct leat_journal_record {
     uint32_t magic;
     uint32_t version;
-    uint32_t crc;          /* of the whole record, `record_bytes`, with this word zero */
+    uint32_t crc;          /* of the whole record, `record_bytes`, with this word zero; begins with
+                            * the identity's secret: clients' bytes can not look like a record */
     uint32_t record_bytes; /* multiple of LEAT_BLOCK_BYTES */
     struct leat_uuid node;
     uint64_t incarnation;
-    uint64_t sequence;    /* counts up by one, for ever */
-    uint64_t ring_offset; /* where it was written: a misdirected one shows */
+    uint64_t sequence; /* counts up by one, for ever */
+    uint64_t at; /* grows for ever; modulo LEAT_JOURNAL_BYTES, where it was written: one that was
+                  * misdirected shows, and so does one of an older round */
     uint32_t entry_count;
-    uint32_t in_flight; /* records before this one that were not complete when it was issued: only
-                         * these may be missing without being damage */
+    uint32_t in_flight; /* records before this one that were not complete when it was issued: these
+                         * may be missing without being damage, until one says less of them */
 };
 _Static_assert(sizeof(struct leat_journal_record) == 64, "no padding");
 
@@ -68,6 +80,7 @@ enum leat_journal_flag {
     LEAT_JOURNAL_DELETED = 4,   /* the log was deleted: its directory goes */
     LEAT_JOURNAL_INSTALLED = 8, /* the log began anew at start_pos: no older record counts */
     LEAT_JOURNAL_DAMAGED = 16,  /* a struct leat_journal_claim follows the tail bytes */
+    LEAT_JOURNAL_WHOLE = 32, /* all blocks below the tail are in place when the batch is complete */
 };
 
 /* What a damaged replica had, kept until (last_term, floor) reaches it: it says no less when it

@@ -277,7 +277,8 @@ enum leat_storage_event_kind {
     LEAT_STORAGE_WRITTEN,  /* sequence = write_seq */
     LEAT_STORAGE_VOTED,    /* sequence = vote_seq */
     LEAT_STORAGE_CUT_DONE, /* sequence = cut_epoch */
-    LEAT_STORAGE_READ,     /* cookie; length_bytes read, or a negative error */
+    LEAT_STORAGE_READ,     /* cookie; result: length_bytes read, or a negative error; sequence: the
+                              durable end as of the request, zeros lie behind it */
     LEAT_STORAGE_CREATED,  /* result; sequence = the end of the genesis frame */
     LEAT_STORAGE_DELETED,  /* the index is free */
     LEAT_STORAGE_DAMAGE,   /* [sequence, result): positions of a sealed segment that do not hold */
