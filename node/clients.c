@@ -477,7 +477,7 @@ static int client_take_all(struct node_worker *worker, struct node_client *clien
         return -1;
     uint64_t unread = client->completion_tail - head;
     int taken = 0;
-    while (client->taken != tail && taken < (int)NODE_CLIENT_BURST &&
+    while (client->taken != tail && taken < (int)worker->client_records &&
            client->slot_next - client->slot_first + unread + (uint64_t)taken <
                rings->completion_count) {
         struct leat_ring_record record; /* the one copy of the header that is looked at */
@@ -497,10 +497,12 @@ static int client_take_all(struct node_worker *worker, struct node_client *clien
 unsigned clients_poll(struct node_worker *worker)
 {
     unsigned work = 0;
+    uint32_t attached = 0;
     for (uint32_t i = 0; i < worker->clients_high; i++) {
         struct node_client *client = &worker->clients[i];
         if (!client->rings)
             continue;
+        attached++;
         if (client->detaching) {
             handover_detach(worker, client);
             continue;
@@ -514,5 +516,8 @@ unsigned clients_poll(struct node_worker *worker)
         }
         work += (unsigned)taken + client_submit_all(worker, i);
     }
+    worker->client_records = NODE_PASS_RECORDS / (attached > 0 ? attached : 1);
+    if (worker->client_records < NODE_CLIENT_RECORDS)
+        worker->client_records = NODE_CLIENT_RECORDS;
     return work;
 }

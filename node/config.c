@@ -56,9 +56,9 @@ static const struct config_key config_keys[] = {
 
     {"storage", "data_dir", CONFIG_PATH, true, FIELD(data_dir)},
     {"storage", "writes_in_flight", CONFIG_UNSIGNED, false, FIELD(writes_in_flight_max),
-     BOUNDS(1, 4), DEFAULTS(4, 4)},
+     BOUNDS(1, 4), DEFAULTS(1, 1)},
     {"storage", "segments_ahead", CONFIG_UNSIGNED, false, FIELD(segments_ahead),
-     BOUNDS(1, 64), DEFAULTS(2, 4)},
+     BOUNDS(1, 8), DEFAULTS(2, 4)},
 
     {"storage", "scrub", CONFIG_SIZE, false, FIELD(scrub_bytes_per_s), BOUNDS(0, 64 * GIB),
      DEFAULTS(10 * MIB, 100 * MIB)},

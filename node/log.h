@@ -261,7 +261,8 @@ void log_send_append(struct node_log *log, const struct leat_message *message);
 /* Sends up to a burst per peer of what is queued. Returns the work done. */
 unsigned log_send_burst(struct node_log *log);
 void log_send_message(struct node_log *log, const struct leat_message *message);
-void log_send_read_done(struct node_log *log, unsigned peer, int64_t result);
+void log_send_read_done(struct node_log *log, unsigned member,
+                        const struct leat_storage_event *event);
 void log_send_clear(struct node_log *log);
 /* Something is still to be sent, or read to be sent. */
 bool log_send_pending(const struct node_log *log);

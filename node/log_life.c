@@ -97,10 +97,11 @@ int life_delete(struct node_worker *worker, struct node_command *command)
 }
 
 /* A read that its catch-up still had in flight. */
-void life_read_done(struct node_worker *worker, struct node_log *log, void *cookie, int64_t result)
+void life_read_done(struct node_worker *worker, const struct leat_storage_event *event)
 {
-    LEAT_ASSERT(worker->deletion && worker->deletion->log == log);
-    log_send_read_done(log, (unsigned)((struct node_send *)cookie - log->sends), result);
+    LEAT_ASSERT(worker->deletion);
+    struct node_log *log = worker->deletion->log;
+    log_send_read_done(log, (unsigned)((struct node_send *)event->cookie - log->sends), event);
 }
 
 void life_tick(struct node_worker *worker)

@@ -58,7 +58,7 @@ static void pass_take_life(struct node_worker *worker, const struct leat_storage
         else if (event->cookie == &worker->repair_serve)
             repair_read_done(worker, event->result);
         else
-            life_read_done(worker, worker->deletion->log, event->cookie, event->result);
+            life_read_done(worker, event);
         break;
     default:
         break; /* what a deleted log had asked for */
@@ -100,7 +100,7 @@ static unsigned pass_storage(struct node_worker *worker)
                 break;
             }
             log_send_read_done(log, (unsigned)((struct node_send *)events[i].cookie - log->sends),
-                               events[i].result);
+                               &events[i]);
             break;
         case LEAT_STORAGE_DAMAGE:
             repair_note(log, events[i].sequence, (uint64_t)events[i].result);
@@ -398,9 +398,9 @@ static void pass_log(struct node_worker *worker, struct node_log *log, unsigned 
         tail_lead(log);
     }
     log_nak(log, worker->now_ns);
-    leat_core_hold_commits(&log->core, worker->active_count > PASS_FEW_LOGS
-                                           ? worker->active_count * PASS_COMMIT_NS
-                                           : 0);
+    leat_core_hold(&log->core, worker->active_count > PASS_FEW_LOGS
+                                   ? worker->active_count * PASS_COMMIT_NS
+                                   : 0);
     leat_core_poll(&log->core, worker->now_ns, &worker->effects);
     pass_effects(log, &worker->effects);
     *work += log_send_burst(log);

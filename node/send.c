@@ -170,9 +170,11 @@ static void send_read_issue(struct node_log *log, unsigned member, uint64_t begi
     send_doubt(log, member, block);
 }
 
-void log_send_read_done(struct node_log *log, unsigned member, int64_t result)
+void log_send_read_done(struct node_log *log, unsigned member,
+                        const struct leat_storage_event *event)
 {
     struct node_send *send = &log->sends[member];
+    int64_t result = event->result;
     LEAT_ASSERT(send->reading);
     send->reading = false;
     send->retry_ns = 0;
@@ -187,8 +189,8 @@ void log_send_read_done(struct node_log *log, unsigned member, int64_t result)
     }
     if (result > 0)
         send->read_end = send->read_begin + (uint64_t)result;
-    /* bytes that are not durable yet read as zeros: they are in the arena still */
-    uint64_t durable = log->core.durable_pos & ~(uint64_t)(LEAT_BLOCK_BYTES - 1);
+    /* bytes that were not durable yet were read as zeros: they are in the arena still */
+    uint64_t durable = event->sequence & ~(uint64_t)(LEAT_BLOCK_BYTES - 1);
     if (send->read_end > durable)
         send->read_end = durable;
     if (send_is_empty(send))

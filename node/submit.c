@@ -136,7 +136,7 @@ static unsigned client_submit(struct node_worker *worker, uint32_t owner, struct
     unsigned done = 0;
     uint64_t forwarded_bytes = 0;
     bool oldest = of_log->submit == of_log->first;
-    while (of_log->submit != CLIENT_NO_SLOT && done < NODE_CLIENT_BURST) {
+    while (of_log->submit != CLIENT_NO_SLOT && done < worker->client_records) {
         uint64_t number = of_log->submit;
         const struct client_slot *slot = client_slot_at(client, number);
         uint64_t next = slot->next_of_log;

@@ -41,7 +41,10 @@
 #define NODE_CATCHUP_BYTES   (256u << 10)
 #define NODE_CATCHUPS_MAX    16u /* peers that are sent bytes from disk at one time, over all logs */
 #define NODE_SEND_BURST      256u /* datagrams per peer and pass */
-#define NODE_CLIENT_BURST    256u /* records per client and pass: what one client costs a pass */
+/* Records that are taken in a pass: shared by the clients that are attached, each of which gets
+ * some. What one client costs the others is its share. */
+#define NODE_PASS_RECORDS   1024u
+#define NODE_CLIENT_RECORDS 64u
 #define NODE_SESSIONS_PER_USER                                                                     \
     (LEAT_SESSIONS_MAX / 2) /* of a log; root and the node's user: all                             \
                              */
@@ -260,6 +263,7 @@ struct node_worker {
 
     struct node_client *clients; /* NODE_CLIENTS_MAX */
     uint32_t clients_high;       /* slots ever used */
+    uint32_t client_records;     /* a client's share of NODE_PASS_RECORDS, as of the last pass */
     struct node_reassembly reassembly[NODE_REASSEMBLY_MAX];
     uint8_t *catchup;      /* NODE_CATCHUPS_MAX buffers of NODE_CATCHUP_BYTES */
     uint32_t catchup_used; /* one bit each */
@@ -432,7 +436,7 @@ void repair_read_done(struct node_worker *worker, int64_t result);
 int life_create(struct node_worker *worker, struct node_command *command);
 int life_delete(struct node_worker *worker, struct node_command *command);
 void life_created(struct node_worker *worker, uint64_t genesis_end, int64_t result);
-void life_read_done(struct node_worker *worker, struct node_log *log, void *cookie, int64_t result);
+void life_read_done(struct node_worker *worker, const struct leat_storage_event *event);
 void life_deleted(struct node_worker *worker, uint32_t index);
 void life_tick(struct node_worker *worker);
 

@@ -41,6 +41,7 @@ void core_follow(struct leat_core *core, uint32_t term, uint8_t leader, uint64_t
     core->reconcile_wanted = leader != LEAT_CORE_NOBODY;
     core->reconcile_sent_ns = 0;
     core->ack_due = false;
+    core->ack_since_ns = 0;
     core->behind_base = false;
     core->leader_commit_r = 0;
     core->leader_commit_d = 0;
@@ -178,7 +179,10 @@ static void core_extend(struct leat_core *core, uint64_t position)
             core->term_end = position;
     }
     core->memory_pos = position;
-    core->ack_due = true;
+    if (core->config.accepts_replicated)
+        core->ack_due = true;
+    else if (core->ack_since_ns == 0)
+        core->ack_since_ns = core->now_ns;
 }
 
 void leat_core_step(struct leat_core *core, const struct leat_core_input *input)
@@ -281,7 +285,7 @@ void leat_core_poll(struct leat_core *core, uint64_t now_ns, struct leat_core_ef
     LEAT_ASSERT(core->commit_d <= core->commit_r && core->commit_r <= core->memory_pos);
 }
 
-void leat_core_hold_commits(struct leat_core *core, uint64_t hold_ns)
+void leat_core_hold(struct leat_core *core, uint64_t hold_ns)
 {
     core->hold_ns = min_u64(hold_ns, core->config.retransmit_ns / 2);
 }
@@ -289,7 +293,9 @@ void leat_core_hold_commits(struct leat_core *core, uint64_t hold_ns)
 uint64_t leat_core_deadline_ns(const struct leat_core *core)
 {
     if (core->role == LEAT_FOLLOWER && (core->reconciled || core->leader == LEAT_CORE_NOBODY))
-        return core->election_deadline_ns;
+        return core->ack_since_ns == 0
+                   ? core->election_deadline_ns
+                   : min_u64(core->election_deadline_ns, core->ack_since_ns + core->hold_ns);
     if (core->role == LEAT_LEADER)
         return leader_deadline_ns(core);
     return min_u64(core->election_deadline_ns, core->now_ns + core->config.retransmit_ns);

@@ -50,7 +50,10 @@ void follower_append(struct leat_core *core, const struct leat_message *message)
         core->clear_at = min_u64(core->clear_at, message->commit_r); /* each is enough */
     if (message->begin_pos == message->end_pos && message->begin_pos > core->memory_pos)
         core->behind_base = true;
-    if (message->begin_pos < message->end_pos || message->request != 0)
+    /* what goes on from here is acknowledged when it is verified (core_extend); bytes that were
+     * there already, or that leave a gap, at once: an acknowledgement was lost, or bytes were */
+    bool goes_on = message->begin_pos <= core->memory_pos && message->end_pos > core->memory_pos;
+    if ((message->begin_pos < message->end_pos && !goes_on) || message->request != 0)
         core->ack_due = true;
 }
 
@@ -220,9 +223,11 @@ void follower_emit(struct leat_core *core, struct leat_core_effects *effects)
         return;
     if (core->reconcile_wanted && !core->reconciled)
         follower_emit_reconcile(core, effects);
-    if (!core->ack_due || !core->reconciled)
+    bool waited = core->ack_since_ns != 0 && core->now_ns - core->ack_since_ns >= core->hold_ns;
+    if ((!core->ack_due && !waited) || !core->reconciled)
         return;
     core->ack_due = false;
+    core->ack_since_ns = 0;
     struct leat_message *ack = core_message(core, effects, LEAT_MESSAGE_APPEND_ACK, core->leader);
     ack->round = core->round_seen;
     ack->flags = (uint8_t)((core->amnesiac ? LEAT_MESSAGE_AMNESIAC : 0) |

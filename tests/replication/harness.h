@@ -218,7 +218,7 @@ struct cluster {
     uint64_t election_min_ns;
     uint64_t election_max_ns;
     uint64_t retransmit_ns;
-    uint64_t hold_ns; /* leat_core_hold_commits() */
+    uint64_t hold_ns; /* leat_core_hold() */
 
     struct leat_rng net_rng;
     struct leat_rng disk_rng;

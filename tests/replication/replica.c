@@ -504,7 +504,7 @@ void replica_pass(struct cluster *cluster, struct replica *replica)
     if (replica->core.role == LEAT_LEADER && replica->tail_is_valid)
         replica_publish(cluster, replica);
     replica_nak(cluster, replica);
-    leat_core_hold_commits(&replica->core, cluster->hold_ns);
+    leat_core_hold(&replica->core, cluster->hold_ns);
     leat_core_poll(&replica->core, cluster->now_ns, &replica->effects);
     replica_effects(cluster, replica);
     check_replica(cluster, replica);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * When followers are told of a commit (leat_core_hold_commits): at once, after the time that it may
- * wait, or sooner with bytes that go their way. Virtual time, no loss.
+ * When followers are told of a commit (leat_core_hold): at once, after the time that it may
+ * wait, or sooner with bytes that go their way; when they say that they have bytes. Virtual time,
+ * no loss.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -26,10 +27,9 @@ static void run_until(uint64_t end_ns)
         cluster_advance(&cluster, end_ns);
 }
 
-static int set_up(void **state)
+static void begin(bool accepts_replicated)
 {
-    (void)state;
-    cluster_init(&cluster, 3, true, 7);
+    cluster_init(&cluster, 3, accepts_replicated, 7);
     cluster.delay_ns = 20000;
     cluster.disk_ns = 20000;
     cluster.heartbeat_every_ns = 10000000; /* does not come into the way */
@@ -40,6 +40,12 @@ static int set_up(void **state)
     leader = &cluster.replicas[cluster_leader(&cluster)];
     cluster.hold_ns = HOLD_NS;
     run_until(cluster.now_ns + 5000000);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    begin(true);
     return 0;
 }
 
@@ -116,6 +122,51 @@ static void it_is_bounded_by_the_retransmission(void **state)
     assert_int_equal(leader->core.counters.retransmits, 0);
 }
 
+/* How long after an append the leader hears from anybody that its bytes are in memory there. */
+static uint64_t acknowledged_after(void)
+{
+    append_one();
+    uint64_t position = leader->core.memory_pos, begin_ns = cluster.now_ns;
+    uint64_t end_ns = begin_ns + 20000000;
+    while (cluster.now_ns < end_ns) {
+        for (uint8_t i = 0; i < 3; i++) {
+            if (leader != &cluster.replicas[i] && leader->core.peers[i].memory_pos >= position)
+                return cluster.now_ns - begin_ns;
+        }
+        cluster_advance(&cluster, cluster_next_ns(&cluster));
+    }
+    fail();
+    return 0;
+}
+
+static void begin_anew(bool accepts_replicated, uint64_t disk_ns)
+{
+    begin(accepts_replicated);
+    cluster.disk_ns = disk_ns;
+    run_until(cluster.now_ns + 5000000);
+}
+
+static void bytes_are_acknowledged_with_the_disks_word(void **state)
+{
+    (void)state;
+    begin_anew(false, HOLD_NS / 2);
+    assert_in_range(acknowledged_after(), HOLD_NS / 2 - TRAVEL_NS, HOLD_NS / 2 + 2 * TRAVEL_NS);
+}
+
+static void bytes_do_not_wait_for_a_slow_disk(void **state)
+{
+    (void)state;
+    begin_anew(false, 4 * HOLD_NS);
+    assert_in_range(acknowledged_after(), HOLD_NS, HOLD_NS + 2 * TRAVEL_NS);
+}
+
+static void bytes_of_a_log_that_accepts_replicated_do_not_wait(void **state)
+{
+    (void)state;
+    begin_anew(true, 4 * HOLD_NS);
+    assert_in_range(acknowledged_after(), 0, 2 * TRAVEL_NS);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -123,6 +174,9 @@ int main(void)
         cmocka_unit_test_setup(it_is_told_at_once_without, set_up),
         cmocka_unit_test_setup(it_rides_on_bytes, set_up),
         cmocka_unit_test_setup(it_is_bounded_by_the_retransmission, set_up),
+        cmocka_unit_test(bytes_are_acknowledged_with_the_disks_word),
+        cmocka_unit_test(bytes_do_not_wait_for_a_slow_disk),
+        cmocka_unit_test(bytes_of_a_log_that_accepts_replicated_do_not_wait),
     };
     return cmocka_run_group_tests_name("hold", tests, NULL, NULL);
 }

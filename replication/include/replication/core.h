@@ -185,7 +185,7 @@ struct leat_core {
     uint64_t incarnation;
     uint64_t now_ns;
     uint64_t random;
-    uint64_t hold_ns; /* leat_core_hold_commits() */
+    uint64_t hold_ns; /* leat_core_hold() */
 
     enum leat_role role;
     uint8_t leader; /* member index or LEAT_CORE_NOBODY */
@@ -234,7 +234,8 @@ struct leat_core {
     bool reconciled; /* with (term, leader, its incarnation) */
     bool reconcile_wanted;
     bool ack_due;
-    bool behind_base; /* the leader no longer has what follows memory_pos */
+    uint64_t ack_since_ns; /* what may wait for hold_ns to be acknowledged came then; 0: nothing */
+    bool behind_base;      /* the leader no longer has what follows memory_pos */
     uint64_t leader_incarnation;
     uint64_t reconcile_sent_ns;
     uint64_t reconcile_request;
@@ -267,11 +268,12 @@ void leat_core_step(struct leat_core *core, const struct leat_core_input *input)
 void leat_core_poll(struct leat_core *core, uint64_t now_ns, struct leat_core_effects *effects);
 
 /* A leader tells a commit with the bytes that it sends next, and if there are none for `hold_ns`
- * (half the retransmission time at most), by itself. 0, as from leat_core_init(): at once. With
- * many busy logs the word by itself, and its acknowledgement, cost more than the bytes. It decides
- * when a follower knows of a commit, so when its own clients and readers do; safety does not depend
- * on it. */
-void leat_core_hold_commits(struct leat_core *core, uint64_t hold_ns);
+ * (half the retransmission time at most), by itself. A follower of a log that does not accept the
+ * replicated level acknowledges bytes when they are durable, and if that takes longer, that it has
+ * them in memory. 0, as from leat_core_init(): at once. With many busy logs the word by itself, and
+ * its acknowledgement, cost more than the bytes. It decides when a follower knows of a commit, so
+ * when its own clients and readers do; safety does not depend on it. */
+void leat_core_hold(struct leat_core *core, uint64_t hold_ns);
 
 /* When poll wants to be called again though nothing happens. */
 uint64_t leat_core_deadline_ns(const struct leat_core *core);
