@@ -87,7 +87,7 @@ static int load_loop(struct load_client *load, struct leat_client *client, const
     uint64_t due_ns = leat_clock_monotonic_ns();
     bool stopping = false;
     struct leat_idle idle;
-    leat_idle_init(&idle, LEAT_IDLE_YIELD, LOAD_SLEEP_NS);
+    leat_idle_init(&idle, LEAT_IDLE_YIELD, LOAD_SLEEP_NS, LOAD_SLEEP_NS);
     while (!bench_interrupted && (!stopping || leat_in_flight(client) > 0)) {
         uint64_t now_ns = leat_clock_monotonic_ns();
         stopping = atomic_load_explicit(load->phase, memory_order_relaxed) == LOAD_STOP;

@@ -15,10 +15,13 @@ static void idle_pause(void)
 #endif
 }
 
-void leat_idle_init(struct leat_idle *idle, enum leat_idle_strategy strategy, uint32_t sleep_ns)
+void leat_idle_init(struct leat_idle *idle, enum leat_idle_strategy strategy, uint32_t sleep_ns,
+                    uint32_t longest_ns)
 {
-    LEAT_ASSERT(strategy <= LEAT_IDLE_SLEEP && sleep_ns <= LEAT_IDLE_SLEEP_NS_MAX);
-    *idle = (struct leat_idle){.strategy = strategy, .sleep_ns = sleep_ns};
+    LEAT_ASSERT(strategy <= LEAT_IDLE_SLEEP && sleep_ns <= longest_ns);
+    LEAT_ASSERT(sleep_ns > 0 && longest_ns <= LEAT_IDLE_SLEEP_NS_MAX);
+    *idle =
+        (struct leat_idle){.strategy = strategy, .sleep_ns = sleep_ns, .longest_ns = longest_ns};
 }
 
 static void idle_yield(struct leat_idle *idle)
@@ -38,13 +41,10 @@ static uint64_t idle_longer_ns(const struct leat_idle *idle)
 {
     uint32_t asleep = idle->idle_passes - LEAT_IDLE_YIELDS_BEFORE_SLEEP;
     uint64_t sleep_ns = idle->sleep_ns;
-    if (asleep > LEAT_IDLE_SLEEPS_BEFORE_LONGER && sleep_ns < LEAT_IDLE_SLEEP_NS_LONG) {
-        uint32_t doublings = asleep - LEAT_IDLE_SLEEPS_BEFORE_LONGER;
-        sleep_ns = doublings < 16 ? sleep_ns << doublings : LEAT_IDLE_SLEEP_NS_LONG;
-        if (sleep_ns > LEAT_IDLE_SLEEP_NS_LONG)
-            sleep_ns = LEAT_IDLE_SLEEP_NS_LONG;
-    }
-    return sleep_ns;
+    for (uint32_t i = LEAT_IDLE_SLEEPS_BEFORE_LONGER; i < asleep && sleep_ns < idle->longest_ns;
+         i++)
+        sleep_ns *= 2;
+    return sleep_ns < idle->longest_ns ? sleep_ns : idle->longest_ns;
 }
 
 void leat_idle_step(struct leat_idle *idle, uint64_t now_ns, unsigned work_count, bool expects)

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "pause.h"
 
 #define LIFE_PAUSE_NS 2000000
 #define LIFE_RETRY_NS 1000000000u
@@ -265,9 +266,19 @@ static bool life_start_some(struct node_lifecycle *life)
     return started;
 }
 
+static bool life_is_busy(const struct node_lifecycle *life)
+{
+    for (uint32_t w = 0; w < life->config->worker_count; w++) {
+        if (life->slots[w].busy)
+            return true;
+    }
+    return false;
+}
+
 static void *lifecycle_thread(void *context)
 {
     struct node_lifecycle *life = context;
+    struct node_pause pause = {.pause_ns = LIFE_PAUSE_NS};
     if (!life_catch_up(life))
         return NULL;
     life->left = true;
@@ -280,7 +291,7 @@ static void *lifecycle_thread(void *context)
         }
         if (life->left && leat_clock_monotonic_ns() >= life->retry_ns)
             life->left = life_start_some(life);
-        life_pause();
+        node_pause(&pause, life->left || life_is_busy(life));
     }
     return NULL;
 }

@@ -24,12 +24,14 @@
 #include "base/assert.h"
 #include "control.h"
 #include "lifecycle.h"
+#include "pause.h"
 #include "worker.h"
 
 #define NODE_DRAIN_NS        5000000000u
 #define NODE_TRANSFER_NS     50000000u
 #define NODE_SLEEP_NS        50000u
-#define NODE_PREPARE_IDLE_NS 5000000
+#define NODE_SLEEP_LONGEST   4000000u /* or a quarter of the time between heartbeats */
+#define NODE_PREPARE_IDLE_NS 3000000
 
 enum node_phase { NODE_SERVING, NODE_DRAINING, NODE_CLOSING, NODE_STOPPED };
 
@@ -69,15 +71,16 @@ struct node {
 static void *node_helper(void *context)
 {
     struct node *node = context;
+    struct node_pause pause = {.pause_ns = NODE_PREPARE_IDLE_NS};
     while (!atomic_load(&node->helper_stop)) {
         bool worked = false;
         logger_flush(&node->out);
         for (uint32_t i = 0; i < node->lane_count; i++)
             worked |= leat_storage_prepare_step(node->lanes[i].worker->storage);
         if (worked)
-            continue;
-        struct timespec pause = {.tv_nsec = NODE_PREPARE_IDLE_NS};
-        nanosleep(&pause, NULL);
+            pause.rounds = 0;
+        else
+            node_pause(&pause, false);
     }
     return NULL;
 }
@@ -375,6 +378,14 @@ static int node_make_queues(struct node *node, uint32_t number)
     return LEAT_OK;
 }
 
+static uint32_t node_longest_sleep(const struct leat_config *config)
+{
+    uint64_t longest_ns = config->heartbeat_ns / 4;
+    if (longest_ns > NODE_SLEEP_LONGEST)
+        longest_ns = NODE_SLEEP_LONGEST;
+    return longest_ns > NODE_SLEEP_NS ? (uint32_t)longest_ns : NODE_SLEEP_NS;
+}
+
 static int node_make_lane(struct node *node, uint32_t number)
 {
     char error[512];
@@ -391,7 +402,8 @@ static int node_make_lane(struct node *node, uint32_t number)
     worker->incarnation = number == 0 ? 0 : node->lanes[0].worker->incarnation;
     if (node_make_queues(node, number) != LEAT_OK)
         return LEAT_ENOMEM;
-    leat_idle_init(&lane->idle, node->config->idle, NODE_SLEEP_NS);
+    leat_idle_init(&lane->idle, node->config->idle, NODE_SLEEP_NS,
+                   node_longest_sleep(node->config));
     node->lane_count = number + 1;
     int rc = worker_boot(worker, error, sizeof(error));
     if (rc != LEAT_OK)

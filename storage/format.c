@@ -212,7 +212,7 @@ static int format_directory(const struct format *format, const char *path)
 
 static int format_lock(const struct format *format, const char *directory)
 {
-    char path[LEAT_PATH_BYTES];
+    char path[LEAT_PATH_BYTES + 32];
     snprintf(path, sizeof(path), "%s/lock", directory);
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0)

@@ -422,7 +422,7 @@ static int echo_open(unsigned worker, char *error, unsigned error_bytes)
                    *idle == 's' && idle[1] == 'p' ? LEAT_IDLE_SPIN
                    : *idle == 'y'                 ? LEAT_IDLE_YIELD
                                                   : LEAT_IDLE_SLEEP,
-                   50000);
+                   50000, 2000000);
     echo->config.worker = (uint16_t)worker;
     echo->arena = calloc(1, ECHO_ARENA_BYTES);
     echo->want = calloc(1, ECHO_BYTES_MAX);

@@ -385,7 +385,7 @@ static void clocks_and_idling_go_on(void **state)
     uint64_t begin_ns = leat_clock_monotonic_ns();
     assert_true(leat_clock_realtime_ns() > 1700000000ull * 1000000000ull);
     for (enum leat_idle_strategy s = LEAT_IDLE_SPIN; s <= LEAT_IDLE_SLEEP; s++) {
-        leat_idle_init(&idle, s, 1000);
+        leat_idle_init(&idle, s, 1000, 1000);
         for (unsigned i = 0; i < LEAT_IDLE_YIELDS_BEFORE_SLEEP + 3; i++)
             leat_idle_step(&idle, 0, 0, false);
         assert_int_equal(idle.sleeps, s == LEAT_IDLE_SLEEP ? 3 : 0);
@@ -397,7 +397,7 @@ static void clocks_and_idling_go_on(void **state)
             leat_idle_step(&idle, 0, 0, true); /* it comes soon: the core is kept */
         assert_true(idle.yields == yields && idle.sleeps == sleeps);
     }
-    leat_idle_init(&idle, LEAT_IDLE_YIELD, 1000); /* now and then it leaves the run queue */
+    leat_idle_init(&idle, LEAT_IDLE_YIELD, 1000, 1000); /* now and then it leaves the run queue */
     for (uint64_t now_ns = 0; now_ns < 2 * LEAT_IDLE_YIELD_NS; now_ns += 1000)
         leat_idle_step(&idle, now_ns, 0, false);
     assert_int_equal(idle.sleeps, 1);

@@ -6,9 +6,6 @@
  */
 #include "support.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 #include "disk_fake.h"
 
 #define BUSY_LOG 0u

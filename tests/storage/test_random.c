@@ -18,7 +18,7 @@
 #include "base/rng.h"
 #include "disk_fake.h"
 
-#define SEEDS      (RIG_LOGS > RIG_FORMATTED ? 80u : 40u)
+#define SEEDS      (RIG_LOGS > RIG_FORMATTED ? 64u : 32u)
 #define LIVES      4u
 #define DEATHS_MAX 40u /* of starts, one behind the other */
 

@@ -18,7 +18,7 @@ import uuid
 from cluster import BUILD, LEAT, LEATD, PATIENCE, check, run_tests, wait_for
 
 ABUSE = os.path.join(BUILD, "tests", "system", "abuse")
-IDENTITY = struct.Struct("<QII16s16sIII28sQ")  # docs/format.md
+IDENTITY = struct.Struct("<QII16s16sIII28sQII")  # docs/format.md
 
 
 def snapshot(*paths):
@@ -74,7 +74,8 @@ def crc32c(data):
 
 def patch_identity(node, **changes):
     """Changes fields of the identity and makes its CRC right again."""
-    names = ("magic", "version", "crc", "cluster", "node", "node_id", "workers", "count", "members", "created")
+    names = ("magic", "version", "crc", "cluster", "node", "node_id", "workers", "count", "members", "created", "secret",
+             "reserved")
     with open(os.path.join(node.data, "identity"), "r+b") as file:
         fields = dict(zip(names, IDENTITY.unpack(file.read(IDENTITY.size))))
         fields.update(changes, crc=0)
