@@ -256,8 +256,8 @@ void leat_storage_cut(struct leat_storage *storage, uint32_t index, uint64_t pos
 static void reset_freeze(struct log *log, uint64_t position)
 {
     uint64_t end_pos = max_u64(log->start_pos, min_u64(log->issued_end, position));
-    uint32_t flags =
-        (log->amnesiac ? LEAT_JOURNAL_AMNESIAC : 0u) | (log->claims ? LEAT_JOURNAL_DAMAGED : 0u);
+    uint32_t flags = LEAT_JOURNAL_WHOLE | (log->amnesiac ? LEAT_JOURNAL_AMNESIAC : 0u) |
+                     (log->claims ? LEAT_JOURNAL_DAMAGED : 0u);
     journal_entry_fill(log, end_pos, min_u64(log->durable_pos, end_pos), log->placed_done,
                        (uint32_t)(end_pos % LEAT_BLOCK_BYTES), flags, &log->frozen.entry);
     log->frozen.place_end = block_of(end_pos);

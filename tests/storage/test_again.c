@@ -23,10 +23,8 @@ static int setup(void **state)
     return 0;
 }
 
-/* Each log has a block that is not in place, and an entry that continues others. Then all but the
- * busy one fall silent; at every other point the old one says a last word, which needs what is old.
- */
-static void grow_old(unsigned records)
+/* Each log has a block that is not in place, and an entry that continues others. */
+static void begin_to_grow_old(void)
 {
     rig_format(&rig);
     rig_start(&rig);
@@ -35,13 +33,25 @@ static void grow_old(unsigned records)
         rig_append_durably(&rig, i, LEAT_BLOCK_BYTES);
         rig_append_durably(&rig, i, 3900); /* so that a record has not room for all */
     }
+}
+
+static void lose_power(void)
+{
+    for (uint32_t i = 0; i < RIG_LOGS; i++)
+        ends[i] = rig.logs[i].reported_end;
+    rig_crash(&rig);
+}
+
+/* All but the busy one fall silent; at every other point the old one says a last word, which needs
+ * what is old. */
+static void grow_old(unsigned records)
+{
+    begin_to_grow_old();
     for (unsigned i = 0; i < records; i++)
         rig_append_durably(&rig, BUSY_LOG, 100);
     if (records / STEP % 2 == 1)
         rig_append_durably(&rig, OLD_LOG, 100);
-    for (uint32_t i = 0; i < RIG_LOGS; i++)
-        ends[i] = rig.logs[i].reported_end;
-    rig_crash(&rig);
+    lose_power();
 }
 
 static void recover_all(unsigned records, unsigned starts)
@@ -107,6 +117,30 @@ static void starts_that_die_behind_five_writes(void **state)
     starts_that_die(5);
 }
 
+/* The old log is being installed anew, and its first bytes do not come: what it was stays for as
+ * long as the ring goes round. */
+static void an_install_that_waits(void **state)
+{
+    (void)state;
+    unsigned round = LEAT_JOURNAL_BYTES / LEAT_BLOCK_BYTES;
+    for (unsigned records = 0; records < 3 * round; records += 5 * STEP) {
+        begin_to_grow_old();
+        struct rig_log *old = &rig.logs[OLD_LOG];
+        uint64_t epoch = ++old->recovered.cut_epoch;
+        leat_storage_reset(rig.storage, OLD_LOG, 4 * RIG_SEGMENT, epoch);
+        while (old->cut_done < epoch)
+            assert_true(rig_turn(&rig) >= 0);
+        for (unsigned i = 0; i < records; i++)
+            rig_append_durably(&rig, BUSY_LOG, 100);
+        lose_power();
+        for (unsigned starts = 0; starts < 3; starts++) {
+            recover_all(records, starts);
+            start_with(4);
+        }
+        rig_remove(&rig);
+    }
+}
+
 #define CASE(name) cmocka_unit_test_setup(name, setup)
 
 int main(void)
@@ -115,6 +149,7 @@ int main(void)
         CASE(starts_that_die_behind_three_writes),
         CASE(starts_that_die_behind_four_writes),
         CASE(starts_that_die_behind_five_writes),
+        CASE(an_install_that_waits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
