@@ -250,7 +250,7 @@ uint64_t leader_deadline_ns(const struct leat_core *core)
 /* The position that a majority has reached: the majority-th largest. */
 static uint64_t leader_quorum_position(const struct leat_core *core, bool durable)
 {
-    uint64_t sorted[LEAT_MEMBERS_MAX];
+    uint64_t sorted[LEAT_MEMBERS_MAX] = {0};
     unsigned count = core->config.member_count;
     for (unsigned i = 0; i < count; i++) {
         const struct leat_core_peer *peer = &core->peers[i];

@@ -119,7 +119,7 @@ static int logs_read(const struct cli_common *common, struct leat_log_entry **re
 static int log_entry(const struct cli_common *common, uint32_t log,
                      struct leat_log_entry *ret_entry)
 {
-    struct leat_log_entry *entries;
+    struct leat_log_entry *entries = NULL;
     size_t count, i;
     int exit_code = logs_read(common, &entries, &count);
     if (exit_code != CLI_OK)
@@ -227,7 +227,7 @@ int cli_log_ls(int count, char **arguments)
     struct cli_common common = {.name = "log ls", .help = ls_help};
     bool names = false;
     const struct cli_option options[] = {{"names", CLI_FLAG, &names, NULL}};
-    struct leat_log_entry *entries;
+    struct leat_log_entry *entries = NULL;
     size_t log_count;
     int exit_code = cli_read(&common, options, 1, count, arguments);
     if (common.done)
