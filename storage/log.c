@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Queues of logs: those with something to say, those whose floor is behind, and the list by age
- * of the newest issued record, from which re-emission takes the oldest. Intrusive: no memory.
+ * of the newest whole entry, from which re-emission takes the oldest. Intrusive: no memory.
  */
 #include "state.h"
 

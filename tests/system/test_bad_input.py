@@ -214,7 +214,7 @@ def in_use(cluster):
         fcntl.flock(lock, fcntl.LOCK_EX)
         node.start()
         wait_for(lambda: node.says("waiting for the last writes of process"), "progress", 10)
-        time.sleep(0.5)
+        time.sleep(0.5)  # what must not happen has time to
         check(node.state() is None and node.process.poll() is None, "the lock was not waited for")
     wait_for(node.state, "the node to start once the lock is free")
     node.kill()

@@ -79,9 +79,10 @@ struct leat_storage_config {
     uint32_t worker;
     uint32_t worker_count;
     uint32_t writes_in_flight_max; /* journal records at once; 0: the default */
-    uint32_t place_bytes; /* of a log wait in the journal before they go in place; whole blocks, at
-                           * most LEAT_PLACE_BYTES_MAX; 0: that */
-    uint32_t segments_ahead;    /* zero-written ahead of need, once the active one is half full */
+    uint32_t place_bytes;    /* of a log wait in the journal before they go in place, twice as many
+                              * when    it is many logs' turn; whole blocks, at most
+                              * LEAT_PLACE_BYTES_MAX;    0: that */
+    uint32_t segments_ahead; /* zero-written ahead of need, once the active one is half full */
     uint64_t scrub_bytes_per_s; /* of sealed segments, by the helper; 0: none are read */
     uint32_t lock_wait_ms;      /* for a dead owner's last writes */
     void (*progress)(void *context, const char *line); /* NULL: silent */
@@ -259,7 +260,7 @@ const struct leat_peer_pin *leat_storage_peer_pin(const struct leat_storage *sto
                                                   uint32_t node_id);
 
 /* The log's blocks below are in place; its bytes from there on are not yet to be overwritten in the
- * arena (durable or not: they are in the journal, and go in place from the arena). */
+ * arena, durable or not: they go in place from there. */
 uint64_t leat_storage_placed_pos(const struct leat_storage *storage, uint32_t index);
 
 /* Unlinks whole segments below trim_pos (a segment base, committed), after a start record. */
