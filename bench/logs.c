@@ -15,7 +15,7 @@
 #include "leat/leat.h"
 
 #define LOGS_MAKERS     16u
-#define LOGS_SEGMENT    (1u << 20)
+#define LOGS_SEGMENT    (2u << 20)
 #define LOGS_ARENA      (4u << 20)
 #define LOGS_TIMEOUT_NS 60000000000u
 

@@ -39,9 +39,24 @@ static int step_frame(struct leat_reader *reader, const struct leat_frame *frame
         chain.run_first_pos = term.previous_first_pos;
     }
     int rc = leat_frame_check(&reader->shape, &chain, reader->buffer, extent, &extent);
-    if (rc == LEAT_OK)
-        reader->chain = chain;
-    return rc;
+    if (rc != LEAT_OK)
+        return rc;
+    reader->chain = chain;
+    reader->is_proved = true;
+    return LEAT_OK;
+}
+
+/* How far may be read. A node that starts again says less of what is committed at first; who is
+ * inside a batch reads it to its end all the same, as far as the node has it. */
+static uint64_t step_limit(struct leat_reader *reader)
+{
+    uint64_t commit = reader_commit(reader);
+    if (!leat_chain_in_batch(&reader->chain))
+        reader->batch_end = commit;
+    if (reader->chain.position < commit)
+        return commit;
+    uint64_t held = client_load(&reader->arena->published_end.value);
+    return held < reader->batch_end ? held : reader->batch_end;
 }
 
 int reader_step(struct leat_reader *reader, struct leat_frame *ret_frame)
@@ -49,7 +64,7 @@ int reader_step(struct leat_reader *reader, struct leat_frame *ret_frame)
     uint64_t position = reader->chain.position;
     struct leat_frame frame;
     uint64_t extent;
-    if (position >= reader_commit(reader))
+    if (position >= step_limit(reader))
         return LEAT_EAGAIN;
     int rc = reader_copy(reader, position, sizeof(frame), &frame);
     if (rc != LEAT_OK)
@@ -80,14 +95,23 @@ int reader_step(struct leat_reader *reader, struct leat_frame *ret_frame)
 
 static void note_durable(struct leat_reader *reader)
 {
-    if (reader->chain.position <= client_load(&reader->arena->commit_d.value))
-        reader->durable = reader->chain;
+    if (!reader->is_proved || reader->chain.position > client_load(&reader->arena->commit_d.value))
+        return;
+    reader->durable = reader->chain;
+    reader->durable_is_known = true;
 }
 
 static int roll_back(struct leat_reader *reader)
 {
+    if (!reader->durable_is_known) {
+        reader->placed = false;
+        reader->from = LEAT_FROM_OFFSET;
+        reader->value = reader->placed_offset;
+        return LEAT_EROLLBACK;
+    }
     LEAT_ASSERT(reader->durable.position <= reader->chain.position);
     reader->chain = reader->durable;
+    reader->is_proved = true;
     reader->value = reader->chain.next_offset;
     return LEAT_EROLLBACK;
 }
@@ -99,18 +123,23 @@ static int look_for_cut(struct leat_reader *reader)
     if (epoch == reader->epoch)
         return LEAT_OK;
     reader->epoch = epoch;
+    reader->is_proved = reader->level == LEAT_ACK_DURABLE;
     if (reader->level == LEAT_ACK_DURABLE ||
         reader->chain.position <= client_load(&reader->arena->commit_r.value))
         return LEAT_OK; /* below the cut; if not, the chain shows it */
     return roll_back(reader);
 }
 
+/* What it stood at is gone. One that waits for a later record has missed nothing. */
 static int move_to_oldest(struct leat_reader *reader)
 {
+    uint64_t wanted = reader->value;
     reader->placed = false;
     reader->from = LEAT_FROM_START;
-    reader->value = 0;
-    if (reader_locate(reader) == LEAT_OK) /* else by the next call */
+    int rc = reader_locate(reader); /* else by the next call */
+    if (rc == LEAT_OK && reader->chain.next_offset <= wanted)
+        return LEAT_OK;
+    if (rc == LEAT_OK)
         reader->value = reader->chain.next_offset;
     return LEAT_ETRIMMED;
 }
@@ -119,10 +148,14 @@ static int told(struct leat_reader *reader, int rc)
 {
     if (rc == LEAT_ETRIMMED)
         return move_to_oldest(reader);
+    if (rc == LEAT_EIO)
+        reader_forget_segment(reader);
     if (rc != LEAT_ECHAIN)
         return rc;
-    if (reader->level == LEAT_ACK_REPLICATED && reader->chain.position > reader->durable.position)
+    if (reader->level == LEAT_ACK_REPLICATED &&
+        (!reader->durable_is_known || reader->chain.position > reader->durable.position))
         return roll_back(reader);
+    reader_forget_segment(reader);
     return LEAT_ECORRUPT;
 }
 
@@ -195,7 +228,6 @@ static int reader_ready(struct leat_reader *reader)
     if (rc == LEAT_OK && reader->pending != LEAT_OK) {
         rc = reader->pending;
         reader->pending = LEAT_OK;
-        reader->value = reader->chain.next_offset;
         return rc;
     }
     return rc == LEAT_OK ? look_for_cut(reader) : rc;
@@ -233,7 +265,10 @@ int leat_reader_next(struct leat_reader *reader, struct leat_record *ret_record)
         client_drive(reader->client, client_now_ns()); /* the node may have gone */
         client_arm(reader->client, client_now_ns());
     }
-    return reader->arena ? told(reader, rc) : rc;
+    if (!reader->arena)
+        return rc;
+    rc = told(reader, rc);
+    return rc == LEAT_OK ? leat_reader_next(reader, ret_record) : rc;
 }
 
 int leat_reader_wait(struct leat_reader *reader, uint64_t timeout_ns,

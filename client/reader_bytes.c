@@ -23,7 +23,7 @@ static uint64_t frame_bytes_max(const struct leat_log_shape *shape)
     return LEAT_FRAME_HEADER_BYTES + payload + LEAT_TERM_FRAME_BYTES + 2 * LEAT_FRAME_ALIGN;
 }
 
-static void segment_close(struct leat_reader *reader)
+void reader_forget_segment(struct leat_reader *reader)
 {
     if (reader->segment >= 0)
         close(reader->segment);
@@ -37,7 +37,7 @@ void reader_unmap(struct leat_reader *reader)
     if (reader->arena)
         munmap((void *)reader->arena, reader->map_bytes);
     reader->arena = NULL;
-    segment_close(reader);
+    reader_forget_segment(reader);
 }
 
 static bool same_log(const struct leat_reader *reader, const struct leat_arena_header *arena)
@@ -56,6 +56,8 @@ int reader_map(struct leat_reader *reader)
         (client->state != CLIENT_UP || reader->attach_count == client->attach_count))
         return LEAT_OK; /* while the node is away the old mapping tells what it holds */
     int rc = client_map_arena(client, reader->log_id, 0, &arena, &bytes);
+    if (rc == LEAT_EAGAIN && reader->arena)
+        return LEAT_OK; /* the old one still, until it can be had */
     if (rc != LEAT_OK)
         return rc;
     if (!same_log(reader, arena)) { /* another log under the same number */
@@ -123,7 +125,7 @@ static int segment_open(struct leat_reader *reader, uint64_t position)
     uint64_t base = leat_segment_base(&reader->shape, position);
     if (reader->segment_base == base)
         return LEAT_OK;
-    segment_close(reader);
+    reader_forget_segment(reader);
     struct leat_control_request request = client_request(LEAT_CONTROL_SEGMENT, reader->log_id);
     request.position = position;
     int rc = client_ask(reader->client, &request, &reply);
@@ -184,7 +186,9 @@ int reader_copy(struct leat_reader *reader, uint64_t position, uint64_t length, 
     LEAT_ASSERT(length <= leat_segment_room(&reader->shape, position));
     if (position < client_load(&reader->arena->base_pos.value))
         return LEAT_ETRIMMED;
+    if (reader_in_arena(reader, position) && arena_copy(reader, position, length, to))
+        return LEAT_OK;
     if (reader_in_arena(reader, position))
-        return arena_copy(reader, position, length, to) ? LEAT_OK : LEAT_EAGAIN;
+        return LEAT_EAGAIN; /* a cut: look again */
     return segment_copy(reader, position, length, to);
 }

@@ -7,7 +7,8 @@
  *   PLACED -> LOST     trimmed or rolled back and no boundary is held any more
  *
  * `chain` proves each frame that follows. `durable` is the newest boundary that was read below
- * commit_d: nothing can be rolled back below it, so that is where a rolled back reader goes on.
+ * commit_d: nothing can be rolled back below it, so that is where a rolled back reader goes on. One
+ * that was placed beyond commit_d has none at first, and is LOST when it is rolled back.
  */
 #ifndef LEAT_CLIENT_READER_PRIVATE_H
 #define LEAT_CLIENT_READER_PRIVATE_H
@@ -37,8 +38,12 @@ struct leat_reader {
     uint64_t value;        /* records of lower offsets are passed over */
     uint64_t time_from_ns; /* and those of lower times */
     struct leat_chain chain;
+    bool is_proved; /* no cut was told since the chain was last seen to go on */
     struct leat_chain durable;
-    int pending; /* an error to be told by the next call */
+    bool durable_is_known;  /* else nothing that was read was below commit_d yet: */
+    uint64_t placed_offset; /* a rolled back reader begins again where it was placed */
+    uint64_t batch_end; /* of the batch that the reader is in, at most: it was committed whole */
+    int pending;        /* an error to be told by the next call */
 
     int segment; /* descriptor; -1 */
     uint64_t segment_base;
@@ -54,6 +59,9 @@ struct leat_reader {
 /* Maps the log's arena, again when the client attached anew. 0, EAGAIN, ENOLOG, ... */
 int reader_map(struct leat_reader *reader);
 void reader_unmap(struct leat_reader *reader);
+/* The next read asks for the segment's file anew: the node may have put a repaired one in its
+ * place. */
+void reader_forget_segment(struct leat_reader *reader);
 
 /* Up to where this reader's level may read. */
 uint64_t reader_commit(const struct leat_reader *reader);

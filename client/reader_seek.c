@@ -304,8 +304,12 @@ int reader_locate(struct leat_reader *reader)
     if (rc != LEAT_OK)
         return rc;
     reader->durable = reader->chain;
-    reader->placed = true;
+    reader->durable_is_known =
+        reader->chain.position <= client_load(&reader->arena->commit_d.value);
+    reader->is_proved = reader->placed = true;
     if (reader->from == LEAT_FROM_END)
         reader->value = reader->chain.next_offset;
+    reader->placed_offset =
+        reader->from == LEAT_FROM_OFFSET ? reader->value : reader->chain.next_offset;
     return LEAT_OK;
 }

@@ -19,6 +19,7 @@
 #include <rte_bus_vdev.h>
 #include <rte_dev.h>
 #include <rte_errno.h>
+#include <rte_mbuf_pool_ops.h>
 #include <rte_mempool.h>
 
 #include "base/assert.h"
@@ -118,14 +119,39 @@ static unsigned device_slot_bytes(unsigned mtu_bytes)
     return mtu_bytes == DEVICE_MTU_SMALL ? DEVICE_SLOT_SMALL : DEVICE_SLOT_LARGE;
 }
 
-struct rte_mempool *port_device_pool(const char *name, unsigned slot, unsigned queue,
-                                     unsigned mtu_bytes, unsigned count)
+/* Buffers of a card lie within pages; those of virtual ports lie one after another, across pages
+ * too. That saves 40 % of the memory, and af_xdp needs it: the driver registers count times size
+ * bytes with the kernel, and what lies beyond is refused there and lost to the ring for good. */
+static struct rte_mempool *device_pool_make(const char *name, unsigned count, unsigned room_bytes,
+                                            bool packed)
+{
+    struct rte_pktmbuf_pool_private private = {.mbuf_data_room_size = (uint16_t)room_bytes};
+    unsigned cache = count >= 4 * DEVICE_POOL_CACHE ? DEVICE_POOL_CACHE : 0;
+    struct rte_mempool *pool = rte_mempool_create_empty(
+        name, count, (unsigned)sizeof(struct rte_mbuf) + room_bytes, cache, sizeof(private),
+        SOCKET_ID_ANY, packed ? RTE_MEMPOOL_F_NO_IOVA_CONTIG : 0);
+    if (pool == NULL)
+        return NULL;
+    if (rte_mempool_set_ops_byname(pool, rte_mbuf_best_mempool_ops(), NULL) != 0) {
+        rte_mempool_free(pool);
+        return NULL;
+    }
+    rte_pktmbuf_pool_init(pool, &private);
+    if (rte_mempool_populate_default(pool) < 0) {
+        rte_mempool_free(pool);
+        return NULL;
+    }
+    rte_mempool_obj_iter(pool, rte_pktmbuf_init, NULL);
+    return pool;
+}
+
+struct rte_mempool *port_device_pool(const struct port_host *host, const char *name, unsigned queue,
+                                     unsigned count)
 {
     char full[RTE_MEMPOOL_NAMESIZE];
-    unsigned room = RTE_PKTMBUF_HEADROOM + device_slot_bytes(mtu_bytes);
-    unsigned cache = count >= 4 * DEVICE_POOL_CACHE ? DEVICE_POOL_CACHE : 0;
-    snprintf(full, sizeof(full), "leat-%s-%u-%u", name, slot, queue);
-    return rte_pktmbuf_pool_create(full, count, cache, 0, (uint16_t)room, SOCKET_ID_ANY);
+    unsigned room = RTE_PKTMBUF_HEADROOM + device_slot_bytes(host->mtu_bytes);
+    snprintf(full, sizeof(full), "leat-%s-%u-%u", name, host->slot, queue);
+    return device_pool_make(full, count, room, host->kind != LEAT_PORT_PCI);
 }
 
 /* Also what waits in other workers' rings. */
@@ -146,7 +172,7 @@ static struct rte_mempool *device_rx_pool(struct port_host *host, unsigned queue
     struct rte_mempool **pool = &host->rx_pools[device_pool_of(host, queue)];
     if (*pool != NULL)
         return *pool;
-    *pool = port_device_pool("rx", host->slot, device_pool_of(host, queue), host->mtu_bytes,
+    *pool = port_device_pool(host, "rx", device_pool_of(host, queue),
                              device_rx_buffers(host->kind, host->worker_count));
     if (*pool != NULL && (host->kind == LEAT_PORT_MEMIF || host->kind == LEAT_PORT_AF_PACKET))
         device_shift_pool(*pool); /* af_xdp computes addresses from the object's */
@@ -157,9 +183,10 @@ unsigned leat_port_memory_mib(const struct leat_port_config *config)
 {
     unsigned workers = config->worker_count > 0 ? config->worker_count : 1, pools = workers;
     unsigned rx_queues;
-    /* without huge pages no buffer shares a page with another */
     uint64_t buffer_bytes = device_slot_bytes(config->mtu_bytes) + DEVICE_BUFFER_EXTRA_BYTES;
-    buffer_bytes = (buffer_bytes + DEVICE_PAGE_BYTES - 1) / DEVICE_PAGE_BYTES * DEVICE_PAGE_BYTES;
+    if (config->kind == LEAT_PORT_PCI) /* without huge pages none shares a page with another */
+        buffer_bytes =
+            (buffer_bytes + DEVICE_PAGE_BYTES - 1) / DEVICE_PAGE_BYTES * DEVICE_PAGE_BYTES;
     if (config->kind == LEAT_PORT_AF_XDP && config->interface != NULL)
         port_watch_queues(config->interface, &rx_queues, &pools);
     if (pools < workers)

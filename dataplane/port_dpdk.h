@@ -145,6 +145,7 @@ struct leat_port {
     uint64_t look_ns;      /* when to look at what is not looked at per pass */
     struct port_lane lanes[LEAT_PORT_PEERS_MAX];
     struct port_bundle bundles[LEAT_PORT_PEERS_MAX];
+    uint32_t bundle_max[LEAT_PORT_PEERS_MAX];
     unsigned chunk_count; /* in use */
     unsigned chunk_last;  /* found last: the next datagram is mostly of the same chunk */
     struct port_chunk chunks[PORT_CHUNKS_MAX];
@@ -190,8 +191,8 @@ int port_device_open_all(struct port_host *host, const struct leat_port_config *
                          unsigned error_bytes);
 void port_device_close_all(struct port_host *host);
 
-struct rte_mempool *port_device_pool(const char *name, unsigned slot, unsigned queue,
-                                     unsigned mtu_bytes, unsigned count);
+struct rte_mempool *port_device_pool(const struct port_host *host, const char *name, unsigned queue,
+                                     unsigned count);
 
 extern const char *const port_device_drivers[]; /* by kind */
 

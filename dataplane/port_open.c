@@ -126,8 +126,7 @@ static int open_tx_pool(struct leat_port *port)
     if (count == 0)
         count = PORT_TX_BUFFERS;
     if (*pool == NULL) /* else the worker's port was open before */
-        *pool =
-            port_device_pool("tx", port->host->slot, port->worker, port->config.mtu_bytes, count);
+        *pool = port_device_pool(port->host, "tx", port->worker, count);
     port->tx_pool = *pool;
     return *pool != NULL ? 0 : LEAT_ENOMEM;
 }

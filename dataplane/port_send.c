@@ -26,8 +26,10 @@ void port_send_init(struct leat_port *port)
 {
     port->chunk_count = 0;
     port->chunk_last = 0;
-    for (unsigned i = 0; i < LEAT_PORT_PEERS_MAX; i++)
+    for (unsigned i = 0; i < LEAT_PORT_PEERS_MAX; i++) {
         port->bundles[i].flushes = UINT64_MAX;
+        port->bundle_max[i] = UINT32_MAX;
+    }
 }
 
 /* --- what is referenced */
@@ -359,7 +361,7 @@ static bool send_bundled(struct leat_port *port, struct port_lane *lane, unsigne
     uint32_t held = lane->queued_bytes[bundle->place];
     uint32_t begin = (held + LEAT_PORT_BUNDLE_ALIGN - 1) & ~(LEAT_PORT_BUNDLE_ALIGN - 1);
     uint32_t whole = begin + header_bytes + payload_bytes;
-    if (mbuf->nb_segs != 1 || whole > bytes_max)
+    if (mbuf->nb_segs != 1 || whole > bytes_max || whole > port->bundle_max[peer])
         return false;
     char *at = rte_pktmbuf_append(mbuf, (uint16_t)(whole - held));
     if (at == NULL)
@@ -373,6 +375,12 @@ static bool send_bundled(struct leat_port *port, struct port_lane *lane, unsigne
     port->counters.tx_gathered += payload_bytes > 0;
     port->counters.tx_bundled++;
     return true;
+}
+
+void leat_port_bundle_limit(struct leat_port *port, unsigned peer, uint32_t bytes_max)
+{
+    LEAT_ASSERT(peer < port->config.peer_count);
+    port->bundle_max[peer] = bytes_max;
 }
 
 static bool send_refers(const struct port_device *device, uint32_t payload_bytes, uint32_t arena)

@@ -27,6 +27,8 @@ static const uint16_t wire_body_bytes[LEAT_WIRE_KIND_LAST + 1] = {
     [LEAT_WIRE_TAIL_REPLY] = sizeof(struct leat_wire_tail_reply),
     [LEAT_WIRE_REPAIR] = sizeof(struct leat_wire_repair),
     [LEAT_WIRE_REPAIR_DATA] = sizeof(struct leat_wire_repair_data),
+    [LEAT_WIRE_OPERATE] = sizeof(struct leat_wire_operate),
+    [LEAT_WIRE_OPERATED] = sizeof(struct leat_wire_operated),
 };
 
 static uint32_t wire_header_crc(const struct leat_wire_header *header, const void *body)
@@ -100,7 +102,7 @@ static bool wire_heartbeat_is_valid(const struct leat_wire_heartbeat *heartbeat,
 static bool wire_forward_is_valid(const struct leat_wire_forward *forward, uint32_t payload_bytes)
 {
     const uint32_t flags_all = LEAT_FORWARD_OLDEST | LEAT_FORWARD_REPLICATED | LEAT_FORWARD_BATCH |
-                               LEAT_FORWARD_FENCE | LEAT_FORWARD_CONDITION;
+                               LEAT_FORWARD_FENCE | LEAT_FORWARD_CONDITION | LEAT_FORWARD_AGAIN;
     const uint32_t fence = forward->flags & LEAT_FORWARD_FENCE;
     if ((forward->flags & ~flags_all) != 0 ||
         (forward->condition != 0 && (forward->flags & LEAT_FORWARD_CONDITION) == 0) ||
@@ -147,6 +149,20 @@ static bool wire_repair_data_is_valid(const struct leat_wire_repair_data *data,
     return data->reserved == 0 && data->error <= 0 && (data->error == 0) == (payload_bytes > 0);
 }
 
+static bool wire_operate_is_valid(const struct leat_wire_operate *operate, uint32_t payload_bytes)
+{
+    bool trims = operate->operation == LEAT_OPERATE_TRIM && operate->to_node == 0;
+    bool transfers = operate->operation == LEAT_OPERATE_TRANSFER && operate->position == 0;
+    return (trims || transfers) && operate->reserved == 0 && payload_bytes == 0;
+}
+
+static bool wire_operated_is_valid(const struct leat_wire_operated *operated,
+                                   uint32_t payload_bytes)
+{
+    return operated->error <= 0 && operated->reserved == 0 &&
+           payload_bytes <= LEAT_WIRE_TEXT_BYTES_MAX;
+}
+
 static bool wire_body_is_valid(const struct leat_wire_header *header, const void *body)
 {
     if (header->key_epoch != 0)
@@ -174,6 +190,10 @@ static bool wire_body_is_valid(const struct leat_wire_header *header, const void
         return wire_repair_is_valid(body, header->payload_bytes);
     case LEAT_WIRE_REPAIR_DATA:
         return wire_repair_data_is_valid(body, header->payload_bytes);
+    case LEAT_WIRE_OPERATE:
+        return wire_operate_is_valid(body, header->payload_bytes);
+    case LEAT_WIRE_OPERATED:
+        return wire_operated_is_valid(body, header->payload_bytes);
     }
     return false;
 }

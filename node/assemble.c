@@ -11,8 +11,9 @@
 #include "base/assert.h"
 #include "worker.h"
 
-#define NAK_DELAY_NS  200000u /* about one round trip on any of our ports */
-#define NAK_BYTES_MAX (256u << 10)
+#define NAK_DELAY_NS    200000u /* about one round trip on any of our ports */
+#define NAK_WAIT_NS_MAX 12000000u
+#define NAK_BYTES_MAX   (256u << 10)
 
 /* Up to here all is verified: never written again. */
 static const struct leat_chain *assembler_verified(const struct node_log *log)
@@ -216,7 +217,8 @@ int log_verify(struct node_log *log)
     return rc == LEAT_EVERSION ? LEAT_EVERSION : LEAT_OK;
 }
 
-/* Asks for the first gap once it has stood for a round trip; again after as long. */
+/* Asks for the first gap once it has stood for a round trip; for the same one again after twice as
+ * long each time, since what is answered in full each time may be what does not arrive. */
 void log_nak(struct node_log *log, uint64_t now_ns)
 {
     struct node_assembler *assembler = &log->assembler;
@@ -236,9 +238,14 @@ void log_nak(struct node_log *log, uint64_t now_ns)
     }
     if (assembler->gap_since_ns == 0)
         assembler->gap_since_ns = now_ns;
+    if (begin != assembler->nak_begin)
+        assembler->nak_wait_ns = 2 * NAK_DELAY_NS;
     if (now_ns - assembler->gap_since_ns < NAK_DELAY_NS ||
-        now_ns - assembler->nak_sent_ns < 2 * NAK_DELAY_NS)
+        now_ns - assembler->nak_sent_ns < assembler->nak_wait_ns)
         return;
+    if (begin == assembler->nak_begin && assembler->nak_wait_ns < NAK_WAIT_NS_MAX)
+        assembler->nak_wait_ns *= 2;
+    assembler->nak_begin = begin;
     assembler->nak_sent_ns = now_ns;
     struct leat_message nak = {
         .kind = LEAT_MESSAGE_NAK,

@@ -21,6 +21,7 @@ struct node_append client_append(const struct node_client *client, const struct 
         .level = (enum leat_level)slot->level,
         .kind = (enum leat_ring_kind)slot->kind,
         .conditional = slot->conditional,
+        .again = slot->again,
         .writer_epoch = slot->writer_epoch,
         .condition = slot->condition,
         .payload = client->rings->records + at + sizeof(struct leat_ring_record),
@@ -50,14 +51,45 @@ void clients_adopt(struct node_worker *worker, struct node_log *log)
     }
 }
 
+uint32_t clients_owner(const struct node_log *log, uint32_t session, bool behind)
+{
+    uint32_t owner = log->owners[session - 1];
+    if (!behind)
+        return owner;
+    const struct leat_session_row *row = leat_sessions_row(&log->committed, session);
+    if (!row)
+        return NODE_NO_CLIENT;
+    if (owner != NODE_NO_CLIENT &&
+        leat_uuid_equal(&log->worker->clients[owner].rings->client, &row->client))
+        return owner;
+    return clients_find(log->worker, &row->client);
+}
+
+/* A client's session as of the end of what completions went over at either level; 0: none. */
+static uint32_t clients_session(const struct node_log *log, const struct leat_uuid *client)
+{
+    uint32_t session = leat_sessions_find(&log->committed, client);
+    for (uint64_t position = log->applied.position; position < log->completed.position;) {
+        const struct leat_frame *frame = (const void *)log_at(log, position);
+        unsigned type = leat_frame_type(frame);
+        struct leat_session_payload payload;
+        position += leat_frame_extent(&log->shape, position, frame->length_bytes);
+        if (type != LEAT_FRAME_SESSION_OPEN && type != LEAT_FRAME_SESSION_CLOSE)
+            continue;
+        memcpy(&payload, frame + 1, sizeof(payload));
+        if (leat_uuid_equal(&payload.client, client))
+            session = type == LEAT_FRAME_SESSION_OPEN ? payload.session : 0;
+    }
+    return session;
+}
+
 static void clients_own(struct node_worker *worker, uint32_t place)
 {
     for (uint32_t l = 0; l < worker->log_count; l++) {
         struct node_log *log = worker->logs[l];
         if (!log)
             continue;
-        uint32_t session =
-            leat_sessions_find(&log->committed, &worker->clients[place].rings->client);
+        uint32_t session = clients_session(log, &worker->clients[place].rings->client);
         if (session != 0)
             log->owners[session - 1] = place;
     }
@@ -207,6 +239,7 @@ void client_end_slot(struct node_worker *worker, struct node_client *client, uin
     slot->ended = true;
     of_log->unended--;
     of_log->forwarded_ns = worker->now_ns; /* progress: the timer begins anew */
+    of_log->forwards = 0;
     if (of_log->submitted > 0)
         of_log->submitted--;
     while (of_log->first != CLIENT_NO_SLOT && client_slot_at(client, of_log->first)->ended) {

@@ -45,35 +45,6 @@ static int command_index_fd(struct node_worker *worker, struct node_command *com
     return LEAT_OK;
 }
 
-static int command_not_leader(const struct node_worker *worker, struct node_command *command,
-                              const struct node_log *log)
-{
-    uint8_t leader = log->core.leader;
-    if (leader == LEAT_CORE_NOBODY || leader == log->core.config.self)
-        snprintf(command->text, command->text_bytes, "log %u has no leader now", log->id);
-    else
-        snprintf(command->text, command->text_bytes, "node %u leads log %u: ask it",
-                 worker->config->nodes[leader].id, log->id);
-    return LEAT_ENOTLEADER;
-}
-
-static int command_transfer(struct node_worker *worker, struct node_command *command,
-                            struct node_log *log)
-{
-    struct leat_core *core = &log->core;
-    int to = command->node_id ? leat_config_node_index(worker->config, command->node_id) : -1;
-    if (core->role != LEAT_LEADER)
-        return command_not_leader(worker, command, log);
-    if (command->node_id == 0)
-        to = log_best_follower(log);
-    if (to < 0 || to == core->config.self || !core->peers[to].matched) {
-        snprintf(command->text, command->text_bytes, "no such follower that is caught up");
-        return LEAT_EINVAL;
-    }
-    log_transfer(log, to);
-    return LEAT_OK;
-}
-
 static int command_amnesia(struct node_worker *worker, struct node_command *command,
                            struct node_log *log)
 {
@@ -92,23 +63,6 @@ static int command_amnesia(struct node_worker *worker, struct node_command *comm
              "accepted: replicated appends may be lost since position %lu",
              (unsigned long)log->core.commit_d);
     return LEAT_OK;
-}
-
-static int command_trim(struct node_worker *worker, struct node_command *command,
-                        struct node_log *log)
-{
-    struct leat_trim_payload trim = {
-        .trim_pos = leat_segment_base(&log->shape, command->position < log->core.commit_d
-                                                       ? command->position
-                                                       : log->core.commit_d)};
-    if (!leat_core_may_append(&log->core))
-        return command_not_leader(worker, command, log);
-    command->ret_position = trim.trim_pos;
-    snprintf(command->text, command->text_bytes, "trims to position %lu",
-             (unsigned long)trim.trim_pos);
-    if (trim.trim_pos <= log->trim_tail)
-        return LEAT_OK;
-    return log_append(log, LEAT_FRAME_TRIM, 0, 0, &trim, sizeof(trim));
 }
 
 /* For the lifecycle thread: which logs shall exist. */
@@ -153,11 +107,10 @@ static int command_run(struct node_worker *worker, struct node_command *command)
     case NODE_COMMAND_INDEX:
         return command_index_fd(worker, command, log);
     case NODE_COMMAND_TRANSFER:
-        return command_transfer(worker, command, log);
+    case NODE_COMMAND_TRIM:
+        return operate_begin(worker, log, command);
     case NODE_COMMAND_AMNESIA_ACCEPT:
         return command_amnesia(worker, command, log);
-    case NODE_COMMAND_TRIM:
-        return command_trim(worker, command, log);
     case NODE_COMMAND_TAIL:
         return tail_begin(worker, log, command);
     case NODE_COMMAND_LOG_CONFIGURE:

@@ -11,29 +11,49 @@
 #include "base/assert.h"
 #include "worker.h"
 
+#define DOUBT_NS           1000000000u
 #define REASSEMBLY_IDLE_NS 1000000000u
+
+/* The client's doubt; else a place for it, or NULL: others' are being settled. A client that does
+ * not come back for its answer keeps its place for a while only. */
+static struct node_doubt *doubt_of(struct node_log *log, const struct leat_uuid *client)
+{
+    struct node_doubt *room = NULL;
+    for (unsigned i = 0; i < NODE_DOUBTS; i++) {
+        struct node_doubt *doubt = &log->doubts[i];
+        bool is_void =
+            doubt->term != log->core.term || log->worker->now_ns - doubt->begun_ns > DOUBT_NS;
+        if (doubt->round != 0 && is_void)
+            doubt->round = 0;
+        if (doubt->round != 0 && leat_uuid_equal(&doubt->client, client))
+            return doubt;
+        if (doubt->round == 0)
+            room = doubt;
+    }
+    return room;
+}
 
 /* A verdict that a session is unknown or lost appends is said only by a leader that proves by a
  * quorum round, begun after the doubt arose, that no other has taken over: else a deposed one would
- * tell it of appends that its successor holds. One client at a time; the others wait. */
+ * tell it of appends that its successor holds. */
 static bool session_verdict_stands(struct node_log *log, const struct leat_uuid *client)
 {
     if (!log_rules(log))
         return false; /* a log without this term's TERM frame may still win, and hold more */
-    bool same = log->doubt_round != 0 && log->doubt_term == log->core.term;
-    if (same && leat_core_round_is_answered(&log->core, log->doubt_round)) {
-        bool stands = leat_uuid_equal(&log->doubt_client, client);
-        log->doubt_round = 0;
-        if (stands)
-            return true;
-        same = false;
+    struct node_doubt *doubt = doubt_of(log, client);
+    if (!doubt)
+        return false;
+    if (doubt->round == 0) {
+        *doubt = (struct node_doubt){.client = *client,
+                                     .round = leat_core_begin_round(&log->core),
+                                     .begun_ns = log->worker->now_ns,
+                                     .term = log->core.term};
+        return false;
     }
-    if (!same) {
-        log->doubt_client = *client;
-        log->doubt_term = log->core.term;
-        log->doubt_round = leat_core_begin_round(&log->core);
-    }
-    return false;
+    if (!leat_core_round_is_answered(&log->core, doubt->round))
+        return false;
+    doubt->round = 0;
+    return true;
 }
 
 /* ---- at the leader: the one place where a client's record becomes a frame ---- */
@@ -57,14 +77,20 @@ static bool session_user_has_all(struct node_log *log, const struct leat_uuid *c
     return true;
 }
 
+/* Never a silent new session for an old one, in which the append may be already: not for a later
+ * sequence, not for one that a former node had once any session was closed, not for a node that has
+ * not applied each close (it ends the closed session's appends when it does; an old datagram's
+ * never will; ADR 0061). */
 static enum append_verdict session_open(struct node_log *log, const struct leat_uuid *client,
-                                        uint64_t sequence, bool oldest, uint32_t *ret_session,
-                                        int *ret_error)
+                                        const struct node_append *append, uint64_t applied_pos,
+                                        bool oldest, uint32_t *ret_session, int *ret_error)
 {
-    if (sequence != 1) { /* never a silent new session for an old one */
+    if (append->sequence != 1 || (append->again && log->closed_pos != 0)) {
         *ret_error = LEAT_ENOSESSION;
         return oldest && session_verdict_stands(log, client) ? APPEND_REFUSED : APPEND_WAIT;
     }
+    if (applied_pos <= log->closed_pos)
+        return APPEND_WAIT;
     struct leat_session_payload payload = {.client = *client,
                                            .session = leat_sessions_free(&log->tail)};
     if (payload.session == 0 || session_user_has_all(log, client)) {
@@ -79,8 +105,8 @@ static enum append_verdict session_open(struct node_log *log, const struct leat_
 }
 
 enum append_verdict session_append(struct node_log *log, const struct leat_uuid *client,
-                                   const struct node_append *append, bool oldest,
-                                   struct leat_session_row *ret_row, int *ret_error)
+                                   const struct node_append *append, uint64_t applied_pos,
+                                   bool oldest, struct leat_session_row *ret_row, int *ret_error)
 {
     uint32_t session = leat_sessions_find(&log->tail, client);
     bool full = log_has_no_space(log); /* what is sealed now would end as unknown: it is refused */
@@ -88,7 +114,7 @@ enum append_verdict session_append(struct node_log *log, const struct leat_uuid 
         return APPEND_WAIT;
     if (session == 0) {
         enum append_verdict opened =
-            session_open(log, client, append->sequence, oldest, &session, ret_error);
+            session_open(log, client, append, applied_pos, oldest, &session, ret_error);
         if (opened != APPEND_SEALED)
             return opened;
     }
@@ -129,6 +155,7 @@ static uint32_t forward_flags(const struct node_append *append, bool oldest)
            (append->level == LEAT_LEVEL_REPLICATED ? LEAT_FORWARD_REPLICATED : 0u) |
            (append->kind == LEAT_RING_BATCH ? LEAT_FORWARD_BATCH : 0u) |
            (append->kind == LEAT_RING_FENCE ? LEAT_FORWARD_FENCE : 0u) |
+           (append->again ? LEAT_FORWARD_AGAIN : 0u) |
            (append->conditional ? LEAT_FORWARD_CONDITION : 0u);
 }
 
@@ -143,6 +170,7 @@ static struct node_append forward_wants(const struct leat_wire_forward *forward,
                 : forward->flags & LEAT_FORWARD_FENCE ? LEAT_RING_FENCE
                                                       : LEAT_RING_APPEND,
         .conditional = (forward->flags & LEAT_FORWARD_CONDITION) != 0,
+        .again = (forward->flags & LEAT_FORWARD_AGAIN) != 0,
         .writer_epoch = forward->writer_epoch,
         .condition = forward->condition,
         .payload = payload,
@@ -157,8 +185,7 @@ bool forward_record(struct node_log *log, const struct leat_uuid *client,
     struct node_worker *worker = log->worker;
     const uint8_t *payload = append->payload;
     unsigned peer = worker->peer_of_member[log->core.leader];
-    uint32_t room =
-        leat_port_datagram_bytes_max(worker->port) - (uint32_t)sizeof(struct forward_datagram);
+    uint32_t room = path_datagram_bytes(worker, peer) - (uint32_t)sizeof(struct forward_datagram);
     uint32_t begin = 0;
     do {
         struct forward_datagram datagram;
@@ -177,6 +204,7 @@ bool forward_record(struct node_log *log, const struct leat_uuid *client,
             .flags = forward_flags(append, oldest),
             .writer_epoch = append->writer_epoch,
             .condition = append->condition,
+            .applied_pos = log->applied.position,
         };
         /* the client may change its bytes meanwhile: the CRC is over what is copied out last,
          * so a torn piece is refused at the leader and the client's own loss */
@@ -248,7 +276,7 @@ static void forward_append(struct node_log *log, unsigned peer,
     struct leat_session_row row = {0};
     int error = LEAT_OK;
     struct node_append append = forward_wants(forward, payload);
-    switch (session_append(log, &forward->client, &append,
+    switch (session_append(log, &forward->client, &append, forward->applied_pos,
                            (forward->flags & LEAT_FORWARD_OLDEST) != 0, &row, &error)) {
     case APPEND_SEALED:
         log->counters.forwards_in++;

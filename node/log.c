@@ -80,6 +80,7 @@ void log_load_base(struct node_log *log, const struct leat_chain *chain, const v
     }
     log->trim_committed = head->trim_pos;
     log->fence_committed = head->fence_epoch;
+    log->closed_pos = chain->position; /* of those before it nothing is known */
     log->chain = *chain;
     log->applied = *chain;
     log->completed = *chain;
@@ -132,6 +133,8 @@ static void log_seal(struct node_log *log, uint32_t type_flags, uint32_t session
 void log_note_frame(struct node_log *log, uint64_t position, const struct leat_frame *frame)
 {
     node_arena_hint(&log->arena, position);
+    if (leat_frame_type(frame) == LEAT_FRAME_SESSION_CLOSE)
+        log->closed_pos = position;
     if (leat_frame_type(frame) == LEAT_FRAME_PAD)
         log->pads[position / log->shape.segment_bytes % NODE_PADS] = position;
 }
@@ -203,22 +206,6 @@ int log_append(struct node_log *log, uint32_t type_flags, uint32_t session, uint
 }
 
 /* ---- what clients want appended ---- */
-
-int log_batch_parse(const struct node_log *log, const void *payload, uint32_t payload_bytes,
-                    uint32_t *lengths, uint32_t *ret_count, uint64_t *ret_frames_bytes)
-{
-    uint32_t count = leat_batch_parse(payload, payload_bytes, lengths);
-    uint64_t frames_bytes = 0;
-    for (uint32_t i = 0; i < count; i++)
-        frames_bytes += leat_batch_frame_extent(lengths[i]);
-    if (count == 0)
-        return LEAT_EPROTO;
-    if (!leat_batch_fits(payload_bytes, frames_bytes, log->shape.entry_bytes_max))
-        return LEAT_ETOOBIG;
-    *ret_count = count;
-    *ret_frames_bytes = frames_bytes;
-    return LEAT_OK;
-}
 
 /* In one go and in one segment, so that what is published ends at the batch's end (ADR 0030). */
 static int log_append_batch(struct node_log *log, uint32_t flags, uint32_t session,
@@ -412,9 +399,11 @@ static void log_apply_session(struct node_log *log, const struct leat_frame *fra
 {
     struct leat_session_payload session;
     memcpy(&session, payload, sizeof(session));
+    uint32_t owner = clients_find(log->worker, &session.client);
     bool opened = leat_frame_type(frame) == LEAT_FRAME_SESSION_OPEN;
-    log->owners[session.session - 1] =
-        opened ? clients_find(log->worker, &session.client) : NODE_NO_CLIENT;
+    log->owners[session.session - 1] = opened ? owner : NODE_NO_CLIENT;
+    if (!opened && owner != NODE_NO_CLIENT) /* some may be in the log: never again */
+        clients_end_session(log->worker, owner, log, LEAT_ENOSESSION, 0);
 }
 
 static bool log_apply_catalogue(struct node_log *log, const struct leat_catalogue_payload *payload)
@@ -443,8 +432,6 @@ static bool log_apply_frame(struct node_log *log, const struct leat_frame *frame
         return log_apply_catalogue(log, (const void *)(frame + 1));
     if (leat_frame_type(frame) == LEAT_FRAME_TRIM)
         log_apply_trim(log, frame + 1);
-    else if (leat_frame_type(frame) == LEAT_FRAME_SESSION_CLOSE)
-        log_apply_session(log, frame, frame + 1);
     else if (leat_frame_type(frame) == LEAT_FRAME_FENCE)
         return log_apply_fence(log, frame + 1);
     return true;
@@ -453,14 +440,14 @@ static bool log_apply_frame(struct node_log *log, const struct leat_frame *frame
 static void log_complete(struct node_log *log, uint64_t position, const struct leat_frame *frame,
                          enum leat_level level)
 {
-    if (leat_frame_type(frame) == LEAT_FRAME_SESSION_OPEN)
-        log_apply_session(log, frame, frame + 1); /* owners are known from the lower level on */
-    bool ends = leat_frame_type(frame) == LEAT_FRAME_RECORD ||
-                leat_frame_type(frame) == LEAT_FRAME_FENCE ||
-                leat_frame_type(frame) == LEAT_FRAME_REFUSED;
+    unsigned type = leat_frame_type(frame);
+    bool behind = position < log->completed.position;
+    if (!behind && (type == LEAT_FRAME_SESSION_OPEN || type == LEAT_FRAME_SESSION_CLOSE))
+        log_apply_session(log, frame, frame + 1);
+    bool ends = type == LEAT_FRAME_RECORD || type == LEAT_FRAME_FENCE || type == LEAT_FRAME_REFUSED;
     if (frame->session == 0 || !ends || (frame->type_flags & LEAT_FRAME_FLAG_CONTINUES))
         return;
-    uint32_t owner = log->owners[frame->session - 1];
+    uint32_t owner = clients_owner(log, frame->session, behind);
     if (owner != NODE_NO_CLIENT)
         clients_complete(log->worker, owner, log, frame, position, level);
 }
@@ -526,6 +513,8 @@ void log_cut(struct node_log *log, const struct leat_core_effects *effects)
     log->tail_is_valid = false;
     log->durable_wanted = position;
     log->write_asked = position;
+    if (log->closed_pos >= position)
+        log->closed_pos = position - 1;
     for (unsigned i = 0; i < NODE_PADS; i++) { /* what lay there is not the log's any more */
         if (log->pads[i] >= position || effects->reset)
             log->pads[i] = 0;
@@ -547,8 +536,10 @@ void log_cut(struct node_log *log, const struct leat_core_effects *effects)
         chain_step(log, &chain, log_frame(log, chain.position));
     LEAT_ASSERT(chain.position == position);
     log->chain = chain;
-    if (log->completed.position > position)
+    if (log->completed.position > position) {
         log->completed = log->applied;
+        clients_adopt(log->worker, log); /* what the walk ahead knew of sessions was cut */
+    }
     log_cut_published(log, position);
     leat_storage_cut(log->worker->storage, log->index, position, effects->cut_epoch);
 }

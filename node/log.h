@@ -59,7 +59,8 @@ struct node_assembler {
     struct node_interval intervals[NODE_INTERVALS_MAX];
     uint64_t gap_since_ns; /* a gap stands since; 0 none */
     uint64_t nak_sent_ns;
-    uint64_t nak_end;
+    uint64_t nak_begin;   /* what it asked for, */
+    uint64_t nak_wait_ns; /* and how long it waits before it asks again */
 };
 
 /* What goes to one peer, sliced into datagrams a burst at a time. */
@@ -75,6 +76,19 @@ struct node_send {
     uint8_t *read_buffer; /* one of the worker's catch-up buffers, while it is used; else NULL */
     uint64_t again_pos;   /* where the peer ended when it needed it, and how often it did */
     uint32_t again_count;
+    uint32_t head_count; /* how often the bytes at head_pos went, where the peer ends; 0: never */
+    uint64_t head_pos;
+    uint64_t head_ns;
+};
+
+/* A client whose session seems lost at its leader: said only when a round, begun after that was
+ * seen, proves that this node leads still (forward.c). */
+#define NODE_DOUBTS 8u
+struct node_doubt {
+    struct leat_uuid client;
+    uint64_t round; /* 0: free */
+    uint64_t begun_ns;
+    uint32_t term;
 };
 
 /* Who asked where the log ends, at its leader (tail.c): by member, the highest question. */
@@ -83,6 +97,15 @@ struct node_tail {
     uint32_t pending_count;
     uint64_t pending[LEAT_MEMBERS_MAX];
     uint64_t flying[LEAT_MEMBERS_MAX];
+};
+
+/* A session is idle when all its appends lie below a mark of that age (ADR 0061). */
+#define NODE_MARKS 8u
+
+struct node_mark {
+    uint64_t ns; /* monotonic */
+    uint64_t position;
+    uint64_t time_ns; /* log time */
 };
 
 struct node_log_counters {
@@ -131,6 +154,9 @@ struct node_log {
     bool tail_is_valid;
     bool installing; /* reset to a base whose frame has not come yet: the chains are not known */
     uint32_t expire_cursor;
+    uint64_t closed_pos; /* who applied more knows of each session that was closed (ADR 0061) */
+    struct node_mark marks[NODE_MARKS]; /* of the present reign; where its log ended, when */
+    uint32_t mark_count;
     uint64_t pads[NODE_PADS]; /* by segment modulo: where its closing PAD frame lies, 0 none */
     uint32_t owners[LEAT_SESSIONS_MAX]; /* by session - 1: attached client slot, or none */
 
@@ -138,10 +164,7 @@ struct node_log {
     struct node_send sends[LEAT_MEMBERS_MAX];
     struct node_log_counters counters;
     uint64_t told_commit_r; /* the highest commitR that readers were ever shown here (W6) */
-    struct leat_uuid
-        doubt_client;     /* whose session seems lost: said only once a round proves that */
-    uint64_t doubt_round; /* this node still leads; 0 none */
-    uint32_t doubt_term;
+    struct node_doubt doubts[NODE_DOUBTS];
     uint32_t crowd_uid;       /* the user that was last refused for its share of sessions, */
     uint64_t crowd_ns;        /* and when; 0: none was */
     uint64_t cut_settled;     /* cut epoch that storage is done with; 0 none */
@@ -194,6 +217,7 @@ struct node_append {
     enum leat_level level;
     enum leat_ring_kind kind; /* APPEND, BATCH, FENCE */
     bool conditional;
+    bool again; /* a former node had it */
     uint32_t writer_epoch;
     uint64_t condition; /* conditional: the offset that the log must be at */
     const void *payload;

@@ -34,6 +34,8 @@ struct boot_walk {
     uint32_t run_count;
     struct leat_run runs[LEAT_RUNS_MAX];
     bool begun;
+    bool misfit; /* a frame that was committed does not fit what came before it, at misfit_pos */
+    uint64_t misfit_pos;
 };
 
 struct boot_log {
@@ -72,6 +74,21 @@ static void boot_begin_at(struct boot_walk *walk, const struct leat_base_head *h
     walk->begun = true;
 }
 
+/* A committed frame: what it does to sessions and catalogue. False: it is none that a correct
+ * leader writes, whatever its CRC says. */
+static bool boot_apply(struct node_log *log, uint64_t position, const struct leat_frame *frame,
+                       const void *payload)
+{
+    if (leat_sessions_apply(&log->committed, position, frame, payload) != LEAT_OK)
+        return false;
+    if (leat_frame_type(frame) == LEAT_FRAME_CATALOGUE && log->id == 0) {
+        if (catalogue_apply(log->worker->catalogue, payload) != LEAT_OK)
+            return false;
+        admin_recovered(log->worker, payload);
+    }
+    return true;
+}
+
 /* Every frame from the base on, in order, checked by storage. */
 static void boot_visit(void *context, uint64_t position, const struct leat_frame *frame,
                        const void *payload)
@@ -83,14 +100,12 @@ static void boot_visit(void *context, uint64_t position, const struct leat_frame
     if (leat_frame_type(frame) == LEAT_FRAME_TERM)
         boot_add_run(walk, frame->term, position);
     log_note_frame(log, position, frame);
-    if (position >= walk->commit_d)
+    if (position >= walk->commit_d || walk->misfit)
         return;
-    int rc = leat_sessions_apply(&log->committed, position, frame, payload);
-    LEAT_ASSERT(rc == LEAT_OK); /* committed here before */
-    if (leat_frame_type(frame) == LEAT_FRAME_CATALOGUE && log->id == 0) {
-        rc = catalogue_apply(log->worker->catalogue, payload);
-        LEAT_ASSERT(rc == LEAT_OK);
-        admin_recovered(log->worker, payload);
+    if (!boot_apply(log, position, frame, payload)) {
+        walk->misfit = true;
+        walk->misfit_pos = position;
+        return;
     }
     if (leat_frame_type(frame) == LEAT_FRAME_TRIM)
         memcpy(&log->trim_committed, payload, sizeof(log->trim_committed));
@@ -192,6 +207,13 @@ static int boot_recover(struct node_log *log, const struct leat_storage_arena *a
                                       &state->walk, &state->recovered, error, error_bytes);
         if (rc != LEAT_OK)
             return rc;
+        if (state->walk.misfit) {
+            snprintf(error, error_bytes,
+                     "log %u: the committed frame at %lu does not fit what came before it: replace "
+                     "the node",
+                     log->id, (unsigned long)state->walk.misfit_pos);
+            return LEAT_ECORRUPT;
+        }
         commit_d = state->recovered.durable_pos;
         if (log->applied.position <= commit_d)
             return LEAT_OK;
@@ -239,7 +261,7 @@ static int boot_log(struct node_log *log, const struct leat_uuid *boot, char *er
     bool was_amnesiac = (info->entry.flags & LEAT_JOURNAL_AMNESIAC) != 0;
     struct leat_storage_arena arena = {
         .bytes = log->arena.bytes,
-        .valid = valid && !was_amnesiac,
+        .valid = valid, /* an amnesiac's too: it has what it acknowledged since (ADR 0060) */
         .published_end = log->arena.header->published_end.value,
     };
     rc = boot_recover(log, &arena, state, error, error_bytes);

@@ -202,6 +202,10 @@ static bool pass_take_message(struct node_worker *worker, unsigned index,
         tail_take(log, index, view);
     else if (view->header->kind == LEAT_WIRE_TAIL_REPLY)
         tail_take_reply(log, view);
+    else if (view->header->kind == LEAT_WIRE_OPERATE)
+        operate_take(log, index, view);
+    else if (view->header->kind == LEAT_WIRE_OPERATED)
+        operate_take_reply(log, view);
     else if (view->header->kind == LEAT_WIRE_REPAIR)
         repair_take(worker, log, index, view);
     else if (view->header->kind == LEAT_WIRE_REPAIR_DATA)
@@ -262,6 +266,7 @@ static void pass_role_changed(struct node_log *log, const struct leat_core_effec
     struct node_worker *worker = log->worker;
     const struct leat_core *core = &log->core;
     log->role_epoch++;
+    log->mark_count = 0;
     if (!effects->cut)
         log_assembler_clear(log);
     tail_clear(log);
@@ -370,15 +375,34 @@ static void pass_watch_space(struct node_worker *worker)
                        worker->config->data_dir);
 }
 
+/* The newest mark that is as old as a session may be idle; NULL: none in this reign. By this node's
+ * monotonic clock: a wall clock that jumps ends nobody's session. */
+static const struct node_mark *pass_mark(struct node_log *log)
+{
+    uint64_t now_ns = log->worker->now_ns, ttl_ns = log->worker->config->session_ttl_ns;
+    const struct node_mark *newest = &log->marks[(log->mark_count + NODE_MARKS - 1) % NODE_MARKS];
+    if (log->mark_count == 0 || now_ns - newest->ns >= ttl_ns / (NODE_MARKS / 2))
+        log->marks[log->mark_count++ % NODE_MARKS] =
+            (struct node_mark){now_ns, log->chain.position, log->chain.last_time_ns};
+    const struct node_mark *found = NULL;
+    for (uint32_t i = 0; i < NODE_MARKS && i < log->mark_count; i++) {
+        const struct node_mark *mark = &log->marks[i];
+        if (now_ns - mark->ns >= ttl_ns && (!found || found->ns < mark->ns))
+            found = mark;
+    }
+    return found;
+}
+
 static void pass_expire(struct node_log *log)
 {
     if (!leat_core_may_append(&log->core) || log->tail.count == 0 ||
         log->worker->now_ns - log->expired_ns < PASS_EXPIRE_NS)
         return;
     log->expired_ns = log->worker->now_ns;
-    uint32_t session = leat_sessions_expired(&log->tail, log->worker->realtime_ns,
-                                             log->worker->config->session_ttl_ns,
-                                             PASS_EXPIRE_EFFORT, &log->expire_cursor);
+    const struct node_mark *mark = pass_mark(log);
+    uint32_t session = mark ? leat_sessions_idle(&log->tail, mark->position, mark->time_ns,
+                                                 PASS_EXPIRE_EFFORT, &log->expire_cursor)
+                            : 0;
     if (session == 0)
         return;
     struct leat_session_payload payload = {.client = leat_sessions_row(&log->tail, session)->client,
@@ -434,11 +458,29 @@ static void pass_put_to_sleep(struct node_worker *worker)
     worker->active_count = kept;
 }
 
+/* A worker that does not come to its next pass is taken for dead by its peers: whoever looks for
+ * the cause of an election should not have to guess it. */
+static void pass_begin(struct node_worker *worker)
+{
+    static _Thread_local struct logger_rate rate;
+    uint64_t before_ns = worker->now_ns;
+    worker->now_ns = leat_clock_monotonic_ns();
+    worker->realtime_ns = leat_clock_realtime_ns();
+    uint64_t absence_ns = worker->now_ns - before_ns;
+    if (absence_ns < worker->config->election_min_ns / 2 || worker->passes == 0)
+        return;
+    worker->absences++;
+    if (absence_ns > worker->absence_max_ns)
+        worker->absence_max_ns = absence_ns;
+    logger_limited(worker->out, &rate, worker->now_ns, LEAT_LOG_WARNING,
+                   "worker %u was away for %lu ms: another task had its core, or the process stood",
+                   worker->number, (unsigned long)(absence_ns / 1000000));
+}
+
 unsigned node_pass(struct node_worker *worker)
 {
     unsigned work = 0;
-    worker->now_ns = leat_clock_monotonic_ns();
-    worker->realtime_ns = leat_clock_realtime_ns();
+    pass_begin(worker);
 
     work += pass_storage(worker);
     if (worker->fatal)
@@ -458,6 +500,7 @@ unsigned node_pass(struct node_worker *worker)
     peers_tick(worker);
     work += admin_tick(worker);
     tail_tick(worker);
+    operate_tick(worker);
     life_tick(worker);
     repair_tick(worker);
     worker_wake_due(worker);

@@ -20,6 +20,7 @@
 #define HELLO_INTERVAL_NS 100000000u
 #define HELLO_FLAG_ANSWER 1u
 #define PEER_SILENT_NS    1000000000u
+#define ASKS_MOST         4u /* for a set that was sent in full as often */
 #define PIN_INTERVAL_NS   5000000000u
 #define PEER_BODY_MAX     64u
 
@@ -276,7 +277,7 @@ static void peers_send_heartbeat(struct node_worker *worker, unsigned index, uns
         .flags = flags | (full ? LEAT_HEARTBEAT_FULL : 0) |
                  (leat_storage_is_full(worker->storage) ? LEAT_HEARTBEAT_NO_SPACE : 0),
     };
-    uint32_t room = (leat_port_datagram_bytes_max(worker->port) - (uint32_t)sizeof(header) -
+    uint32_t room = (path_datagram_bytes(worker, index) - (uint32_t)sizeof(header) -
                      (uint32_t)sizeof(heartbeat)) /
                     (uint32_t)sizeof(worker->led[0]);
     do { /* a set that does not fit one datagram goes out over several, in order */
@@ -362,22 +363,39 @@ static void peers_are_alive(struct node_worker *worker, unsigned index, unsigned
     }
 }
 
+/* Heartbeats that waited here together ask once: the set was sent once between them at most. */
+static void peers_take_asking(struct node_worker *worker, unsigned index, unsigned other, bool asks)
+{
+    struct node_link *link = &worker->peers[index].links[other];
+    if (!asks)
+        link->asks = 0;
+    else if (!link->asked)
+        link->asks++;
+    link->asked |= asks;
+    if (link->asks >= ASKS_MOST)
+        path_stalls(worker, index, other);
+}
+
 void peers_take_heartbeat(struct node_worker *worker, unsigned index,
                           const struct leat_wire_view *view)
 {
     const struct leat_wire_heartbeat *heartbeat = view->body;
     unsigned other = view->header->worker;
     struct node_link *link = &worker->peers[index].links[other];
-    if (heartbeat->incarnation != link->incarnation ||
-        (heartbeat->to_incarnation != 0 && heartbeat->to_incarnation != worker->incarnation)) {
+    bool of_this_life =
+        heartbeat->to_incarnation == 0 || heartbeat->to_incarnation == worker->incarnation;
+    if (heartbeat->incarnation != link->incarnation || !of_this_life) {
         worker->drops[LEAT_WIRE_DROP_INCARNATION]++;
+        /* it knows an earlier life of this node, whose hello of this one was lost, and takes
+         * nothing else from it: known here as it is, nobody would say hello again */
+        if (!of_this_life && worker->now_ns - link->hello_sent_ns >= HELLO_INTERVAL_NS)
+            peers_send_hello(worker, index, other, false);
         return;
     }
     link->heard_ns = worker->now_ns;
     link->told_counter = heartbeat->heard_counter;
     link->no_space = (heartbeat->flags & LEAT_HEARTBEAT_NO_SPACE) != 0;
-    if (heartbeat->flags & LEAT_HEARTBEAT_ASK)
-        link->asked = true;
+    peers_take_asking(worker, index, other, (heartbeat->flags & LEAT_HEARTBEAT_ASK) != 0);
     if (heartbeat->flags & LEAT_HEARTBEAT_REPLY) {
         /* it heard this node a moment ago: both directions work */
         if (link->heartbeat_sequence - heartbeat->sequence < 3)

@@ -212,9 +212,11 @@ void repair_read_done(struct node_worker *worker, int64_t result)
 {
     struct node_repair_serve *serve = &worker->repair_serve;
     struct node_log *log = worker_log(worker, serve->log_id);
-    uint32_t room = leat_port_datagram_bytes_max(worker->port) -
-                    (uint32_t)sizeof(struct leat_wire_header) -
-                    (uint32_t)sizeof(struct leat_wire_repair_data);
+    uint32_t room = 0;
+    if (log)
+        room = path_datagram_bytes(worker, serve->peer) -
+               (uint32_t)sizeof(struct leat_wire_header) -
+               (uint32_t)sizeof(struct leat_wire_repair_data);
     if (log && result < (int64_t)(serve->end_pos - serve->block_pos))
         repair_refuse(log, serve->peer, serve->begin_pos, LEAT_EDAMAGED);
     else if (log) {

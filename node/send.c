@@ -13,6 +13,7 @@
 
 #define SEND_READ_RETRY_NS 500000000u
 #define SEND_DOUBT_READS   8u
+#define SEND_STALLS        4u /* so often the very next bytes a peer needs, though it answers */
 
 struct datagram {
     struct leat_wire_header header;
@@ -110,14 +111,11 @@ bool log_send_pending(const struct node_log *log)
     return false;
 }
 
-/* Where the bytes to send from `begin` end: the arena's wrap, the datagram, or a PAD's header
- * (its body is not sent). Sets *ret_next to where sending goes on. */
-static uint64_t send_piece_end(const struct node_log *log, uint64_t begin, uint64_t end,
-                               uint64_t *ret_next)
+/* Where the bytes to send from `begin` end: the arena's wrap, the datagram with room for so many,
+ * or a PAD's header (its body is not sent). Sets *ret_next to where sending goes on. */
+static uint64_t send_piece_end(const struct node_log *log, uint32_t room, uint64_t begin,
+                               uint64_t end, uint64_t *ret_next)
 {
-    uint32_t room =
-        leat_port_datagram_bytes_max(log->worker->port) - (uint32_t)sizeof(struct datagram);
-    room &= ~(LEAT_FRAME_ALIGN - 1);
     uint64_t segment_end = leat_segment_base(&log->shape, begin) + log->shape.segment_bytes;
     uint64_t piece_end = begin + room < end ? begin + room : end;
     if (piece_end > segment_end)
@@ -203,11 +201,40 @@ static bool send_from_buffer(const struct node_send *send, uint64_t position)
            position < send->read_end;
 }
 
+/* Bytes of the log in a datagram. */
+static uint32_t send_room(const struct node_log *log, unsigned member)
+{
+    struct node_worker *worker = log->worker;
+    unsigned peer = worker->peer_of_member[member];
+    uint32_t bytes = path_datagram_bytes(worker, peer) - (uint32_t)sizeof(struct datagram);
+    return bytes & ~(LEAT_FRAME_ALIGN - 1);
+}
+
+/* The very next bytes that a peer needs go out. If they went before, and it was heard since, and
+ * needs them still, they did not arrive; congestion loses others, but these seldom time and again.
+ */
+static void send_head(struct node_log *log, unsigned member)
+{
+    struct node_worker *worker = log->worker;
+    struct node_send *send = &log->sends[member];
+    const struct leat_core_peer *peer = &log->core.peers[member];
+    unsigned index = worker->peer_of_member[member];
+    if (send->head_pos != peer->memory_pos || send->head_count == 0)
+        send->head_count = 0;
+    else if (peer->heard_ns <= send->head_ns)
+        return;
+    send->head_pos = peer->memory_pos;
+    send->head_ns = worker->now_ns;
+    if (++send->head_count > SEND_STALLS)
+        path_stalls(worker, index, peers_worker_of(&worker->peers[index], log->id));
+}
+
 /* Sends from *range up to `burst` datagrams; moves its begin. */
 static unsigned send_range(struct node_log *log, unsigned member, struct node_interval *range,
                            unsigned burst)
 {
     struct node_send *send = &log->sends[member];
+    uint32_t room = send_room(log, member);
     unsigned sent = 0;
     while (range->begin < range->end && sent < burst) {
         struct leat_message message = send->header;
@@ -225,16 +252,19 @@ static unsigned send_range(struct node_log *log, unsigned member, struct node_in
             end = end < send->read_end ? end : send->read_end;
             arena = LEAT_PORT_NO_ARENA;
         }
-        uint64_t piece_end = send_piece_end(log, range->begin, end, &next);
+        uint64_t piece_end = send_piece_end(log, room, range->begin, end, &next);
         message.begin_pos = range->begin;
         message.end_pos = piece_end;
         if (range->begin >= log->durable_wanted) {
             message.flags |= LEAT_MESSAGE_LAZY;
             log->worker->expect_ns = log->worker->now_ns + NODE_EXPECT_NS;
         }
-        if (piece_end > range->begin)
+        if (piece_end > range->begin) {
+            if (range->begin == log->core.peers[member].memory_pos)
+                send_head(log, member);
             send_datagram(log, &message, bytes, (uint32_t)(piece_end - range->begin), arena,
                           range->begin);
+        }
         range->begin = next;
         sent++;
     }

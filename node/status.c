@@ -67,6 +67,9 @@ static void status_fill_worker(struct node_worker *worker, struct node_status_wo
     out->passes = worker->passes;
     out->busy_passes = worker->busy_passes;
     out->client_violations = worker->client_violations;
+    out->short_paths = worker->short_paths;
+    out->absences = worker->absences;
+    out->absence_max_ns = worker->absence_max_ns;
     for (uint32_t i = 0; i < worker->clients_high; i++)
         out->clients += worker->clients[i].rings != NULL;
     memcpy(out->drops, worker->drops, sizeof(out->drops));
@@ -322,6 +325,9 @@ static void status_counters_json(cJSON *root, const struct node_status_worker *w
     add(root, "busy_passes", worker->busy_passes);
     add(root, "clients", worker->clients);
     add(root, "client_violations", worker->client_violations);
+    add(root, "short_paths", worker->short_paths);
+    add(root, "absences", worker->absences);
+    add(root, "absence_max_ns", worker->absence_max_ns);
 }
 
 static uint64_t larger(uint64_t a, uint64_t b)
@@ -341,6 +347,9 @@ static void status_sum(const struct node_status *status, struct node_status_work
         sum->busy_passes += one->busy_passes;
         sum->clients += one->clients;
         sum->client_violations += one->client_violations;
+        sum->short_paths += one->short_paths;
+        sum->absences += one->absences;
+        sum->absence_max_ns = larger(sum->absence_max_ns, one->absence_max_ns);
         for (unsigned i = 0; i < LEAT_WIRE_DROP_COUNT; i++)
             sum->drops[i] += one->drops[i];
         for (unsigned i = 0; i < sizeof(one->port) / sizeof(*port); i++)

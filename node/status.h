@@ -40,7 +40,8 @@ struct node_status_session {
 
 struct node_status_worker {
     uint32_t clients, log_count;
-    uint64_t passes, busy_passes, client_violations;
+    uint64_t passes, busy_passes, client_violations, short_paths;
+    uint64_t absences, absence_max_ns;
     uint64_t drops[LEAT_WIRE_DROP_COUNT];
     struct leat_port_counters port;
     struct leat_storage_counters storage;

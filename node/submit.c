@@ -9,6 +9,7 @@
 #include "base/assert.h"
 #include "worker.h"
 
+#define CLIENT_FORWARDS_MOST    50u /* a second without progress: its way may lose long datagrams */
 #define CLIENT_FORWARD_RETRY_NS 20000000u /* without progress everything is forwarded again */
 
 static void client_end_recorded(struct node_worker *worker, struct node_client *client,
@@ -77,7 +78,8 @@ static bool client_seal(struct node_worker *worker, uint32_t owner, struct node_
     struct leat_session_row row;
     struct node_append append = client_append(client, slot);
     int error = LEAT_OK;
-    switch (session_append(log, &client->rings->client, &append, oldest, &row, &error)) {
+    switch (session_append(log, &client->rings->client, &append, log->applied.position, oldest,
+                           &row, &error)) {
     case APPEND_SEALED:
         return true;
     case APPEND_RECORDED: { /* completes with its commit, unless that has passed */
@@ -109,6 +111,15 @@ static void client_begin_again(struct client_log *of_log, uint32_t role_epoch)
     of_log->role_epoch = role_epoch;
 }
 
+static void client_forward_again(struct node_worker *worker, struct node_log *log,
+                                 struct client_log *of_log)
+{
+    unsigned peer = worker->peer_of_member[log->core.leader];
+    client_begin_again(of_log, log->role_epoch);
+    if (++of_log->forwards >= CLIENT_FORWARDS_MOST)
+        path_stalls(worker, peer, peers_worker_of(&worker->peers[peer], log->id));
+}
+
 static unsigned client_submit(struct node_worker *worker, uint32_t owner, struct node_log *log)
 {
     struct node_client *client = &worker->clients[owner];
@@ -128,7 +139,7 @@ static unsigned client_submit(struct node_worker *worker, uint32_t owner, struct
         if (of_log->forwarded_ns == 0)
             of_log->forwarded_ns = worker->now_ns;
         else if (worker->now_ns - of_log->forwarded_ns > CLIENT_FORWARD_RETRY_NS)
-            client_begin_again(of_log, log->role_epoch);
+            client_forward_again(worker, log, of_log);
     }
     if (of_log->submit == CLIENT_NO_SLOT)
         return 0;

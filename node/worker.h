@@ -8,10 +8,12 @@
  *   worker_logs.c  its logs: by id, which are busy, which are due
  *   peers.c        who is there: hello, pins, heartbeats (G4)
  *   clients.c      rings in, completions out; rings.c reads them, submit.c makes appends of them
+ *   path.c         what the way to a peer carries
  *   forward.c      appends of clients on followers' hosts
  *   handover.c     appends for logs of other workers
  *   tail.c         the read index: where a log ends
  *   admin.c        requests for the catalogue, on their way to its leader
+ *   operate.c      trims and transfers, on their way to a log's leader
  *   repair.c       damaged segments, fetched from peers
  *   commands.c     what the control and lifecycle threads ask for
  */
@@ -65,6 +67,7 @@ struct client_log {
     uint64_t last;
     uint64_t submit;       /* the slot to be sealed or forwarded next, or none */
     uint64_t forwarded_ns; /* when the oldest was last forwarded, or one last ended */
+    uint32_t forwards;     /* how often everything was forwarded again since one ended */
     uint32_t unended;
     uint32_t submitted;  /* about: of the unended ones */
     uint32_t role_epoch; /* of the log when `submit` was set */
@@ -116,6 +119,7 @@ struct node_link {
     uint64_t heartbeat_sequence;
     uint64_t heard_ns;
     uint64_t pinned_ns;
+    uint32_t asks; /* of its word for our set, in a row */
     /* the logs it leads, as it said */
     bool set_is_held;
     uint64_t set_counter;
@@ -133,6 +137,9 @@ struct node_peer {
     uint8_t member;                           /* index in the sorted list of nodes */
     uint8_t worker_count;                     /* 0: not known yet */
     struct node_link links[LEAT_WORKERS_MAX]; /* by its worker */
+    bool is_short;           /* the way there seems to lose long datagrams (path.c) */
+    uint64_t short_until_ns; /* short ones go until then, or went */
+    uint64_t short_ns;       /* for how long */
 };
 
 /* Questions of this node's clients where a log ends (tail.c). */
@@ -147,6 +154,17 @@ struct node_tail_question {
     uint64_t target_pos;
     uint64_t began_ns;
     uint64_t asked_ns;
+};
+
+/* Trims and transfers that wait for a leader's word (operate.c). */
+#define NODE_OPERATIONS_MAX 16u
+
+struct node_operation {
+    struct node_command *command; /* NULL: free */
+    uint32_t log_id;
+    uint64_t began_ns;
+    uint64_t asked_ns; /* 0: not yet */
+    struct leat_wire_operate asked;
 };
 
 /* A BASE frame that is read to know how old a segment is (retention.c). */
@@ -271,6 +289,9 @@ struct node_worker {
     uint64_t tail_request;
     uint32_t tail_count;
     struct node_tail_question tails[NODE_TAILS_MAX];
+    uint64_t operation_request;
+    uint32_t operation_count;
+    struct node_operation operations[NODE_OPERATIONS_MAX];
     struct node_retention retention;
     struct node_repair repair;
     struct node_repair_serve repair_serve;
@@ -281,6 +302,9 @@ struct node_worker {
     uint64_t passes;
     uint64_t busy_passes;
     uint64_t client_violations;
+    uint64_t short_paths; /* how often long datagrams seemed not to arrive (path.c) */
+    uint64_t absences;    /* how often a pass came later than peers may wait to hear (pass.c) */
+    uint64_t absence_max_ns;
     uint64_t segment_waits_seen, segment_waited_ns, segment_wait_began_ns;
     int fatal;       /* a negative enum leat_error: stop now, let nothing leave */
     bool draining;   /* SIGTERM: no new appends */
@@ -327,6 +351,10 @@ void peers_send(struct node_log *log, unsigned peer, unsigned kind, const void *
 uint32_t clients_find(const struct node_worker *worker, const struct leat_uuid *client);
 /* Who of the attached clients owns which session of a log, anew from its committed table. */
 void clients_adopt(struct node_worker *worker, struct node_log *log);
+/* Which attached client's session that is, or NODE_NO_CLIENT. The owners are as of the end of the
+ * walk over commits that is ahead; for the one behind it, which is at the durable level, the
+ * committed table is as of the frame. */
+uint32_t clients_owner(const struct node_log *log, uint32_t session, bool behind);
 int clients_attach(struct node_worker *worker, struct node_rings *rings);
 /* OK or NODE_COMMAND_LATER. */
 int clients_detach(struct node_worker *worker, struct node_command *command);
@@ -371,10 +399,11 @@ enum append_verdict {
     APPEND_REFUSED,  /* ret_error says why */
 };
 /* A client's record at its leader. `oldest`: no unended append of this client to this log comes
- * before it; only then can it be told that its session is unknown or has a gap. */
+ * before it; only then can it be told that its session is unknown or has a gap. `applied_pos`: what
+ * the client's node had applied of the log when it handed the append over. */
 enum append_verdict session_append(struct node_log *log, const struct leat_uuid *client,
-                                   const struct node_append *append, bool oldest,
-                                   struct leat_session_row *ret_row, int *ret_error);
+                                   const struct node_append *append, uint64_t applied_pos,
+                                   bool oldest, struct leat_session_row *ret_row, int *ret_error);
 /* `oldest`: no unended append of this client to this log comes before it. */
 bool forward_record(struct node_log *log, const struct leat_uuid *client,
                     const struct node_append *append, bool oldest);
@@ -382,6 +411,11 @@ void forward_take(struct node_worker *worker, struct node_log *log, unsigned pee
                   const struct leat_wire_view *view);
 void forward_take_reply(struct node_worker *worker, struct node_log *log,
                         const struct leat_wire_view *view);
+
+/* path.c: the longest datagram for the peer now; bytes for its worker `other` go again and again,
+ * and do not arrive. */
+uint32_t path_datagram_bytes(struct node_worker *worker, unsigned peer);
+void path_stalls(struct node_worker *worker, unsigned peer, unsigned other);
 
 /* commands.c */
 unsigned commands_run(struct node_worker *worker);
@@ -394,6 +428,12 @@ void handover_detach(struct node_worker *worker, struct node_client *client);
 void handover_ended(struct node_worker *worker, const struct node_client *guest, uint64_t slot,
                     const struct leat_completion *completion);
 unsigned handover_poll(struct node_worker *worker);
+
+/* operate.c */
+int operate_begin(struct node_worker *worker, struct node_log *log, struct node_command *command);
+void operate_tick(struct node_worker *worker);
+void operate_take(struct node_log *log, unsigned peer, const struct leat_wire_view *view);
+void operate_take_reply(struct node_log *log, const struct leat_wire_view *view);
 
 /* admin.c */
 int admin_begin(struct node_worker *worker, struct node_command *command);

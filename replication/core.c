@@ -69,7 +69,7 @@ struct leat_message *core_message(struct leat_core *core, struct leat_core_effec
     message->from_incarnation = core->incarnation;
     message->to_incarnation = core->peers[to].incarnation;
     message->memory_pos = core->memory_pos;
-    message->durable_pos = core->durable_pos;
+    message->durable_pos = core->installing ? 0 : core->durable_pos;
     message->commit_r = core->commit_r;
     message->commit_d = core->commit_d;
     return message;

@@ -29,6 +29,7 @@ void disk_persisted(struct leat_core *core, uint64_t sequence)
     uint32_t done = 0;
     while (done < core->write_count && core->writes[done].sequence <= sequence) {
         core->durable_pos = max_u64(core->durable_pos, core->writes[done].end_pos);
+        core->installing = false;
         done++;
     }
     core->write_count -= done;

@@ -103,6 +103,7 @@ static void follower_reset(struct leat_core *core, const struct leat_message *me
     core->base_pos = base;
     core->memory_pos = base;
     core->durable_pos = base;
+    core->installing = true;
     core->write_issued_end = base;
     core->write_count = 0;
     core->commit_d = base;

@@ -166,14 +166,14 @@ enum leat_session_verdict leat_sessions_judge(const struct leat_sessions *sessio
     return sequence == row->last_sequence && sequence != 0 ? LEAT_SESSION_LAST : LEAT_SESSION_OLDER;
 }
 
-uint32_t leat_sessions_expired(const struct leat_sessions *sessions, uint64_t log_time_ns,
-                               uint64_t ttl_ns, uint32_t effort, uint32_t *cursor)
+uint32_t leat_sessions_idle(const struct leat_sessions *sessions, uint64_t below_pos,
+                            uint64_t below_time_ns, uint32_t effort, uint32_t *cursor)
 {
     for (uint32_t i = 0; i < effort; i++) {
         const struct leat_session_row *row = &sessions->rows[*cursor % LEAT_SESSIONS_MAX];
         *cursor = (*cursor + 1) % LEAT_SESSIONS_MAX;
-        if (row->session != 0 && log_time_ns > row->last_time_ns &&
-            log_time_ns - row->last_time_ns > ttl_ns)
+        if (row->session != 0 && (row->last_sequence != 0 ? row->last_position < below_pos
+                                                          : row->last_time_ns < below_time_ns))
             return row->session;
     }
     return 0;

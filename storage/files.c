@@ -48,6 +48,15 @@ int leat_file_read(int fd, void *bytes, uint64_t length_bytes, uint64_t offset)
     return LEAT_OK;
 }
 
+void leat_file_read_by_blocks(int fd, void *bytes, uint64_t length_bytes, uint64_t offset)
+{
+    LEAT_ASSERT(length_bytes % LEAT_BLOCK_BYTES == 0);
+    for (uint64_t at = 0; at < length_bytes; at += LEAT_BLOCK_BYTES) {
+        if (leat_file_read(fd, (char *)bytes + at, LEAT_BLOCK_BYTES, offset + at) != LEAT_OK)
+            memset((char *)bytes + at, 0, LEAT_BLOCK_BYTES);
+    }
+}
+
 int leat_file_write(int fd, const void *bytes, uint64_t length_bytes, uint64_t offset)
 {
     uint64_t done = 0;

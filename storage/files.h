@@ -18,6 +18,9 @@ int leat_file_create(const char *path); /* opens an existing one too */
 /* Reads up to length_bytes; what lies behind the file's end is zero. Returns 0 or LEAT_EIO. */
 int leat_file_read(int fd, void *bytes, uint64_t length_bytes, uint64_t offset);
 
+/* The same block by block: what cannot be read is zero, and so counts as damaged. */
+void leat_file_read_by_blocks(int fd, void *bytes, uint64_t length_bytes, uint64_t offset);
+
 /* Writes all of it. Returns 0 or LEAT_EIO with errno set. */
 int leat_file_write(int fd, const void *bytes, uint64_t length_bytes, uint64_t offset);
 

@@ -155,6 +155,21 @@ static bool format_see_name(void *context, const char *name)
     return strcmp(name, "identity") != 0;
 }
 
+/* The directory's own name, in the one that holds it, which may have been made just now. */
+static int format_flush_parent(const struct format *format)
+{
+    char parent[LEAT_PATH_BYTES];
+    snprintf(parent, sizeof(parent), "%s", format->config->directory);
+    size_t length = strlen(parent);
+    while (length > 1 && parent[length - 1] == '/')
+        length--;
+    while (length > 0 && parent[length - 1] != '/')
+        length--;
+    snprintf(parent, sizeof(parent), "%.*s", length > 0 ? (int)length : 1,
+             length > 0 ? format->config->directory : ".");
+    return leat_path_flush(parent) == LEAT_OK ? LEAT_OK : format_failed(format, parent);
+}
+
 static int format_check_directory(const struct format *format)
 {
     const char *directory = format->config->directory;
@@ -273,6 +288,10 @@ static int format_log_files(struct format *format, const char *worker_path,
     int rc = format_directory(format, directory);
     if (rc == LEAT_OK)
         rc = format_file(format, path, log->segment_bytes, NULL, 0);
+    uint8_t genesis[LEAT_BLOCK_BYTES];
+    uint64_t extent = leat_genesis_frame(format->config, log, genesis);
+    if (rc == LEAT_OK && genesis_write(directory, genesis, extent) != LEAT_OK)
+        rc = format_failed(format, directory);
     if (rc == LEAT_OK && leat_path_flush(directory) != LEAT_OK)
         rc = format_failed(format, directory);
     return rc;
@@ -374,6 +393,8 @@ int leat_storage_format(const struct leat_format_config *config, char *error, un
         rc = format_worker(&format, worker);
     if (rc == LEAT_OK && leat_path_flush(config->directory) != LEAT_OK)
         rc = format_failed(&format, config->directory);
+    if (rc == LEAT_OK)
+        rc = format_flush_parent(&format);
     if (rc == LEAT_OK)
         rc = format_identity(&format);
     leat_block_free(format.buffer);

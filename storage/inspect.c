@@ -100,10 +100,11 @@ static void inspect_segments(const struct inspection *inspection,
     char path[LEAT_PATH_BYTES];
     for (uint32_t i = 0; i < storage->log_count; i++) {
         const struct log *log = &storage->logs[i];
-        for (uint64_t base = log->base_pos;; base += log->shape.segment_bytes) {
+        uint64_t base = log->base_pos;
+        for (;; base += log->shape.segment_bytes) {
             segment_path(storage, log, base, path);
             int64_t size = leat_path_size(path);
-            if (size < 0 && base > log->found.end_pos)
+            if (size < 0 && base > min_u64(log->found.end_pos, log->highest_pos))
                 break;
             say(inspection, "segment: log %u base %" PRIu64 ", %" PRId64 " bytes%s", log->log_id,
                 base, size < 0 ? 0 : size,
@@ -112,6 +113,9 @@ static void inspect_segments(const struct inspection *inspection,
                 : size < (int64_t)log->shape.segment_bytes ? ", short"
                                                            : "");
         }
+        if (base < log->found.end_pos) /* in one line, however far the journal says it goes */
+            say(inspection, "segment: log %u base %" PRIu64 ", 0 bytes, missing, to %" PRIu64,
+                log->log_id, base, log->found.end_pos);
     }
 }
 
@@ -261,6 +265,7 @@ static int digest_log(const char *directory, uint32_t log_id, struct digest_walk
     if (rc != LEAT_OK)
         return rc;
     uint64_t commit_d = storage->logs[index].found.commit_d;
+    bool genesis_damaged = storage->logs[index].genesis_damaged;
     walk->shape = &storage->logs[index].shape;
     rc = inspect_walk(storage, index, digest_frame, walk, &recovered, error, error_bytes);
     leat_storage_close(storage);
@@ -270,6 +275,11 @@ static int digest_log(const char *directory, uint32_t log_id, struct digest_walk
         return leat_refuse(error, error_bytes, LEAT_ECORRUPT,
                            "log %u is damaged at position %" PRIu64 " (it had %" PRIu64 " bytes)",
                            log_id, recovered.durable_pos, recovered.claim_end);
+    if (genesis_damaged)
+        return leat_refuse(error, error_bytes, LEAT_ECORRUPT,
+                           "log %u is damaged at position 0: the next start restores its first "
+                           "frame from the copy",
+                           log_id);
     *ret_digest = (struct leat_digest){
         .log_id = log_id,
         .begin_pos = recovered.start_pos,

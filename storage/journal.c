@@ -17,6 +17,9 @@
 
 #define ALL_BLOCKS (LEAT_JOURNAL_BYTES / LEAT_BLOCK_BYTES)
 
+/* Of places, sequences and positions: nothing honest gets there. */
+#define NUMBER_MAX (UINT64_MAX / 2)
+
 _Static_assert(LEAT_JOURNAL_BYTES >=
                    3 * JOURNAL_STATE_BYTES + (IN_FLIGHT_MAX + 4) * LEAT_JOURNAL_RECORD_BYTES_MAX,
                "the full state is re-emitted seldom enough to leave room for appends");
@@ -198,14 +201,41 @@ static void journal_order(struct journal_image *image, unsigned newest)
     qsort(rows, count, sizeof(*rows), rows_by_offset);
 }
 
+/* Numbers that only grow from small ones, and what is counted from them: none wraps. */
+static bool journal_numbers_hold(const struct journal_image *image)
+{
+    for (unsigned row = 0; row < image->row_count; row++) {
+        const struct journal_index_row *found = &image->rows[row];
+        if (found->at > NUMBER_MAX || found->sequence > NUMBER_MAX ||
+            found->in_flight > found->sequence)
+            return false;
+    }
+    return true;
+}
+
+/* What journal_entry_fill() sees to. */
+static bool journal_entry_holds(const struct leat_journal_entry *entry)
+{
+    return entry->generation > 0 && entry->segment_log2 < 64 &&
+           1ull << entry->segment_log2 >= LEAT_SEGMENT_BYTES_MIN &&
+           1ull << entry->segment_log2 <= LEAT_SEGMENT_BYTES_MAX &&
+           entry->start_pos % (1ull << entry->segment_log2) == 0 &&
+           entry->start_pos <= entry->end_pos && entry->floor_pos <= entry->end_pos &&
+           entry->placed_pos <= entry->end_pos && entry->commit_d <= entry->floor_pos &&
+           entry->end_pos <= NUMBER_MAX;
+}
+
 /* Records that contradict each other, or what they say of themselves: no power cut leaves those. */
 static bool journal_holds(const struct journal_image *image)
 {
     struct journal_cursor cursor;
     for (unsigned row = 0; row < image->row_count; row++) {
         uint32_t at = 0, entries = 0;
-        while (journal_entry_next(image, row, &at, &cursor))
+        while (journal_entry_next(image, row, &at, &cursor)) {
+            if (!journal_entry_holds(cursor.entry))
+                return false;
             entries++;
+        }
         if (entries != image->rows[row].entry_count ||
             (row > 0 && image->rows[row].sequence <= image->rows[row - 1].sequence))
             return false;
@@ -246,8 +276,10 @@ int journal_scan(struct journal_image *image, const struct leat_identity *identi
     if (image->row_count == 0) /* J1 */
         return leat_refuse(error, error_bytes, LEAT_ECORRUPT,
                            "the journal holds no valid record of this node: replace the node");
-    journal_order(image, newest); /* J2 */
-    if (!journal_holds(image))
+    bool holds = journal_numbers_hold(image);
+    if (holds)
+        journal_order(image, newest); /* J2 */
+    if (!holds || !journal_holds(image))
         return leat_refuse(error, error_bytes, LEAT_ECORRUPT,
                            "the journal's records contradict each other: replace the node");
     journal_judge(image);

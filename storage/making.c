@@ -58,9 +58,14 @@ static int making_begin(struct log *log, const char *directory)
 
 static int making_end(struct leat_storage *storage, struct log *log, const char *directory)
 {
+    const struct leat_frame *genesis = (const void *)log->arena; /* sealed by life.c */
     int rc = fsync(log->helper.preparing_fd) == 0 ? 0 : -errno;
     close(log->helper.preparing_fd);
     log->helper.preparing_fd = -1;
+    if (rc == 0 &&
+        genesis_write(directory, genesis,
+                      leat_frame_extent(&log->shape, 0, genesis->length_bytes)) != LEAT_OK)
+        rc = -errno;
     if (rc == 0 &&
         (leat_path_flush(directory) != LEAT_OK || leat_path_flush(storage->worker_path) != LEAT_OK))
         rc = -errno;

@@ -46,6 +46,11 @@ int identity_read(const char *directory, struct leat_identity *ret_identity, cha
                            directory, identity.version, LEAT_STORAGE_VERSION);
     if (leat_crc32c(0, &blank, sizeof(blank)) != identity.crc)
         return leat_refuse(error, error_bytes, LEAT_ECORRUPT, "%s is damaged", path);
+    if (identity.member_count < 1 || identity.member_count > LEAT_MEMBERS_MAX ||
+        identity.worker_count < 1 || identity.worker_count > LEAT_WORKERS_MAX)
+        return leat_refuse(error, error_bytes, LEAT_ECORRUPT,
+                           "%s names %u members and %u workers: that cannot be", path,
+                           identity.member_count, identity.worker_count);
     *ret_identity = identity;
     return LEAT_OK;
 }
@@ -116,16 +121,6 @@ static int open_files(struct leat_storage *storage, struct refusal refusal)
     return LEAT_OK;
 }
 
-/* What cannot be read counts as damaged, and no more than that. */
-static void open_read_by_blocks(int fd, uint8_t *bytes, uint64_t offset)
-{
-    LEAT_ASSERT(offset % HELPER_WRITE_BYTES == 0);
-    for (uint64_t at = 0; at < HELPER_WRITE_BYTES; at += LEAT_BLOCK_BYTES) {
-        if (leat_file_read(fd, bytes + at, LEAT_BLOCK_BYTES, offset + at) != LEAT_OK)
-            memset(bytes + at, 0, LEAT_BLOCK_BYTES);
-    }
-}
-
 static int open_journal(struct leat_storage *storage, struct refusal refusal)
 {
     struct journal_image *image = &storage->image;
@@ -135,7 +130,8 @@ static int open_journal(struct leat_storage *storage, struct refusal refusal)
     for (uint32_t at = 0; at < LEAT_JOURNAL_BYTES; at += HELPER_WRITE_BYTES) {
         if (leat_file_read(storage->journal_fd, image->bytes + at, HELPER_WRITE_BYTES, at) !=
             LEAT_OK)
-            open_read_by_blocks(storage->journal_fd, image->bytes + at, at);
+            leat_file_read_by_blocks(storage->journal_fd, image->bytes + at, HELPER_WRITE_BYTES,
+                                     at);
     }
     int rc = journal_scan(image, &storage->identity, refusal.error, refusal.bytes);
     if (rc != LEAT_OK)
@@ -237,11 +233,9 @@ static int open_entry(struct leat_storage *storage, struct seen *seen,
         storage->deleted[storage->deleted_count++] = key;
         return LEAT_OK;
     }
-    if (entry->segment_log2 < 20 || entry->segment_log2 > 40 || storage->log_count == LEAT_LOGS_MAX)
+    if (storage->log_count == LEAT_LOGS_MAX)
         return leat_refuse(refusal.error, refusal.bytes, LEAT_ECORRUPT,
-                           "the journal names log %u with an impossible segment size, or too many "
-                           "logs: replace the node",
-                           entry->log_id);
+                           "the journal names too many logs: replace the node");
     seen->slots[slot].link = image->link_count;
     log_init(storage, &storage->logs[storage->log_count++], cursor);
     image->links[image->link_count++] = at;
@@ -300,21 +294,35 @@ static int open_logs(struct leat_storage *storage, struct refusal refusal)
 }
 
 struct segment_list {
+    uint64_t segment_bytes;
     uint64_t start_pos;
     uint64_t held_pos;   /* lowest from start_pos on */
     uint64_t lowest_pos; /* lowest of all */
+    uint64_t highest_pos;
 };
 
 static bool segment_list_one(void *context, const char *name)
 {
     struct segment_list *list = context;
     uint64_t base_pos;
-    if (!segment_parse_name(name, &base_pos))
+    if (!segment_parse_name(name, &base_pos) || base_pos % list->segment_bytes != 0)
         return true;
     list->lowest_pos = min_u64(list->lowest_pos, base_pos);
+    list->highest_pos = max_u64(list->highest_pos, base_pos);
     if (base_pos >= list->start_pos)
         list->held_pos = min_u64(list->held_pos, base_pos);
     return true;
+}
+
+/* Beyond the highest file there are only the journal's tails, and those are the log's last bytes:
+ * whatever a record says its end is, this is no endless way to it. */
+static uint64_t log_next_base(const struct log *log, uint64_t base_pos)
+{
+    uint64_t end_pos = log->found.end_pos, next_pos = base_pos + log->shape.segment_bytes;
+    uint64_t tails_pos = end_pos > LEAT_JOURNAL_BYTES ? end_pos - LEAT_JOURNAL_BYTES : 0;
+    return next_pos > log->highest_pos
+               ? max_u64(next_pos, leat_segment_base(&log->shape, tails_pos))
+               : next_pos;
 }
 
 static int log_read_shape(struct leat_storage *storage, struct log *log, uint8_t *buffer)
@@ -322,7 +330,7 @@ static int log_read_shape(struct leat_storage *storage, struct log *log, uint8_t
     uint64_t missing_pos;
     struct leat_chain chain;
     for (uint64_t base = log->base_pos; base <= log->found.end_pos;
-         base += log->shape.segment_bytes) {
+         base = log_next_base(log, base)) {
         if (overlay_read(storage, log, buffer, base, base + BASE_READ_BYTES, &missing_pos) !=
                 LEAT_OK ||
             leat_chain_at_base(&log->shape, base, buffer, BASE_READ_BYTES, &chain) != LEAT_OK)
@@ -343,7 +351,8 @@ static int open_log_files(struct leat_storage *storage, struct log *log, struct 
         leat_segment_base(&log->shape, min_u64(log->found_placed, log->found.floor_pos));
     int length = snprintf(path, sizeof(path), "%s/%s", storage->worker_path, log->directory);
     LEAT_ASSERT(length > 0 && length < (int)sizeof(path));
-    struct segment_list list = {log->start_pos, UINT64_MAX, UINT64_MAX};
+    struct segment_list list = {log->shape.segment_bytes, log->start_pos, UINT64_MAX, UINT64_MAX,
+                                0};
     if (leat_directory_list(path, segment_list_one, &list) != LEAT_OK ||
         leat_path_flush(path) != LEAT_OK)
         return leat_refuse(refusal.error, refusal.bytes, LEAT_ESYSTEM, "cannot read %s: %s", path,
@@ -352,9 +361,10 @@ static int open_log_files(struct leat_storage *storage, struct log *log, struct 
      */
     bool none = list.held_pos == UINT64_MAX;
     log->base_pos = none ? log->start_pos : list.held_pos;
+    log->highest_pos = max_u64(list.highest_pos, log->base_pos);
     log->helper.unlinked_pos = min_u64(list.lowest_pos, log->base_pos);
-    for (uint64_t base = max_u64(floor_base, log->base_pos); base <= log->found.end_pos;
-         base += log->shape.segment_bytes) {
+    for (uint64_t base = max_u64(floor_base, log->base_pos);
+         base <= min_u64(log->found.end_pos, log->highest_pos); base += log->shape.segment_bytes) {
         segment_path(storage, log, base, path);
         if (leat_path_flush(path) != LEAT_OK && errno != ENOENT)
             return leat_refuse(refusal.error, refusal.bytes, LEAT_ESYSTEM, "cannot flush %s: %s",
@@ -444,6 +454,8 @@ static int open_steps(struct leat_storage *storage, struct refusal refusal)
         rc = votes_read(storage, refusal.error, refusal.bytes);
     if (rc == LEAT_OK && !storage->read_only)
         rc = tidy(storage, refusal.error, refusal.bytes);
+    if (rc == LEAT_OK && !storage->read_only)
+        rc = genesis_mend(storage, refusal.error, refusal.bytes);
     if (rc == LEAT_OK && !storage->read_only)
         lock_sign(storage->lock_fd);
     return rc;

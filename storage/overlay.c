@@ -93,28 +93,35 @@ uint64_t overlay_apply(const struct leat_storage *storage, const struct log *log
     return target.missing_pos;
 }
 
-int overlay_read(const struct leat_storage *storage, const struct log *log, uint8_t *bytes,
+static void overlay_finish(const struct leat_storage *storage, struct log *log, uint8_t *bytes,
+                           uint64_t begin_pos, uint64_t end_pos, uint64_t *ret_missing_pos)
+{
+    *ret_missing_pos = overlay_apply(storage, log, bytes, begin_pos, end_pos);
+    if (begin_pos == 0)
+        genesis_lay(storage, log, bytes, end_pos);
+}
+
+int overlay_read(const struct leat_storage *storage, struct log *log, uint8_t *bytes,
                  uint64_t begin_pos, uint64_t end_pos, uint64_t *ret_missing_pos)
 {
     char path[LEAT_PATH_BYTES];
     uint64_t base_pos = leat_segment_base(&log->shape, begin_pos);
     LEAT_ASSERT(begin_pos < end_pos && end_pos <= base_pos + log->shape.segment_bytes);
     segment_path(storage, log, base_pos, path);
-    int fd = leat_file_open(path, false), rc = LEAT_OK;
+    int fd = leat_file_open(path, false);
     if (fd < 0 && errno != ENOENT)
         return LEAT_EIO;
     if (fd < 0) { /* not made yet: its first bytes may be in the journal all the same */
         memset(bytes, 0, end_pos - begin_pos);
-        *ret_missing_pos = overlay_apply(storage, log, bytes, begin_pos, end_pos);
+        overlay_finish(storage, log, bytes, begin_pos, end_pos, ret_missing_pos);
         return LEAT_OK;
     }
-    uint64_t step = HELPER_WRITE_BYTES;
-    for (uint64_t at = begin_pos; at < end_pos && rc == LEAT_OK; at += step) {
-        uint64_t length = min_u64(step, end_pos - at);
-        rc = leat_file_read(fd, bytes + (at - begin_pos), length, at - base_pos);
+    for (uint64_t at = begin_pos; at < end_pos; at += HELPER_WRITE_BYTES) {
+        uint64_t length = min_u64(HELPER_WRITE_BYTES, end_pos - at);
+        if (leat_file_read(fd, bytes + (at - begin_pos), length, at - base_pos) != LEAT_OK)
+            leat_file_read_by_blocks(fd, bytes + (at - begin_pos), length, at - base_pos);
     }
     close(fd);
-    if (rc == LEAT_OK)
-        *ret_missing_pos = overlay_apply(storage, log, bytes, begin_pos, end_pos);
-    return rc;
+    overlay_finish(storage, log, bytes, begin_pos, end_pos, ret_missing_pos);
+    return LEAT_OK;
 }

@@ -149,6 +149,7 @@ static bool start_choose(struct leat_storage *storage, struct log *log,
                                 log->found_placed); /* what is not in place is to be found */
     uint64_t base_pos =
         commit_d > log->base_pos ? leat_segment_base(&log->shape, commit_d - 1) : log->base_pos;
+    base_pos = min_u64(base_pos, log->highest_pos); /* what is in place has its file */
     LEAT_ASSERT(base_pos >= log->base_pos);
     for (;; base_pos -= log->shape.segment_bytes) {
         if (start_holds(storage, log, base_pos, ret_chain))
@@ -166,8 +167,7 @@ static int arena_choose(struct leat_storage *storage, struct log *log,
                         bool *ret_use, struct walk *ret_walk)
 {
     *ret_use = false;
-    if (!arena->valid || (log->found.flags & LEAT_JOURNAL_AMNESIAC) ||
-        arena->published_end < start->position)
+    if (!arena->valid || arena->published_end < start->position)
         return LEAT_OK; /* A0 */
     uint64_t low =
         arena->published_end > log->arena_bytes ? arena->published_end - log->arena_bytes : 0;

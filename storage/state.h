@@ -214,10 +214,12 @@ struct log {
     bool installing; /* reset, and no record of the new base issued yet */
     bool amnesiac;
     bool installed_flag;
+    bool genesis_damaged; /* the first frame was found damaged in its segment */
     bool claims;
     struct leat_journal_claim claim;
 
-    uint64_t base_pos; /* the lowest file held */
+    uint64_t base_pos;    /* the lowest file held */
+    uint64_t highest_pos; /* as open found it: the base of the highest file */
     uint64_t start_pos;
     uint64_t cut_epoch;
     uint64_t durable_pos;
@@ -516,9 +518,19 @@ void overlay_find_live(const struct journal_image *image, struct log *log);
  * lowest block that the disk did not hold, or end_pos. */
 uint64_t overlay_apply(const struct leat_storage *storage, const struct log *log, uint8_t *bytes,
                        uint64_t begin_pos, uint64_t end_pos);
-/* Reads [begin_pos, end_pos), whole blocks within one segment, overlaid. */
-int overlay_read(const struct leat_storage *storage, const struct log *log, uint8_t *bytes,
+/* Reads [begin_pos, end_pos), whole blocks within one segment, overlaid; what cannot be read is
+ * zero. Returns 0, or LEAT_EIO when the file cannot be opened. */
+int overlay_read(const struct leat_storage *storage, struct log *log, uint8_t *bytes,
                  uint64_t begin_pos, uint64_t end_pos, uint64_t *ret_missing_pos);
+
+/* genesis.c: the copy of a log's first frame, which says its sizes */
+/* Into a directory that is flushed later. Returns 0 or LEAT_ESYSTEM with errno set. */
+int genesis_write(const char *directory, const void *frame, uint64_t extent);
+/* Lays the copy over the log's first bytes where the frame there does not hold. */
+void genesis_lay(const struct leat_storage *storage, struct log *log, uint8_t *bytes,
+                 uint64_t length);
+/* And in place. */
+int genesis_mend(struct leat_storage *storage, char *error, unsigned error_bytes);
 
 /* batch.c */
 bool batch_build(struct leat_storage *storage, uint64_t now_ns, bool floors);

@@ -59,12 +59,44 @@ bool votes_decode(const uint8_t *slot_bytes, uint32_t slot, const struct leat_uu
     return true;
 }
 
+static bool votes_is_member(const struct leat_identity *identity, uint32_t node_id)
+{
+    LEAT_ASSERT(identity->member_count <= LEAT_MEMBERS_MAX);
+    for (uint32_t i = 0; i < identity->member_count; i++) {
+        if (identity->member_ids[i] == node_id)
+            return true;
+    }
+    return false;
+}
+
+/* A vote for a node that is none: whom it was for is not known, so the slot is damaged. */
+static bool votes_name_members(const struct leat_identity *identity, const struct vote_state *state)
+{
+    for (uint32_t i = 0; i < state->head.vote_count; i++) {
+        if (state->votes[i].voted_for != LEAT_VOTED_NONE &&
+            !votes_is_member(identity, state->votes[i].voted_for))
+            return false;
+    }
+    return true;
+}
+
+/* Of members, and of each one: there is room for those, whoever wrote the slot. */
+static void votes_adopt_pins(struct leat_storage *storage, const struct vote_state *state)
+{
+    storage->pin_count = 0;
+    for (uint32_t i = 0; i < state->head.peer_count; i++) {
+        const struct leat_peer_pin *pin = &state->pins[i];
+        if (votes_is_member(&storage->identity, pin->node_id) &&
+            !leat_storage_peer_pin(storage, pin->node_id))
+            storage->pins[storage->pin_count++] = *pin;
+    }
+}
+
 static void votes_adopt(struct leat_storage *storage, const struct vote_state *state)
 {
     storage->vote_sequence = state->head.sequence;
     storage->incarnation = max_u64(storage->incarnation, state->head.incarnation);
-    storage->pin_count = state->head.peer_count;
-    memcpy(storage->pins, state->pins, sizeof(storage->pins));
+    votes_adopt_pins(storage, state);
     for (uint32_t i = 0; i < storage->log_count; i++) {
         struct log *log = &storage->logs[i];
         log->voted_for = LEAT_VOTED_NONE;
@@ -88,9 +120,11 @@ int votes_read(struct leat_storage *storage, char *error, unsigned error_bytes)
         return leat_refuse(error, error_bytes, LEAT_ENOMEM, "out of memory");
     for (uint32_t slot = 0; slot < 2; slot++) {
         memset(storage->vote_slot, 0, LEAT_VOTE_SLOT_BYTES);
-        good[slot] = leat_file_read(storage->votes_fd, storage->vote_slot, LEAT_VOTE_SLOT_BYTES,
-                                    (uint64_t)slot * LEAT_VOTE_SLOT_BYTES) == LEAT_OK &&
-                     votes_decode(storage->vote_slot, slot, &storage->identity.node, &states[slot]);
+        good[slot] =
+            leat_file_read(storage->votes_fd, storage->vote_slot, LEAT_VOTE_SLOT_BYTES,
+                           (uint64_t)slot * LEAT_VOTE_SLOT_BYTES) == LEAT_OK &&
+            votes_decode(storage->vote_slot, slot, &storage->identity.node, &states[slot]) &&
+            votes_name_members(&storage->identity, &states[slot]);
     }
     /* K1: the newer; K2, K3: the good one; K4: neither */
     bool first = good[0] && (!good[1] || states[0].head.sequence >= states[1].head.sequence);

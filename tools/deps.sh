@@ -1,20 +1,22 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Installs what Leat builds and runs with from Debian 12's packages, if anything is missing. Root or
-# sudo is needed only then. Usage: tools/deps.sh [--check] [--run-only]
+# sudo is needed only then. Usage: tools/deps.sh [--check] [--tests] [--soak]
 set -euo pipefail
 
 packages=(gcc g++ meson ninja-build pkg-config libdpdk-dev liburing-dev libisal-dev libyaml-dev
   libcjson-dev libcmocka-dev libbpf-dev libxdp-dev libnuma-dev libbsd-dev
   iproute2 util-linux scdoc python3)
-test_packages=(clang clang-format libclang-rt-14-dev e2fsprogs nftables
+test_packages=(clang clang-format libclang-rt-14-dev e2fsprogs xfsprogs nftables libfuse3-dev fuse3
   qemu-system-x86 busybox-static cpio)
+soak_packages=(mmdebstrap debian-archive-keyring)
 
 check_only=false
 for argument in "$@"; do
   case $argument in
     --check) check_only=true ;;
     --tests) packages+=("${test_packages[@]}") ;;
+    --soak) packages+=("${soak_packages[@]}") ;;
     *) echo "deps.sh: unknown option $argument" >&2; exit 2 ;;
   esac
 done

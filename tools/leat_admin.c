@@ -13,8 +13,9 @@
 static const char transfer_help[] =
     "usage: leat transfer LOG [--to NODE] [--json] [--socket PATH | --config FILE]\n"
     "\n"
-    "Asks the node on this host, which leads LOG, to hand leadership over: to NODE, or to the\n"
-    "peer that is furthest.\n"
+    "Has LOG's leader hand leadership over: to NODE, or to the follower that is furthest. Any "
+    "node\n"
+    "may be asked.\n"
     "\n"
     "example:\n"
     "  leat transfer orders --to 2\n";

@@ -76,7 +76,7 @@ static const char trim_help[] =
     "usage: leat log trim LOG (--position P | --offset N | --keep-bytes SIZE) [--json]\n"
     "                     [--socket PATH | --config FILE]\n"
     "\n"
-    "Lets go of LOG's oldest records on all nodes, by whole segments. Asked of the log's leader.\n"
+    "Lets go of LOG's oldest records on all nodes, by whole segments. Any node may be asked.\n"
     "\n"
     "  --position P       what lies below the segment that holds position P (of leat tail --json)\n"
     "  --offset N         what lies below the segment that holds record N\n"

@@ -12,7 +12,8 @@
 static const char session_help[] =
     "usage: leat session ls [--log LOG] [--json] [--socket PATH | --config FILE]\n"
     "\n"
-    "The sessions of a log [1]: which clients append to it, and what each appended last.\n"
+    "The sessions of a log [1]: which clients append to it, and what each appended last, as far\n"
+    "as it is durable (an append acknowledged as replicated may be missing for a moment).\n"
     "HERE: the client is attached to the node of this host now.\n"
     "\n"
     "examples:\n"

@@ -103,6 +103,8 @@ static void put_drops(const cJSON *root)
     put_drops_of(member(root, "control"), "control ", "refused", &any);
     put_drops_of(member(root, "control"), "control ", "dropped", &any);
     put_drops_of(root, "", "client_violations", &any);
+    put_drops_of(root, "", "short_paths", &any);
+    put_drops_of(root, "", "absences", &any);
     puts(any ? "" : "drops  none");
 }
 

@@ -364,7 +364,10 @@ LEAT_API int leat_status(const char *socket, char **ret_json);
  * is empty when this node has none of that number. */
 LEAT_API int leat_status_log(const char *socket, uint32_t log, char **ret_json);
 
-/* Asks the node to do something to a log; `explanation` (may be NULL) receives a line. */
+/* Has something done to a log; `explanation` (may be NULL) receives a line. Transfers (to_node 0:
+ * to the follower that is furthest) and trims (of whole segments below `position`) may be asked of
+ * any node: it sends them on to the log's leader and waits for its word, 3 s at most.
+ * LEAT_ENOTLEADER: there is no leader; LEAT_EDEADLINE: it may have been done. */
 LEAT_API int leat_transfer(const char *socket, uint32_t log, uint32_t to_node, char *explanation,
                            size_t explanation_bytes);
 LEAT_API int leat_amnesia_accept(const char *socket, uint32_t log, char *explanation,

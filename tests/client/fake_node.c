@@ -388,7 +388,10 @@ struct fake_node *fake_node_start(bool accepts_replicated)
     struct fake_node *node = NULL;
     LEAT_ASSERT(posix_memalign((void **)&node, 64, sizeof(*node)) == 0);
     memset(node, 0, sizeof(*node));
-    snprintf(node->directory, sizeof(node->directory), "/tmp/leat-client-XXXXXX");
+    const char *parent = getenv("TMPDIR");
+    if (!parent || strlen(parent) > FAKE_PARENT_BYTES_MAX) /* a socket's path is short */
+        parent = "/tmp";
+    snprintf(node->directory, sizeof(node->directory), "%s/leat-client-XXXXXX", parent);
     LEAT_ASSERT(mkdtemp(node->directory));
     snprintf(node->config.socket, sizeof(node->config.socket), "%s/leat.sock", node->directory);
     node->config.node_id = 1;

@@ -18,12 +18,13 @@
 #include "control.h"
 #include "leat/leat.h"
 
-#define FAKE_SEGMENT_BYTES (1u << 20)
-#define FAKE_ARENA_BYTES   (2u << 20)
-#define FAKE_ENTRY_BYTES   (64u << 10)
-#define FAKE_RECORDS_MAX   65536u
-#define FAKE_SESSIONS_MAX  256u
-#define FAKE_MS            1000000ull
+#define FAKE_SEGMENT_BYTES    (1u << 20)
+#define FAKE_ARENA_BYTES      (2u << 20)
+#define FAKE_ENTRY_BYTES      (64u << 10)
+#define FAKE_RECORDS_MAX      65536u
+#define FAKE_SESSIONS_MAX     256u
+#define FAKE_MS               1000000ull
+#define FAKE_PARENT_BYTES_MAX 40u
 
 struct fake_log {
     char directory[96];
@@ -85,7 +86,7 @@ struct fake_client {
 };
 
 struct fake_node {
-    char directory[64];
+    char directory[FAKE_PARENT_BYTES_MAX + sizeof("/leat-client-XXXXXX")];
     struct leat_config config;
     struct node_commands commands;
     struct node_control *control;

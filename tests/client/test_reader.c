@@ -7,9 +7,11 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "fake_node.h"
 
@@ -205,6 +207,24 @@ static void test_trimmed(void **state)
     leat_reader_close(reader);
 }
 
+/* Who waits for a record still to come has missed nothing when earlier ones are trimmed. */
+static void test_trimmed_before_what_is_wanted(void **state)
+{
+    (void)state;
+    write_records(10);
+    commit_all();
+    struct leat_reader *reader = open_reader(LEAT_FROM_OFFSET, 1u << 20, LEAT_ACK_DURABLE);
+    expect_error(reader, LEAT_EAGAIN);
+    while (node->log.chain.position < 6 * FAKE_SEGMENT_BYTES + 4096) {
+        write_records(1);
+        commit_all();
+    }
+    fake_log_trim(&node->log, 2 * FAKE_SEGMENT_BYTES);
+    expect_error(reader, LEAT_EAGAIN);
+    assert_int_equal(leat_reader_offset(reader), 1u << 20);
+    leat_reader_close(reader);
+}
+
 static void test_rolled_back(void **state)
 {
     (void)state;
@@ -255,6 +275,34 @@ static void test_rolled_back_and_overtaken(void **state)
     leat_reader_close(reader);
 }
 
+/* Placed beyond what is durable, it has no boundary that is sure: it begins again where it was
+ * placed. */
+static void test_rolled_back_from_where_it_began(void **state)
+{
+    (void)state;
+    write_records(6);
+    struct leat_chain kept = node->log.chain;
+    fake_log_commit(&node->log, kept.position, kept.position);
+    write_records(4);
+    fake_log_commit(&node->log, kept.position, node->log.chain.position);
+    struct leat_reader *quiet = open_reader(LEAT_FROM_END, 0, LEAT_ACK_REPLICATED);
+    struct leat_reader *reader = open_reader(LEAT_FROM_OFFSET, 8, LEAT_ACK_REPLICATED);
+    expect(reader, 8, 10);
+    fake_log_cut(&node->log, &kept);
+    written = 6;
+    fake_log_term(&node->log, 2);
+    write_records(20);
+    commit_all();
+    expect_error(quiet, LEAT_EROLLBACK);
+    assert_int_equal(leat_reader_offset(quiet), 10);
+    expect(quiet, 10, 26);
+    expect_error(reader, LEAT_EROLLBACK);
+    assert_int_equal(leat_reader_offset(reader), 8);
+    expect(reader, 8, 26);
+    leat_reader_close(quiet);
+    leat_reader_close(reader);
+}
+
 static void test_damage_is_told(void **state)
 {
     (void)state;
@@ -266,6 +314,37 @@ static void test_damage_is_told(void **state)
     node->log.bytes[at & (FAKE_ARENA_BYTES - 1)] ^= 1;
     expect(reader, 2, 3);
     expect_error(reader, LEAT_ECORRUPT);
+    leat_reader_close(reader);
+}
+
+/* The node writes a repaired segment anew and renames it over the damaged one: the reader that met
+ * the damage must not hold on to the old file. */
+static void test_goes_on_behind_a_repair(void **state)
+{
+    (void)state;
+    char path[160], whole[170], line[400];
+    write_records(2);
+    off_t at =
+        (off_t)node->log.chain.position + LEAT_FRAME_HEADER_BYTES; /* the third's first byte */
+    while (node->log.chain.position < 4 * FAKE_SEGMENT_BYTES)
+        write_records(1);
+    commit_all();
+    snprintf(path, sizeof(path), "%s/%016x.segment", node->log.directory, 0);
+    snprintf(whole, sizeof(whole), "%s.whole", path);
+    snprintf(line, sizeof(line), "cp %s %s", path, whole);
+    assert_int_equal(system(line), 0);
+    int file = open(path, O_RDWR | O_CLOEXEC);
+    uint8_t byte;
+    assert_int_equal(pread(file, &byte, 1, at), 1);
+    byte ^= 1;
+    assert_int_equal(pwrite(file, &byte, 1, at), 1);
+    close(file);
+    struct leat_reader *reader = open_reader(LEAT_FROM_START, 0, LEAT_ACK_DURABLE);
+    expect(reader, 0, 2);
+    expect_error(reader, LEAT_ECORRUPT);
+    expect_error(reader, LEAT_ECORRUPT);
+    assert_int_equal(rename(whole, path), 0);
+    expect(reader, 2, written);
     leat_reader_close(reader);
 }
 
@@ -367,9 +446,12 @@ int main(void)
         WITH_NODE(test_from_files_into_the_arena),
         WITH_NODE(test_seek_by_offset),
         WITH_NODE(test_trimmed),
+        WITH_NODE(test_trimmed_before_what_is_wanted),
         WITH_NODE(test_rolled_back),
         WITH_NODE(test_rolled_back_and_overtaken),
+        WITH_NODE(test_rolled_back_from_where_it_began),
         WITH_NODE(test_damage_is_told),
+        WITH_NODE(test_goes_on_behind_a_repair),
         WITH_NODE(test_restart_of_the_node),
         WITH_NODE(test_overwritten_while_reading),
         WITH_NODE(test_deleted_while_read),

@@ -160,9 +160,23 @@ static void make_repair_data(struct datagram *datagram)
     begin(datagram, LEAT_WIRE_REPAIR_DATA, sizeof(struct leat_wire_repair_data), 64);
 }
 
+static void make_operate(struct datagram *datagram)
+{
+    begin(datagram, LEAT_WIRE_OPERATE, sizeof(struct leat_wire_operate), 0);
+    struct leat_wire_operate *operate = body_of(datagram);
+    operate->operation = LEAT_OPERATE_TRANSFER;
+    operate->to_node = 3;
+}
+
+static void make_operated(struct datagram *datagram)
+{
+    begin(datagram, LEAT_WIRE_OPERATED, sizeof(struct leat_wire_operated), 20);
+}
+
 static void (*const makers[])(struct datagram *) = {
-    make_append, make_reply, make_hello,      make_heartbeat, make_forward,     make_forwarded,
-    make_admin,  make_tail,  make_tail_reply, make_repair,    make_repair_data, make_administered,
+    make_append,      make_reply,        make_hello,   make_heartbeat,  make_forward,
+    make_forwarded,   make_admin,        make_tail,    make_tail_reply, make_repair,
+    make_repair_data, make_administered, make_operate, make_operated,
 };
 #define MAKERS (sizeof(makers) / sizeof(makers[0]))
 
@@ -377,12 +391,19 @@ static void each_body_field_is_checked(void **state)
     BODY(make_heartbeat, leat_wire_heartbeat, body->led_total = LEAT_LOGS_MAX + 1);
     BODY(make_heartbeat, leat_wire_heartbeat, body->led_count = 5 + (1u << 29)); /* times 8 */
     BODY(make_heartbeat, leat_wire_heartbeat, body->reserved = 1);
-    BODY(make_forward, leat_wire_forward, body->flags = 32);
-    BODY(make_forward, leat_wire_forward, body->flags = 32 | LEAT_FORWARD_BATCH);
+    BODY(make_forward, leat_wire_forward, body->flags = 64);
+    BODY(make_forward, leat_wire_forward, body->flags = 64 | LEAT_FORWARD_BATCH);
     BODY(make_forward, leat_wire_forward, body->flags = LEAT_FORWARD_FENCE); /* carries no bytes */
     BODY(make_forward, leat_wire_forward, body->condition = 1);              /* without its flag */
     BODY(make_forward, leat_wire_forward, body->begin_byte = 51);
     BODY(make_forward, leat_wire_forward, body->begin_byte = UINT32_MAX - 49);
+    BODY(make_operate, leat_wire_operate, body->operation = 0);
+    BODY(make_operate, leat_wire_operate, body->operation = 3);
+    BODY(make_operate, leat_wire_operate, body->operation = LEAT_OPERATE_TRIM); /* to_node is set */
+    BODY(make_operate, leat_wire_operate, body->position = 1);
+    BODY(make_operate, leat_wire_operate, body->reserved = 1);
+    BODY(make_operated, leat_wire_operated, body->error = 1);
+    BODY(make_operated, leat_wire_operated, body->reserved = 1);
     BODY(make_forwarded, leat_wire_forwarded, body->error = 1);
     BODY(make_admin, leat_wire_admin, body->reserved = 1);
     BODY(make_administered, leat_wire_administered, body->error = 0); /* a change is not told so */

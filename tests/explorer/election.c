@@ -198,7 +198,8 @@ const char *clear_apply(const struct model *model, struct state *state, struct e
 {
     (void)model;
     state->node[event.node].amnesiac = 0;
-    state->node[event.node].journal_amnesiac = 0;
+    if (event.choice == 0) /* else its record is on its way until the next crash */
+        state->node[event.node].journal_amnesiac = 0;
     return NULL;
 }
 

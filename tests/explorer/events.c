@@ -39,6 +39,8 @@ static void event_ranges(const struct model *model, const struct state *state, e
         *ret_choices = model->nodes;
     if (kind == EVENT_CAMPAIGN)
         *ret_choices = state->highest_term + 2u;
+    if (kind == EVENT_CLEAR)
+        *ret_choices = 2;
     if (kind == EVENT_COMPLETE) {
         *ret_others = 2;
         *ret_choices = SLOTS_MAX + 1u;
@@ -202,8 +204,8 @@ static void describe_election(const struct state *before, struct event event, ch
                  'A' + event.choice, before->node[event.other].term);
         break;
     case EVENT_CLEAR:
-        snprintf(text, size, "%c is no longer amnesiac (M = %u, leader of term %u)", name,
-                 node->memory_end, node->term);
+        snprintf(text, size, "%c is no longer amnesiac (M = %u, leader of term %u)%s", name,
+                 node->memory_end, node->term, event.choice ? ", its journal is yet" : "");
         break;
     default:
         snprintf(text, size, "the operator accepts %c's amnesia, counted", name);

@@ -46,6 +46,7 @@ enum rule {
     RULE_W4_PUBLISH_DISK,
     RULE_W4_LOWER,
     RULE_W4_FLUSH,
+    RULE_W4_KEEP,
     RULE_W5_AMNESIA,
     RULE_W5_ECHO,
     RULE_W5_TERM,

@@ -19,6 +19,7 @@ const struct rule_entry rule_entries[] = {
      "a disk write above the published end is issued"},
     {"W4-lower", RULE_BIT(RULE_W4_LOWER), "the published end is not lowered at a cut"},
     {"W4-flush", RULE_BIT(RULE_W4_FLUSH), "D is taken at restart without a flush before"},
+    {"W4-keep", RULE_BIT(RULE_W4_KEEP), "an amnesiac's arena is dropped when its process restarts"},
     {"W5-off", RULE_BIT(RULE_W5_AMNESIA), "no replica is ever amnesiac"},
     {"W5a-echo", RULE_BIT(RULE_W5_ECHO), "a commitR stated to anyone clears amnesia"},
     {"W5c-round", RULE_BIT(RULE_W5_ROUND), "no nonce round before amnesia is cleared"},

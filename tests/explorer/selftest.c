@@ -30,6 +30,7 @@ static const struct expectation expectations[] = {
     {"W4-publish-disk", NULL, false, false, {1, 1, 1, 0, 0, 1, 3}, "recovery gave less"},
     {"W4-lower", NULL, true, false, {2, 2, 1, 0, 0, 1, 4}, "process death lost"},
     {"W4-flush", "CE18", false, true, {0}, "classed as damaged"},
+    {"W4-keep", "CE15", true, false, {0}, "process death lost"},
     {"W5-off", NULL, true, true, {2, 1, 0, 1, 0, 1, 3}, "acknowledged as replicated"},
     {"W5a-echo", "CE13", true, true, {0}, "acknowledged as replicated"},
     {"W5b-term", "W5b", true, true, {0}, "acknowledged as replicated"},

@@ -325,9 +325,8 @@ const char *crash_apply(const struct model *model, struct state *state, struct e
     crash_resolve(model, node, outcome);
     disk_end = disk_prefix(model, state, node);
     keep = arena_valid(model, state, node);
-    if (!rule_holds(model, RULE_W5_JOURNAL))
-        node->amnesiac = 0;
-    else if (node->journal_amnesiac)
+    node->amnesiac = rule_holds(model, RULE_W5_JOURNAL) ? node->journal_amnesiac : 0;
+    if (node->amnesiac && !rule_holds(model, RULE_W4_KEEP))
         keep = false;
     if (keep)
         arena_keep(node);
@@ -335,7 +334,8 @@ const char *crash_apply(const struct model *model, struct state *state, struct e
         arena_drop(model, node, disk_end);
     durable_derive(node);
     node_restart(model, state, event.node);
-    broken = check_recovery(model, state, event.node, disk_end, !was_amnesiac);
+    broken = check_recovery(model, state, event.node, disk_end,
+                            !was_amnesiac || rule_holds(model, RULE_W4_KEEP));
     node->acked_m = lesser(node->acked_m, node->memory_end);
     node->acked_d = lesser(node->acked_d, node->durable_end);
     return broken;

@@ -402,6 +402,7 @@ static const struct field leat_wire_forward_fields[] = {
     F(leat_wire_forward, flags, "enum leat_wire_forward_flag"),
     F(leat_wire_forward, writer_epoch, "as in the ring"),
     F(leat_wire_forward, condition, "CONDITION, else zero"),
+    F(leat_wire_forward, applied_pos, "what the sender has applied of the log"),
 };
 
 static const struct field leat_wire_forwarded_fields[] = {
@@ -447,4 +448,21 @@ static const struct field leat_wire_repair_data_fields[] = {
     F(leat_wire_repair_data, begin_pos, "of the first byte that follows"),
     F(leat_wire_repair_data, error, "enum leat_error: the sender has them not either"),
     F(leat_wire_repair_data, reserved, "zero"),
+};
+
+static const struct field leat_wire_operate_fields[] = {
+    F(leat_wire_operate, request, "the asker's number; a repeated one is the same"),
+    F(leat_wire_operate, position, "TRIM: what is below may go; else zero"),
+    F(leat_wire_operate, operation, "1 TRIM, 2 TRANSFER"),
+    F(leat_wire_operate, to_node,
+      "TRANSFER: to this node, 0: to the one that is furthest; else zero"),
+    F(leat_wire_operate, term, "of the leader that is asked"),
+    F(leat_wire_operate, reserved, "zero"),
+};
+
+static const struct field leat_wire_operated_fields[] = {
+    F(leat_wire_operated, request, "as asked"),
+    F(leat_wire_operated, position, "TRIM: the segment base that it trims to"),
+    F(leat_wire_operated, error, "enum leat_error, 0: done"),
+    F(leat_wire_operated, reserved, "zero"),
 };

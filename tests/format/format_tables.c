@@ -91,6 +91,8 @@ static const struct table tables[] = {
     TABLE(leat_wire_tail_reply),
     TABLE(leat_wire_repair),
     TABLE(leat_wire_repair_data),
+    TABLE(leat_wire_operate),
+    TABLE(leat_wire_operated),
 };
 #define TABLE_COUNT (sizeof(tables) / sizeof(tables[0]))
 

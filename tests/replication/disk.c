@@ -279,7 +279,7 @@ void replica_boot(struct cluster *cluster, struct replica *replica)
 {
     struct journal *journal = &replica->journal;
     static struct recovery recovery;
-    bool from_arena = replica->arena_valid && !journal->amnesiac;
+    bool from_arena = replica->arena_valid; /* an amnesiac's too (ADR 0060) */
     bool first_boot = journal->incarnation == 0;
     uint64_t base = journal->base_pos;
     LEAT_ASSERT(!replica->up);

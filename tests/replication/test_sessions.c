@@ -185,17 +185,24 @@ static void a_loaded_table_is_the_applied_one(void **state)
     }
 }
 
-static void idle_sessions_expire_by_log_time(void **state)
+static void a_session_below_the_mark_is_idle(void **state)
 {
     (void)state;
     uint32_t cursor = 0;
     assert_int_equal(apply(LEAT_FRAME_SESSION_OPEN, 1, 70, 0, 100), 0);
     assert_int_equal(apply(LEAT_FRAME_SESSION_OPEN, 2, 71, 0, 200), 0);
-    assert_int_equal(leat_sessions_expired(&sessions, 150, 100, LEAT_SESSIONS_MAX, &cursor), 0);
-    assert_int_equal(leat_sessions_expired(&sessions, 50, 0, LEAT_SESSIONS_MAX, &cursor), 0);
-    assert_int_equal(leat_sessions_expired(&sessions, 201, 100, LEAT_SESSIONS_MAX, &cursor), 1);
+    /* without a record: by the time of the opening, and never at that time itself */
+    assert_int_equal(leat_sessions_idle(&sessions, UINT64_MAX, 100, LEAT_SESSIONS_MAX, &cursor), 0);
+    assert_int_equal(leat_sessions_idle(&sessions, 0, 101, LEAT_SESSIONS_MAX, &cursor), 1);
+    /* with one: by where it lies, whatever the clock said */
     assert_int_equal(apply(LEAT_FRAME_RECORD, 1, 0, 1, 301), 0);
-    assert_int_equal(leat_sessions_expired(&sessions, 301, 100, LEAT_SESSIONS_MAX, &cursor), 2);
+    uint64_t last = leat_sessions_row(&sessions, 1)->last_position;
+    cursor = 0;
+    assert_int_equal(leat_sessions_idle(&sessions, last, 0, LEAT_SESSIONS_MAX, &cursor), 0);
+    assert_int_equal(leat_sessions_idle(&sessions, last + 1, 0, LEAT_SESSIONS_MAX, &cursor), 1);
+    cursor = 1;
+    assert_int_equal(leat_sessions_idle(&sessions, last + 1, 0, 1, &cursor), 0);
+    assert_int_equal(cursor, 2);
 }
 
 int main(void)
@@ -207,7 +214,7 @@ int main(void)
         cmocka_unit_test_setup(a_refusal_is_remembered_like_a_record, setup),
         cmocka_unit_test_setup(a_full_table_refuses_and_evicts_nobody, setup),
         cmocka_unit_test_setup(a_loaded_table_is_the_applied_one, setup),
-        cmocka_unit_test_setup(idle_sessions_expire_by_log_time, setup),
+        cmocka_unit_test_setup(a_session_below_the_mark_is_idle, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -420,13 +420,14 @@ static void a_cut_without_its_record_is_in_the_published_end(void **state)
     assert_int_equal(rig->logs[1].recovered.chain.term, 4);
 }
 
-static void an_amnesiac_does_not_use_its_arena(void **state)
+static void an_amnesiac_keeps_its_arena(void **state)
 {
     struct rig *rig = *state;
     leat_storage_set_amnesiac(rig->storage, 1, true);
     rig_append_durably(rig, 1, 100);
     uint64_t durable = rig->logs[1].reported_end;
     rig_append(rig, 1, 100);
+    uint64_t memory = rig->logs[1].chain.position;
     rig_stop(rig);
     assert_int_equal(rig_open(rig), LEAT_OK);
     struct leat_storage_log_info info;
@@ -434,8 +435,9 @@ static void an_amnesiac_does_not_use_its_arena(void **state)
     assert_true(info.entry.flags & LEAT_JOURNAL_AMNESIAC);
     rig_recover(rig, 0);
     rig_recover(rig, 1);
-    assert_int_equal(rig->logs[1].recovered.kind, LEAT_RECOVERED_DISK);
+    assert_int_equal(rig->logs[1].recovered.kind, LEAT_RECOVERED_ARENA);
     assert_int_equal(rig->logs[1].recovered.durable_pos, durable);
+    assert_int_equal(rig->logs[1].recovered.chain.position, memory);
 }
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -459,7 +461,7 @@ int main(void)
         CASE(a_broken_arena_is_dropped),
         CASE(an_arena_that_wrapped_is_used),
         CASE(a_cut_without_its_record_is_in_the_published_end),
-        CASE(an_amnesiac_does_not_use_its_arena),
+        CASE(an_amnesiac_keeps_its_arena),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,8 @@ LEDGER = os.path.join(BUILD, "tests", "system", "ledger")
 PATIENCE = float(os.environ.get("LEAT_TEST_PATIENCE", "1"))
 # nodes that sleep when idle: several tests run side by side
 IDLE = os.environ.get("LEAT_TEST_IDLE", "sleep")
+
+LEDGER_ROW = struct.Struct("<QIiQQQIIQ")  # ledger.c, struct ledger_row
 
 
 class Failure(Exception):
@@ -42,6 +45,15 @@ def wait_for(condition, what, seconds=20.0):
         time.sleep(0.01)
 
 
+def pressure(what):
+    """Seconds that some task of the machine has waited for `what` ("io", "cpu") since it started; 0 where it is not told."""
+    try:
+        with open(f"/proc/pressure/{what}", encoding="ascii") as file:
+            return int(file.readline().rsplit("total=", 1)[1]) / 1e6
+    except OSError:
+        return 0.0
+
+
 def check(condition, what):
     if not condition:
         raise Failure(what)
@@ -55,7 +67,7 @@ class Node:
         self.data = os.path.join(cluster.dir, f"data{node_id}")
         self.log = os.path.join(cluster.dir, f"node{node_id}.log")
         self.arena = os.path.join(cluster.arena, f"node{node_id}")
-        self.process, self.enter = None, []  # enter: what leatd is started through
+        self.process, self.enter, self.program = None, [], LEATD  # enter: what leatd is started through
 
     def format(self):
         done = subprocess.run([LEAT, "format", "--config", self.config], capture_output=True, text=True)
@@ -64,7 +76,7 @@ class Node:
     def start(self):
         check(self.process is None, f"node {self.id} runs already")
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen([*self.enter, LEATD, "--config", self.config], stdout=log, stderr=log,
+            self.process = subprocess.Popen([*self.enter, self.program, "--config", self.config], stdout=log, stderr=log,
                                             preexec_fn=self.cluster.preexec)
 
     def kill(self):
@@ -103,6 +115,14 @@ class Node:
         except subprocess.TimeoutExpired:
             return None
         return json.loads(done.stdout) if done.returncode == 0 else None
+
+    def told(self):
+        """What it counts, but zeros and what it is made of: for a failed test's report."""
+        if not self.status():
+            return "nothing is told"
+        done = subprocess.run([LEAT, "counters", "--socket", self.socket], capture_output=True, text=True, timeout=5)
+        skipped = ("workers.", "catalogue", "logs.0.counters")
+        return ", ".join(line for line in done.stdout.splitlines() if not line.startswith(skipped))
 
     def state(self, log=1):
         status = self.status()
@@ -178,7 +198,7 @@ class Ledger:
 
     def rows(self):
         """How many appends were written down as ended so far (the file is buffered)."""
-        return os.path.getsize(self.path) // 48 if os.path.exists(self.path) else 0
+        return os.path.getsize(self.path) // LEDGER_ROW.size if os.path.exists(self.path) else 0
 
     def stop(self):
         if self.process.poll() is None:
@@ -219,7 +239,8 @@ class Cluster:
                       f"default_log: {{replicated: {settings['replicated']}, "
                       f"segment: {settings.get('segment', '16MiB')}, arena: {settings.get('arena', '32MiB')}, "
                       f"largest_entry: {settings.get('largest_entry', '256KiB')}}}\n"
-                      f"worker: {{count: {settings.get('workers', 1)}, idle: {settings.get('idle', IDLE)}}}\n"
+                      f"worker: {{count: {settings.get('workers', 1)}, idle: {settings.get('idle', IDLE)}"
+                      f"{', lcores: ' + settings['lcores'] if 'lcores' in settings else ''}}}\n"
                       f"raft: {{window: {settings.get('window', '4MiB')}}}\n"
                       f"{settings.get('more', '')}")
 
@@ -309,6 +330,7 @@ def run_tests(tests):
     failed = False
     for number, (name, function, arguments) in enumerate(chosen, 1):
         cluster = Cluster(**arguments)
+        began, waits = time.monotonic(), {what: pressure(what) for what in ("io", "cpu")}
         try:
             function(cluster)
             print(f"ok {number} - {name}", flush=True)
@@ -318,10 +340,13 @@ def run_tests(tests):
             text = str(error) if isinstance(error, Failure) else traceback.format_exc()
             for line in text.splitlines():
                 print(f"# {name}: {line}", file=sys.stderr, flush=True)  # meson shows a failed TAP test's stderr only
+            print(f"# {name}: {time.monotonic() - began:.1f} s; of them tasks waited " + ", ".join(
+                f"{pressure(what) - waits[what]:.1f} s for {what}" for what in waits), file=sys.stderr, flush=True)
             for node in cluster.nodes:
                 if os.path.exists(node.log):
                     ended = node.process.poll() if node.process else "not running"
                     print(f"# node {node.id} (exit {ended}): {node.last_lines(6)}", file=sys.stderr, flush=True)
+                    print(f"# node {node.id}: {node.told()}", file=sys.stderr, flush=True)
                     if os.environ.get("LEAT_TEST_STACKS") and node.process and ended is None:
                         subprocess.run(["gdb", "-p", str(node.process.pid), "-batch", "-ex", "thread apply all bt 12"],
                                        stderr=subprocess.DEVNULL)

@@ -57,7 +57,8 @@ struct ledger_row {
     uint64_t position;
     uint64_t offset;
     uint32_t level;
-    uint32_t ended_order;
+    uint32_t reserved;
+    uint64_t ended_ns; /* CLOCK_MONOTONIC, one for all clients of a machine */
 };
 
 struct options {
@@ -151,6 +152,7 @@ static void write_down(struct appender *appender, const struct leat_result *resu
         .position = result->position,
         .offset = result->offset,
         .level = (uint32_t)result->ack,
+        .ended_ns = now_ns(),
     };
     if (result->error == LEAT_EUNKNOWN) /* recorded, position unknown */
         row.offset = UINT64_MAX;
@@ -160,11 +162,10 @@ static void write_down(struct appender *appender, const struct leat_result *resu
     appender->unknown += end == LEAT_END_UNKNOWN;
     appender->sessions_lost += result->error == LEAT_ESESSION;
     if (end == LEAT_END_OK) {
-        uint64_t now = now_ns();
         leat_histogram_record(&appender->latency, result->latency_ns);
-        if (appender->last_ok_ns && now - appender->last_ok_ns > appender->longest_gap_ns)
-            appender->longest_gap_ns = now - appender->last_ok_ns;
-        appender->last_ok_ns = now;
+        if (appender->last_ok_ns && row.ended_ns - appender->last_ok_ns > appender->longest_gap_ns)
+            appender->longest_gap_ns = row.ended_ns - appender->last_ok_ns;
+        appender->last_ok_ns = row.ended_ns;
     }
     pthread_mutex_lock(&out_lock);
     fwrite(&row, sizeof(row), 1, appender->out);
@@ -350,6 +351,37 @@ static void audit_log(struct audit *audit)
     }
 }
 
+/* When anybody's append was acknowledged: the log was of use to somebody. */
+static uint64_t *ended;
+static size_t ended_count, ended_room;
+
+static void ended_add(uint64_t at_ns)
+{
+    if (ended_count == ended_room) {
+        ended_room = ended_room ? ended_room * 2 : 65536;
+        ended = realloc(ended, ended_room * sizeof(*ended));
+        if (!ended)
+            abort();
+    }
+    ended[ended_count++] = at_ns;
+}
+
+static int ended_compare(const void *left, const void *right)
+{
+    uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
+    return a < b ? -1 : a > b;
+}
+
+/* The longest time in which no client at all was acknowledged anything. */
+static uint64_t longest_gap_ns(void)
+{
+    uint64_t longest = 0;
+    qsort(ended, ended_count, sizeof(*ended), ended_compare);
+    for (size_t i = 1; i < ended_count; i++)
+        longest = ended[i] - ended[i - 1] > longest ? ended[i] - ended[i - 1] : longest;
+    return longest;
+}
+
 static void audit_row(const struct ledger_row *row, struct audit *audit)
 {
     struct seen key = {.run = row->run, .thread = row->thread, .number = row->number};
@@ -371,6 +403,7 @@ static void audit_row(const struct ledger_row *row, struct audit *audit)
     switch (leat_outcome(row->error)) {
     case LEAT_END_OK:
         audit->acknowledged++;
+        ended_add(row->ended_ns);
         if (!judged)
             audit->trimmed++;
         else if (!found && row->level == LEAT_ACK_REPLICATED)
@@ -432,10 +465,12 @@ static int run_audit(const struct options *options, char **files, int count)
            ",\"lost_replicated\":%" PRIu64 ",\"duplicated\":%" PRIu64 ",\"reordered\":%" PRIu64
            ",\"moved\":%" PRIu64 ",\"altered\":%" PRIu64 ",\"gaps\":%" PRIu64
            ",\"refused_but_there\":%" PRIu64 ",\"unknown\":%" PRIu64 ",\"unknown_there\":%" PRIu64
-           ",\"trimmed\":%" PRIu64 ",\"first\":%" PRIu64 ",\"foreign\":%" PRIu64 "}\n",
+           ",\"trimmed\":%" PRIu64 ",\"first\":%" PRIu64 ",\"foreign\":%" PRIu64
+           ",\"longest_gap_ms\":%.1f}\n",
            audit.records, audit.acknowledged, audit.lost, audit.lost_replicated, audit.duplicated,
            audit.reordered, audit.moved, audit.altered, audit.gaps, audit.refused_but_there,
-           audit.unknown, audit.unknown_there, audit.trimmed, audit.first, audit.foreign);
+           audit.unknown, audit.unknown_there, audit.trimmed, audit.first, audit.foreign,
+           (double)longest_gap_ns() / 1e6);
     return bad;
 }
 

@@ -3,12 +3,12 @@
  * What sequencers do: batches, conditional appends, fences. Writes down how each append ended, and
  * holds a node's log against what was written down.
  *
- *   sequencer batch --socket S --out FILE --run R      batches of 1 to 24 records, until SIGTERM
- *   sequencer race  --socket S --out FILE --run R [--inflight W]   each only at the next offset
- *   sequencer fence --socket S --out FILE --run R --epoch E        fences, then appends
- *   sequencer watch --socket S        follows the log and fails when the tail is inside a batch
- *   sequencer events --socket S       one line per change of leader, role or epoch, until SIGTERM
- *   sequencer audit --socket S FILE...
+ *   sequencer batch --socket S --out FILE --run R [--replicated N]   batches of 1 to 24 records,
+ * until SIGTERM; every Nth (3; 0: none) asks for the replicated level sequencer race  --socket S
+ * --out FILE --run R [--inflight W]   each only at the next offset sequencer fence --socket S --out
+ * FILE --run R --epoch E        fences, then appends sequencer watch --socket S        follows the
+ * log and fails when the tail is inside a batch sequencer events --socket S       one line per
+ * change of leader, role or epoch, until SIGTERM sequencer audit --socket S FILE...
  *
  * One JSON object on stdout. Exit code 1 when something acknowledged is not where it was said to
  * be, something refused is there, a record is there twice or out of order, or a batch in part.
@@ -54,6 +54,7 @@ struct row {
 struct options {
     const char *socket, *out;
     uint32_t run, epoch;
+    uint32_t replicated; /* every so-manieth batch asks for that level only; 0: none */
     unsigned in_flight;
 };
 
@@ -119,6 +120,7 @@ static int batch_one(struct leat_client *client, const struct options *options, 
     static uint8_t bytes[8192];
     struct leat_rng rng = {.state = options->run * 7919 + number};
     uint32_t count = 1 + (uint32_t)leat_rng_below(&rng, BATCH_MAX);
+    bool replicated = options->replicated != 0 && number % options->replicated == 0;
     int rc = leat_batch_begin(client, LEAT_DEFAULT_LOG, 0, 0);
     for (uint32_t i = 0; rc == LEAT_OK && i < count; i++) {
         uint32_t filler = (uint32_t)leat_rng_below(&rng, number % 4 == 0 ? 2000 : 60);
@@ -126,7 +128,7 @@ static int batch_one(struct leat_client *client, const struct options *options, 
                             record_make(bytes, options->run, number, i, count, filler));
     }
     if (rc == LEAT_OK)
-        rc = leat_batch_commit(client, number % 3 ? LEAT_ACK_DURABLE : LEAT_ACK_REPLICATED,
+        rc = leat_batch_commit(client, replicated ? LEAT_ACK_REPLICATED : LEAT_ACK_DURABLE,
                                30 * SECOND, number, NULL);
     if (rc != LEAT_OK)
         leat_batch_abort(client);
@@ -352,11 +354,15 @@ static int events(struct leat_client *client)
 int main(int argc, char **argv)
 {
     static const struct option names[] = {
-        {"socket", required_argument, 0, 's'},   {"out", required_argument, 0, 'o'},
-        {"run", required_argument, 0, 'r'},      {"epoch", required_argument, 0, 'e'},
-        {"inflight", required_argument, 0, 'i'}, {0, 0, 0, 0},
+        {"socket", required_argument, 0, 's'},
+        {"out", required_argument, 0, 'o'},
+        {"run", required_argument, 0, 'r'},
+        {"epoch", required_argument, 0, 'e'},
+        {"inflight", required_argument, 0, 'i'},
+        {"replicated", required_argument, 0, 'l'},
+        {0, 0, 0, 0},
     };
-    struct options options = {.out = "/dev/null", .in_flight = 16};
+    struct options options = {.out = "/dev/null", .in_flight = 16, .replicated = 3};
     struct tally tally = {0};
     int option, failed = 0;
     while ((option = getopt_long(argc, argv, "", names, NULL)) != -1) {
@@ -375,6 +381,9 @@ int main(int argc, char **argv)
             break;
         case 'i':
             options.in_flight = (unsigned)strtoul(optarg, NULL, 10);
+            break;
+        case 'l':
+            options.replicated = (uint32_t)strtoul(optarg, NULL, 10);
             break;
         default:
             return 2;

@@ -14,120 +14,11 @@ import threading
 import time
 
 from cluster import LEAT, Library, check, run_tests, wait_for
+from disks import MIB, Disks, command
 
-MIB = 1 << 20
 SMALL = {"segment": "1MiB", "arena": "4MiB", "window": "1MiB", "largest_entry": "64KiB"}
 ENOSPACE = "no space left"
 FENCED = 6
-
-
-def command(*arguments):
-    done = subprocess.run(arguments, capture_output=True, text=True)
-    check(done.returncode == 0, f"{' '.join(arguments)}: {done.stderr.strip()}")
-    return done.stdout.strip()
-
-
-class Disk:
-    """An ext4 of its own for a node's data: image in a tmpfs or a directory -> loop device -> mount."""
-
-    def __init__(self, cluster, node, bytes_max, backing=None):
-        self.node, self.place, self.device, self.mounted, self.frozen = node, node.data, None, False, False
-        self.throttled = None
-        folder = backing or cluster.dir
-        self.image = os.path.join(folder, f"disk{node.id}")
-        with open(self.image, "wb") as image:
-            image.truncate(bytes_max)
-        os.makedirs(self.place)
-        try:
-            self.device = command("losetup", "--find", "--show", self.image)
-            command("mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", "-m", "0", self.device)
-            command("mount", self.device, self.place)
-            self.mounted = True
-            os.rmdir(os.path.join(self.place, "lost+found"))
-        except Exception:
-            self.close()
-            raise
-
-    def left(self):
-        fs = os.statvfs(self.place)
-        return fs.f_bavail * fs.f_frsize
-
-    def fill(self, leave=0):
-        """A file that takes what there is but `leave` bytes."""
-        with open(os.path.join(self.place, "filler"), "ab") as filler:
-            block = bytes(64 << 10)
-            try:
-                while self.left() > leave:
-                    filler.write(block[:max(4096, min(len(block), self.left() - leave))])
-                    filler.flush()
-                    os.fsync(filler.fileno())
-            except OSError:
-                pass
-
-    def make_room(self):
-        os.unlink(os.path.join(self.place, "filler"))
-
-    def freeze(self):
-        command("fsfreeze", "-f", self.place)
-        self.frozen = True
-
-    def thaw(self):
-        command("fsfreeze", "-u", self.place)
-        self.frozen = False
-
-    def throttle(self, bytes_per_s):
-        """Of all writes to the device, by the block throttle of the root group (cgroup v1) or of none."""
-        number = os.stat(self.device).st_rdev
-        line = f"{os.major(number)}:{os.minor(number)} {bytes_per_s}"
-        for knob in ("/sys/fs/cgroup/blkio/blkio.throttle.write_bps_device",):
-            if os.path.exists(knob):
-                with open(knob, "w", encoding="ascii") as out:
-                    out.write(line)
-                self.throttled = knob if bytes_per_s else None
-                return True
-        return False
-
-    def close(self):
-        if self.frozen:
-            self.thaw()
-        if self.throttled:
-            self.throttle(0)
-        if self.mounted:
-            subprocess.run(["umount", self.place], capture_output=True)
-            if os.path.ismount(self.place):  # a fenced node's last writes
-                subprocess.run(["umount", "--lazy", self.place], capture_output=True)
-        if self.device:
-            subprocess.run(["losetup", "--detach", self.device], capture_output=True)
-
-
-class Disks:
-    """with Disks(cluster, ...): the nodes' data lies on loop devices; undone whatever happens."""
-
-    def __init__(self, cluster, nodes, bytes_max, backing=None):
-        self.cluster, self.disks = cluster, {}
-        self.arguments = nodes, bytes_max, backing
-
-    def __enter__(self):
-        nodes, bytes_max, backing = self.arguments
-        try:
-            for node in nodes:
-                self.disks[node] = Disk(self.cluster, node, bytes_max, backing)
-        except Exception:
-            self.__exit__(None, None, None)
-            raise
-        return self.disks
-
-    def __exit__(self, *_):
-        for disk in self.disks.values():
-            if disk.frozen:
-                disk.thaw()
-            if disk.throttled:
-                disk.throttle(0)
-        for node in self.cluster.running():
-            node.kill()
-        for disk in self.disks.values():
-            disk.close()
-        return False
 
 
 def load(cluster, node, **options):
@@ -339,7 +230,7 @@ def io_error(cluster):
 def fill_until_fenced(cluster):
     node = cluster.nodes[2]
     others = cluster.nodes[:2]
-    ledger = load(cluster, others[0], size=60000, rate=0, timeout_ms=30000)
+    ledger = load(cluster, others[0], size=60000, rate=800, timeout_ms=30000)
     ended_fenced(node, "failed", "error")
     leader = cluster.leader()
     grows(leader, 2 * MIB)

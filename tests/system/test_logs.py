@@ -142,6 +142,51 @@ def retained(cluster):
     cluster.verify_digests()
 
 
+def asked_anywhere(cluster):
+    """Trims and transfers are asked of any node; without a leader they say so."""
+    library = Library()
+    start(cluster)
+    log = make(library, cluster.nodes[0], "moved")
+    everywhere(cluster, log)
+    ledger = cluster.ledger()
+    ledger.start(cluster.nodes[0], log=log, threads=1, inflight=64, size=8000)
+
+    def ask(node, *words):
+        return subprocess.run([LEAT, *words, "--socket", node.socket], capture_output=True, text=True, timeout=30)
+
+    def leader():
+        return next((n for n in cluster.running() if n.state(log)["role"] == "leader"), None)
+
+    wait_for(lambda: cluster.nodes[1].state(log)["commit_durable"] > 4 * MIB, "appends", 60)
+    for node in cluster.nodes:
+        done = ask(node, "log", "trim", "moved", "--keep-bytes", "1MiB")
+        check(done.returncode == 0 and "trims to position" in done.stdout, f"node {node.id}: {done}")
+    for node in cluster.nodes:
+        wait_for(lambda: node.state(log)["base"] >= 2 * MIB, f"node {node.id} trims", 30)
+    for i in range(12):  # each node asks, of itself and of others, named and not
+        asker, to = cluster.nodes[i % 3], cluster.nodes[(i // 3 + i) % 3]
+        before = leader()
+        words = ["--to", str(to.id)] if i % 2 else []
+        done = ask(asker, "transfer", "moved", *words)
+        check(done.returncode == 0, f"node {asker.id} asks for {words}: {done}")
+        if words:
+            wait_for(lambda: leader() is to, f"node {to.id} leads", 20)
+        else:
+            wait_for(lambda: leader() not in (before, None), "another node leads", 20)
+    done = ask(cluster.nodes[0], "transfer", "moved", "--to", "9")
+    check(done.returncode != 0 and "no node 9" in done.stderr, f"a node that is none: {done}")
+    result = ledger.stop()
+    check(result["unknown"] == 0 and result["no"] == 0, f"appends failed: {result}")
+    cluster.level()
+    cluster.audit("--trimmed-allowed")
+    for node in cluster.nodes[1:]:
+        node.stop()
+    wait_for(lambda: not cluster.nodes[0].state(log)["leader"], "no leader", 20)
+    for words in (["log", "trim", "moved", "--position", "0"], ["transfer", "moved"]):
+        done = ask(cluster.nodes[0], *words)
+        check(done.returncode != 0 and "no leader" in done.stderr, f"{words} without a leader: {done}")
+
+
 def restarted(cluster):
     """The catalogue and every log survive kills and power cuts of all nodes."""
     library = Library()
@@ -213,6 +258,7 @@ sys.exit(run_tests([
     ("load on many logs while nodes are killed", crowd, ONE),
     ("load on many logs of two workers while nodes are killed", crowd, TWO),
     ("retention by bytes and by age", retained, TWO),
+    ("trims and transfers asked of any node", asked_anywhere, TWO),
     ("every node loses power", restarted, TWO),
     ("nodes with unlike counts of workers", unequal, ONE),
 ]))

@@ -22,6 +22,10 @@ def wired(mtu=None):
                 if mtu:
                     wires.widen(mtu)
                 function(cluster, wires, twins)
+            except Exception:
+                for node in cluster.running():  # while they run: run_tests() finds them gone
+                    print(f"# node {node.id}: {node.told()}", file=sys.stderr, flush=True)
+                raise
             finally:
                 for node in [*cluster.running(), *twins]:
                     if node.process is not None:
@@ -173,6 +177,31 @@ def doubled(cluster, wires, _):
 
 
 @wired()
+def short_paths(cluster, wires, _):
+    """What is longer than 700 bytes vanishes at the leader's port, both ways: short datagrams go on, for large
+    records of clients on both sides, and long ones again when the way is whole."""
+    leader = cluster.start()
+    follower = cluster.follower()
+    ledgers = [load(cluster, node, size=3000, inflight=64, rate=400) for node in (leader, follower)]
+    grows(leader, 200)
+    nft(wires, f"""table bridge small {{
+        chain forward {{
+            type filter hook forward priority 0;
+            iifname "port{leader.id}" meta length > 700 counter drop
+            oifname "port{leader.id}" meta length > 700 counter drop
+        }}
+    }}""")
+    before = elections(cluster)
+    grows(leader, 1000)
+    check(packets_of(wires, "bridge", "small") > 0, "nothing was lost")
+    check(sum(node.status()["short_paths"] for node in cluster.nodes) > 0, "no path was seen to be short")
+    nft(wires, "delete table bridge small")
+    grows(leader, 1000)
+    check(elections(cluster) == before, "long packets that vanish cost an election")
+    settle_large(cluster, ledgers)
+
+
+@wired()
 def cut_by_rules(cluster, wires, _):
     """One direction between two nodes is cut, in turn; then each pair in both: within a bound there is a
     leader, and it stays. The clients are at the third node: what one sends through a node that does not
@@ -231,6 +260,7 @@ TESTS = [
     ("jumbo frames over af_packet", jumbo, {"net": "{kind: af_packet, interface: leat0, mtu: 9000}"}),
     ("jumbo frames over memif", jumbo_memif, {}),
     ("a third of the packets is lost", lossy, {"net": AF_PACKET}),
+    ("long packets are lost", short_paths, {"net": AF_PACKET}),
     ("packets come twice and to others", doubled, {"net": AF_PACKET}),
     ("directions are cut by rules", cut_by_rules, {"net": AF_PACKET}),
     ("two nodes of one id and address", twin, {"net": AF_PACKET}),

@@ -16,7 +16,7 @@ AF_PACKET = {"net": "{kind: af_packet, interface: leat0}"}
 UDP_PORT = 7400
 WIRE = struct.Struct("<IHHII16sIIQIIIHBBQ")  # docs/format.md, struct leat_wire_header
 HELLO, HEARTBEAT, FORWARD = 2, 3, 4
-HELLO_BYTES, HEARTBEAT_BYTES, FORWARD_BYTES = 56, 64, 48
+HELLO_BYTES, HEARTBEAT_BYTES, FORWARD_BYTES = 56, 64, 56
 
 
 def wired(function):
@@ -102,7 +102,7 @@ class Forger:
         self.cluster, self.node = cluster, node
         self.peer = peer or next(other for other in cluster.nodes if other is not node)
         self.ethernet = wires.address(node) + bytes.fromhex("02bad0bad0ba")
-        self.incarnation = next(p for p in node.status()["peers"] if p["node"] == self.peer.id)["incarnation"]
+        self.incarnation = next(p for p in wait_for(node.status, "status")["peers"] if p["node"] == self.peer.id)["incarnation"]
 
     def frame(self, payload, kind=0x0800):
         return self.ethernet + struct.pack(">H", kind) + payload
@@ -111,7 +111,7 @@ class Forger:
         return self.frame(ipv4(source or address(self.peer.id), address(self.node.id), udp(payload, **options)))
 
     def message(self, kind=HEARTBEAT, body=bytes(HEARTBEAT_BYTES), payload=b"", crc=None, payload_crc=None, **changes):
-        fields = {"magic": 0x5441454C, "version": 3, "kind": kind, "crc": 0,
+        fields = {"magic": 0x5441454C, "version": 4, "kind": kind, "crc": 0,
                   "payload_crc": crc32c(payload) if payload else 0, "cluster": uuid.UUID(self.cluster.uuid).bytes,
                   "from": self.peer.id, "to": self.node.id, "incarnation": self.incarnation, "log": 1,
                   "generation": 1, "payload": len(payload), "body": len(body), "worker": 0, "workers": 1, "epoch": 0}
@@ -125,7 +125,7 @@ class Forger:
     def frames(self, rng):
         here, peer = address(self.node.id), address(self.peer.id)
         good = self.message()
-        piece = struct.pack("<16sQIIIIQ", rng.randbytes(16), 1, 100, 0, 0, 0, 0)
+        piece = struct.pack("<16sQIIIIQQ", rng.randbytes(16), 1, 100, 0, 0, 0, 0, 0)
         arp = struct.pack(">HHBBH6s4s6s4s", 1, 0x0800, 6, 4, 1, rng.randbytes(6), address(99), bytes(6), here)
         plain = udp(good)
         return {
@@ -162,7 +162,7 @@ class Forger:
                                 self.datagram(self.message(**{"from": self.node.id}))],
             ("drops", "WORKER"): [self.datagram(self.message(worker=9))],
             ("drops", "BODY"): [self.datagram(self.message(epoch=1)),
-                                self.datagram(self.message(FORWARD, piece[:-8] + b"\xff" * 8, rng.randbytes(100)))],
+                                self.datagram(self.message(FORWARD, piece[:-16] + b"\xff" * 16, rng.randbytes(100)))],
             ("drops", "INCARNATION"): [self.datagram(self.message(incarnation=0))],
             ("drops", "LOG"): [self.datagram(self.message(FORWARD, piece, rng.randbytes(100), log=4711)),
                                self.datagram(self.message(FORWARD, piece, rng.randbytes(100), generation=9))],

@@ -58,8 +58,11 @@ def killed(cluster):
     finish(process, 15, 50)
 
 
-sys.exit(run_tests([
+TESTS = [
     ("the tail of an undisturbed log", undisturbed, {}),
     ("the tail while leaders are paused", paused, {}),
     ("the tail while leaders are killed", killed, {"workers": 2}),
-]))
+]
+
+if __name__ == "__main__":
+    sys.exit(run_tests(TESTS))

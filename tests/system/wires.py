@@ -45,6 +45,8 @@ class Wires:
         self.names.append(name)
 
     def inside(self, *arguments):
+        if arguments[0] in ("ip", "bridge", "tc"):  # enter by themselves, at a third of the price
+            return ip(arguments[0], "-n", self.switch, *arguments[1:])
         return ip("ip", "netns", "exec", self.switch, *arguments)
 
     def up(self, name):

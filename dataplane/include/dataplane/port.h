@@ -178,6 +178,10 @@ int leat_port_send(struct leat_port *port, unsigned peer, unsigned worker, const
                    uint32_t header_bytes, const void *payload, uint32_t payload_bytes,
                    uint32_t arena, uint64_t payload_pos);
 
+/* Messages to the peer share datagrams of so many bytes at most from now on (UINT32_MAX: of what
+ * one carries). One that is longer by itself goes as it is. */
+void leat_port_bundle_limit(struct leat_port *port, unsigned peer, uint32_t bytes_max);
+
 /* Hands everything queued to the device. */
 void leat_port_flush(struct leat_port *port);
 

@@ -17,6 +17,8 @@
  *   TAIL_REPLY  struct leat_wire_tail_reply -
  *   REPAIR      struct leat_wire_repair    -
  *   REPAIR_DATA struct leat_wire_repair_data  bytes of the log from begin_pos on
+ *   OPERATE     struct leat_wire_operate   -
+ *   OPERATED    struct leat_wire_operated  one line of text that explains
  *
  * The header's CRC covers header and body. The payload of an APPEND is proved by the chain of
  * frames in it (ADR 0003), every other (RECONCILE_REPLY's runs too) by payload_crc.
@@ -32,7 +34,7 @@
 #include "base/uuid.h"
 
 #define LEAT_WIRE_MAGIC          0x5441454cu /* "LEAT" */
-#define LEAT_WIRE_VERSION        3u
+#define LEAT_WIRE_VERSION        4u
 #define LEAT_WIRE_ALIGN          8u /* where a message in a datagram begins: a multiple of it */
 #define LEAT_WIRE_TEXT_BYTES_MAX 256u
 #define LEAT_NET_HEADERS_BYTES   42u /* Ethernet 14, IPv4 20, UDP 8 */
@@ -49,7 +51,9 @@ enum leat_wire_kind {
     LEAT_WIRE_TAIL_REPLY = 9,
     LEAT_WIRE_REPAIR = 10,
     LEAT_WIRE_REPAIR_DATA = 11,
-    LEAT_WIRE_KIND_LAST = LEAT_WIRE_REPAIR_DATA,
+    LEAT_WIRE_OPERATE = 12,
+    LEAT_WIRE_OPERATED = 13,
+    LEAT_WIRE_KIND_LAST = LEAT_WIRE_OPERATED,
 };
 
 struct leat_wire_header {
@@ -121,6 +125,7 @@ enum leat_wire_forward_flag {
     LEAT_FORWARD_BATCH = 4,      /* the bytes are a batch's as in the client's ring */
     LEAT_FORWARD_FENCE = 8,      /* asks to fence at writer_epoch; no bytes */
     LEAT_FORWARD_CONDITION = 16, /* only if the log's next offset is `condition` */
+    LEAT_FORWARD_AGAIN = 32,     /* a former node of the client had it */
 };
 
 /* A client's append on its way from a follower's host to the leader. */
@@ -131,9 +136,10 @@ struct leat_wire_forward {
     uint32_t begin_byte;  /* of this piece */
     uint32_t flags;       /* enum leat_wire_forward_flag */
     uint32_t writer_epoch;
-    uint64_t condition; /* CONDITION, else zero */
+    uint64_t condition;   /* CONDITION, else zero */
+    uint64_t applied_pos; /* what the sender has applied of the log (ADR 0061) */
 };
-_Static_assert(sizeof(struct leat_wire_forward) == 48, "no padding");
+_Static_assert(sizeof(struct leat_wire_forward) == 56, "no padding");
 
 /* The leader's word on a forwarded append that did not become a frame. */
 struct leat_wire_forwarded {
@@ -193,6 +199,27 @@ struct leat_wire_repair_data {
     uint32_t reserved;
 };
 _Static_assert(sizeof(struct leat_wire_repair_data) == 16, "no padding");
+
+enum leat_wire_operation { LEAT_OPERATE_TRIM = 1, LEAT_OPERATE_TRANSFER = 2 };
+
+/* An operator's wish, from a follower's host to the log's leader. */
+struct leat_wire_operate {
+    uint64_t request;   /* the asker's number; a repeated one is the same */
+    uint64_t position;  /* TRIM: what is below may go; else zero */
+    uint32_t operation; /* enum leat_wire_operation */
+    uint32_t to_node;   /* TRANSFER: its id, 0: to the follower that is furthest; else zero */
+    uint32_t term;      /* of the leader that is asked */
+    uint32_t reserved;
+};
+_Static_assert(sizeof(struct leat_wire_operate) == 32, "no padding");
+
+struct leat_wire_operated {
+    uint64_t request;
+    uint64_t position; /* TRIM: the segment base that it trims to */
+    int32_t error;     /* enum leat_error, 0: done */
+    uint32_t reserved;
+};
+_Static_assert(sizeof(struct leat_wire_operated) == 24, "no padding");
 
 /* Fills magic, version, crc and payload_crc of a datagram whose other header fields, body and
  * payload are in place. */

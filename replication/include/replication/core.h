@@ -218,6 +218,7 @@ struct leat_core {
     bool cut_due;
     bool reset_due;
     bool cut_settling;
+    bool installing; /* after a reset nothing is on disk yet: a crash brings the old log back */
     uint64_t cut_pos;
     uint64_t cut_epoch;
 

@@ -56,10 +56,10 @@ enum leat_session_verdict leat_sessions_judge(const struct leat_sessions *sessio
 const struct leat_session_row *leat_sessions_row(const struct leat_sessions *sessions,
                                                  uint32_t session);
 
-/* A session idle for longer than ttl_ns of log time, or 0; looks at `effort` rows from *cursor
- * on and moves it. */
-uint32_t leat_sessions_expired(const struct leat_sessions *sessions, uint64_t log_time_ns,
-                               uint64_t ttl_ns, uint32_t effort, uint32_t *cursor);
+/* A session whose last frame lies below `below_pos`, or that took none and was opened before log
+ * time below_time_ns; 0: none. Looks at `effort` rows from *cursor on and moves it. */
+uint32_t leat_sessions_idle(const struct leat_sessions *sessions, uint64_t below_pos,
+                            uint64_t below_time_ns, uint32_t effort, uint32_t *cursor);
 
 /* Writes the rows in use in order of session to `rows` (room for LEAT_SESSIONS_MAX); returns how
  * many. */

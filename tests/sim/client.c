@@ -1,0 +1,463 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "client.h"
+
+#include <string.h>
+
+#include "check.h"
+#include "client_private.h"
+#include "cluster.h"
+#include "draw.h"
+#include "faults.h"
+#include "ledger.h"
+#include "leat/leat.h"
+#include "reader.h"
+
+#define CLIENTS_MAX 8u
+#define RESULTS_MAX 64u
+#define PAYLOAD_MAX (64u << 10)
+#define BATCH_MAX   8u
+#define RING_BYTES  (256u << 10)
+#define POLL_NS     (150 * SIM_US)
+#define ATTACH_NS   (300 * SIM_MS)
+#define AWAY_NS     (20 * SIM_MS) /* between looks whether the node listens */
+
+struct sim_client {
+    unsigned number;
+    unsigned node;
+    struct sim_process *process; /* NULL: dead, starts again soon */
+    struct leat_client *client;
+    struct leat_uuid id;
+    uint32_t identity;
+    uint64_t left; /* appends to be started */
+    uint64_t due_ns;
+    bool switches;
+    bool fences;    /* as soon as nothing is in flight */
+    bool dishonest; /* appends what is no append of the ledger's, and breaks every rule */
+};
+
+static struct {
+    struct sim_client clients[CLIENTS_MAX];
+    unsigned count; /* of honest ones; a dishonest one lies behind them */
+    bool hurry, stop;
+} all;
+
+/* ---- appending ---- */
+
+/* What is refused says why, and that is so. */
+static void refusal_look(struct sim_client *self, const struct leat_result *result)
+{
+    const struct ledger_append *append = &ledger.appends[result->user];
+    if (result->error == LEAT_ECONDITION && append->condition == result->detail)
+        world_fail("CONDITION", "append %lu asked for offset %lu of log %u and was refused for it",
+                   (unsigned long)result->user, (unsigned long)append->condition, append->log);
+    if (result->error != LEAT_EFENCEDOUT)
+        return;
+    if (append->epoch >= result->detail)
+        world_fail("FENCE", "append %lu of epoch %u was shut out of log %u by epoch %lu",
+                   (unsigned long)result->user, append->epoch, append->log,
+                   (unsigned long)result->detail);
+    if (world_chance(STREAM_CLIENTS, 500000)) /* it goes on as one of the newer writers */
+        (void)leat_writer_epoch(self->client, result->log, (uint32_t)result->detail);
+}
+
+static void actor_take(struct sim_client *self, const struct leat_result *result)
+{
+    enum leat_end end = leat_outcome(result->error);
+    if (self->dishonest)
+        return;
+    if (end == LEAT_END_OK) {
+        ledger_acked(result->user, result->ack == LEAT_ACK_DURABLE, result->position,
+                     result->offset);
+    } else if (end == LEAT_END_NO) {
+        ledger_refused(result->user, result->error);
+        refusal_look(self, result);
+    } else {
+        ledger_unknown(result->user);
+    }
+}
+
+static void actor_poll(struct sim_client *self)
+{
+    struct leat_result results[RESULTS_MAX];
+    int count;
+    while ((count = leat_poll(self->client, results, RESULTS_MAX)) > 0) {
+        for (int i = 0; i < count; i++)
+            actor_take(self, &results[i]);
+    }
+}
+
+static uint32_t actor_choose_log(void)
+{
+    return 1 + (uint32_t)world_draw(STREAM_CLIENTS, draw.logs);
+}
+
+/* Appends of another identity are another session's. */
+static uint32_t actor_identity(struct sim_client *self)
+{
+    if (self->identity == 0 || memcmp(&self->id, &self->client->id, sizeof(self->id)) != 0) {
+        self->id = self->client->id;
+        self->identity = ledger_new_identity();
+    }
+    return self->identity;
+}
+
+static uint32_t actor_epoch(const struct sim_client *self, uint32_t log)
+{
+    return self->client->logs[self->client->log_places[log] - 1].writer_epoch;
+}
+
+/* What is asked for, beside the records. */
+struct wish {
+    uint32_t log;
+    enum leat_ack ack;
+    uint64_t timeout_ns;
+    uint64_t condition;
+};
+
+static int start_one(struct sim_client *self, const struct wish *wish, uint64_t number,
+                     uint32_t bytes, uint64_t *ret_sequence)
+{
+    uint8_t payload[PAYLOAD_MAX];
+    ledger_payload(number, payload, bytes);
+    if (wish->condition != LEDGER_NOWHERE)
+        return leat_append_at(self->client, wish->log, wish->condition, payload, bytes, wish->ack,
+                              wish->timeout_ns, number, ret_sequence);
+    return leat_append_start(self->client, wish->log, payload, bytes, wish->ack, wish->timeout_ns,
+                             number, ret_sequence);
+}
+
+/* *count: how many fit. */
+static int start_batch(struct sim_client *self, const struct wish *wish, uint64_t number,
+                       const uint32_t *bytes, unsigned *count, uint64_t *ret_sequence)
+{
+    uint8_t payload[PAYLOAD_MAX];
+    unsigned added = 0;
+    int rc = leat_batch_begin(self->client, wish->log, *count, 0);
+    while (rc == LEAT_OK && added < *count) {
+        ledger_payload(number + added, payload, bytes[added]);
+        if (leat_batch_add(self->client, payload, bytes[added]) != LEAT_OK)
+            break;
+        added++;
+    }
+    if (rc != LEAT_OK)
+        return rc;
+    *count = added;
+    rc = added == 0 ? LEAT_EAGAIN
+         : wish->condition != LEDGER_NOWHERE
+             ? leat_batch_commit_at(self->client, wish->condition, wish->ack, wish->timeout_ns,
+                                    number, ret_sequence)
+             : leat_batch_commit(self->client, wish->ack, wish->timeout_ns, number, ret_sequence);
+    if (rc != LEAT_OK)
+        leat_batch_abort(self->client);
+    return rc;
+}
+
+static void actor_started(struct sim_client *self, const struct wish *wish, uint64_t number,
+                          const uint32_t *bytes, unsigned count, uint64_t sequence)
+{
+    struct ledger_append append = {.log = wish->log,
+                                   .identity = actor_identity(self),
+                                   .sequence = sequence,
+                                   .records = count,
+                                   .condition = wish->condition,
+                                   .epoch = actor_epoch(self, wish->log),
+                                   .replicated = wish->ack == LEAT_ACK_REPLICATED};
+    for (append.record = 0; append.record < count; append.record++) {
+        append.bytes = bytes[append.record];
+        ledger_started(number + append.record, &append);
+    }
+    self->left -= self->left < count ? self->left : count;
+}
+
+static void wish_draw(struct wish *wish)
+{
+    bool replicated = world_chance(STREAM_CLIENTS, draw.replicated_ppm);
+    wish->log = actor_choose_log();
+    wish->ack = replicated ? LEAT_ACK_REPLICATED : LEAT_ACK_DURABLE;
+    wish->timeout_ns = world_log_uniform(STREAM_CLIENTS, 50 * SIM_MS, 10 * SIM_S);
+    wish->condition = LEDGER_NOWHERE;
+    if (world_chance(STREAM_CLIENTS, draw.condition_ppm))
+        wish->condition = ledger.logs[wish->log].record_count + world_draw(STREAM_CLIENTS, 3);
+}
+
+/* False: not now. */
+static bool actor_append(struct sim_client *self)
+{
+    uint32_t bytes[BATCH_MAX];
+    unsigned count = 1;
+    uint64_t most =
+        draw.payload_bytes < draw.entry_kib << 10 ? draw.payload_bytes : draw.entry_kib << 10;
+    uint64_t sequence, number = ledger_number();
+    struct wish wish;
+    wish_draw(&wish);
+    if (world_chance(STREAM_CLIENTS, draw.batch_ppm))
+        count = (unsigned)world_between(STREAM_CLIENTS, 2, BATCH_MAX);
+    for (unsigned i = 0; i < count; i++) {
+        bytes[i] = (uint32_t)world_log_uniform(STREAM_CLIENTS, LEDGER_BYTES_MIN, most);
+        if (i > 0)
+            ledger_number();
+    }
+    for (unsigned tries = 0; tries < 2; tries++) {
+        int rc = count > 1 ? start_batch(self, &wish, number, bytes, &count, &sequence)
+                           : start_one(self, &wish, number, bytes[0], &sequence);
+        if (rc == LEAT_OK) {
+            actor_started(self, &wish, number, bytes, count, sequence);
+            return true;
+        }
+        if (rc != LEAT_ELEVEL && rc != LEAT_ENOLOG)
+            return false;
+        wish.log = 1; /* a log that is not there yet: another one */
+        wish.condition = LEDGER_NOWHERE;
+    }
+    return false;
+}
+
+/* Most often above the log's epoch, now and then not. */
+static void actor_fence(struct sim_client *self)
+{
+    uint32_t log = actor_choose_log();
+    uint64_t epoch = ledger.logs[log].fence_epoch + world_draw(STREAM_CLIENTS, 4);
+    struct leat_result result;
+    self->fences = false;
+    if (epoch == 0)
+        return;
+    int rc = leat_fence(self->client, log, (uint32_t)epoch, SIM_S, &result);
+    if (result.sequence != 0)
+        ledger_fence_started(log, actor_identity(self), result.sequence);
+    if (rc == LEAT_OK)
+        ledger_fence_acked(log, epoch);
+}
+
+/* One, or a batch of up to four. */
+static int dishonest_start(struct sim_client *self)
+{
+    uint8_t payload[1024];
+    uint32_t bytes = (uint32_t)world_draw(STREAM_CLIENTS, sizeof(payload)),
+             log = actor_choose_log();
+    uint64_t more = world_draw(STREAM_CLIENTS, 8);
+    memset(payload, 0xee, bytes);
+    if (more == 0 || more > 4)
+        return leat_append_start(self->client, log, payload, bytes, LEAT_ACK_DURABLE, SIM_S, 0,
+                                 NULL);
+    int rc = leat_batch_begin(self->client, log, 4, 0);
+    while (rc == LEAT_OK && more-- > 0)
+        (void)leat_batch_add(self->client, payload, bytes / 4);
+    if (rc == LEAT_OK)
+        rc = leat_batch_commit(self->client, LEAT_ACK_DURABLE, SIM_S, 0, NULL);
+    if (rc != LEAT_OK)
+        leat_batch_abort(self->client);
+    return rc;
+}
+
+static void dishonest_append(struct sim_client *self)
+{
+    if (dishonest_start(self) == LEAT_OK && cluster.nodes[self->node].process)
+        process_wake_workers(cluster.nodes[self->node].process);
+    actor_poll(self);
+}
+
+static void actor_step(struct sim_client *self)
+{
+    uint64_t share = draw.appends / all.count + 1;
+    bool started = false;
+    if (self->fences && leat_in_flight(self->client) == 0)
+        actor_fence(self);
+    while (self->left > 0 && !self->fences && (all.hurry || self->due_ns <= world.now_ns) &&
+           leat_in_flight(self->client) < draw.in_flight && actor_append(self)) {
+        self->due_ns += world_exponential(STREAM_CLIENTS, draw.safety_ms * SIM_MS / share);
+        started = true;
+    }
+    struct sim_process *node = cluster.nodes[self->node].process;
+    if (started && node)
+        process_wake_workers(node);
+    actor_poll(self);
+}
+
+/* Until it is attached or its time has come. */
+static bool actor_attach(struct sim_client *self)
+{
+    while (!all.stop) {
+        const char *socket = cluster_socket(self->node);
+        struct leat_options options = {.socket = socket,
+                                       .ring_bytes = RING_BYTES,
+                                       .in_flight_max = (uint32_t)draw.in_flight,
+                                       .attach_timeout_ns = ATTACH_NS};
+        self->identity = 0;
+        if (socket && leat_attach(&options, &self->client) == LEAT_OK)
+            return true;
+        thread_sleep(AWAY_NS);
+        if (world_chance(STREAM_CLIENTS, 100000) || self->switches)
+            return false;
+    }
+    return false;
+}
+
+static void *actor_main(void *context)
+{
+    struct sim_client *self = context;
+    if (!actor_attach(self))
+        return NULL;
+    while (self->dishonest && !all.hurry && self->client->state != CLIENT_FAILED) {
+        dishonest_append(self);
+        thread_sleep(world_exponential(STREAM_CLIENTS, 5 * SIM_MS));
+    }
+    while (!self->dishonest && !all.stop && !self->switches) {
+        actor_step(self);
+        bool waits = leat_in_flight(self->client) > 0 || all.hurry;
+        uint64_t due_ns = self->left > 0 && !waits ? self->due_ns : 0;
+        uint64_t until_ns = world.now_ns + POLL_NS + world_draw(STREAM_CLIENTS, POLL_NS);
+        if (!waits && (self->left == 0 || due_ns > until_ns))
+            until_ns = self->left == 0 ? world.now_ns + 5 * SIM_MS : due_ns;
+        thread_wait(until_ns);
+    }
+    leat_detach(self->client);
+    return NULL;
+}
+
+/* ---- lives of clients ---- */
+
+static void actor_start(void *context, uint64_t argument);
+
+static void actor_dead(struct sim_process *process)
+{
+    struct sim_client *self = process->owner;
+    self->process = NULL;
+    self->client = NULL;
+    self->switches = self->fences = false;
+    do
+        self->node = (unsigned)world_draw(STREAM_CLIENTS, cluster.count);
+    while (cluster.nodes[self->node].lost);
+    if (!all.stop && !(self->dishonest && all.hurry))
+        world_at(world.now_ns + world_draw(STREAM_CLIENTS, 20 * SIM_MS), EVENT_ACTION, actor_start,
+                 self, 0);
+}
+
+static void actor_ended(struct sim_process *process, void *result)
+{
+    (void)result;
+    actor_dead(process);
+}
+
+static void actor_start(void *context, uint64_t argument)
+{
+    struct sim_client *self = context;
+    (void)argument;
+    if (all.stop)
+        return;
+    world.events[EVENT_ACTION]++;
+    self->process = process_start(&cluster.nodes[self->node].host, actor_main, self);
+    self->process->owner = self;
+    self->process->ended = actor_ended;
+    self->process->killed = actor_dead;
+}
+
+void clients_begin(void)
+{
+    memset(&all, 0, sizeof(all));
+    if (client_process() == 0) /* its page is this process', whoever of the simulated ones asks */
+        world_fail("SIM", "no memory");
+    all.count = (unsigned)draw.clients;
+    for (unsigned i = 0; i < all.count; i++) {
+        struct sim_client *self = &all.clients[i];
+        *self = (struct sim_client){.number = i, .node = i % cluster.count};
+        self->left = draw.appends / all.count + (i < draw.appends % all.count);
+        self->due_ns = world.now_ns;
+        actor_start(self, 0);
+    }
+    if (draw.scribble_ms > 0) {
+        struct sim_client *self = &all.clients[all.count];
+        *self = (struct sim_client){.number = all.count, .dishonest = true};
+        actor_start(self, 0);
+    }
+}
+
+void clients_host_down(unsigned host)
+{
+    for (unsigned i = 0; i < CLIENTS_MAX; i++) {
+        if (all.clients[i].process && all.clients[i].process->host->number == host)
+            process_kill(all.clients[i].process);
+    }
+    followers_host_down(host);
+}
+
+void clients_kill_one(void)
+{
+    struct sim_client *self = &all.clients[world_draw(STREAM_FAULTS, all.count)];
+    if (self->process)
+        process_kill(self->process);
+}
+
+void clients_switch_one(void)
+{
+    all.clients[world_draw(STREAM_FAULTS, all.count)].switches = true;
+}
+
+void clients_fence_one(void)
+{
+    all.clients[world_draw(STREAM_FAULTS, all.count)].fences = true;
+}
+
+void clients_scribble_one(void)
+{
+    const struct sim_client *self = &all.clients[all.count];
+    if (!self->process || !self->client || self->client->state != CLIENT_UP)
+        return;
+    struct leat_ring_client *shared = self->client->rings.shared;
+    uint64_t *words[] = {&shared->tail.value, &shared->completion_head.value, &shared->armed.value};
+    uint64_t which = world_draw(STREAM_FAULTS, 5);
+    if (which < 3)
+        *words[which] ^= 1ull << world_draw(STREAM_FAULTS, 64);
+    else
+        self->client->rings.records[world_draw(STREAM_FAULTS, RING_BYTES)] ^=
+            (uint8_t)(1u << world_draw(STREAM_FAULTS, 8));
+}
+
+void clients_trace(void)
+{
+    for (unsigned i = 0; i < all.count; i++) {
+        const struct sim_client *self = &all.clients[i];
+        const struct leat_client *client = self->client;
+        if (!client) {
+            world_trace("client %u is away, %lu left", i, (unsigned long)self->left);
+            continue;
+        }
+        world_trace("client %u at node %u: state %d, error %d, identity %d, %u in flight, places "
+                    "%lu to %lu of %lu, ring %lu to %lu, %lu left",
+                    i, self->node + 1, client->state, client->error, client->identity,
+                    client->in_flight, (unsigned long)client->first, (unsigned long)client->next,
+                    (unsigned long)client->table_count,
+                    client->rings.answers ? (unsigned long)client->rings.answers->head.value : 0,
+                    (unsigned long)client->rings.tail, (unsigned long)self->left);
+        if (client->first == client->next)
+            continue;
+        const struct client_append *oldest = client_at(client, client->first);
+        world_trace("  its oldest: log %u, sequence %lu, %s%s%s",
+                    client->logs[oldest->log_place].log_id, (unsigned long)oldest->sequence,
+                    oldest->ended ? "ended " : "", oldest->answered ? "answered " : "",
+                    oldest->taken ? "taken" : "");
+    }
+}
+
+bool clients_are_done(void)
+{
+    if (!operators_are_done())
+        return false;
+    for (unsigned i = 0; i < all.count; i++) {
+        const struct sim_client *self = &all.clients[i];
+        if (self->left > 0 || (self->client && leat_in_flight(self->client) > 0))
+            return false;
+    }
+    return true;
+}
+
+void clients_hurry(void)
+{
+    all.hurry = true;
+    for (unsigned i = 0; i < all.count; i++)
+        all.clients[i].switches |= cluster.nodes[all.clients[i].node].lost;
+}
+
+void clients_stop(void)
+{
+    all.stop = true;
+}

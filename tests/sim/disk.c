@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * storage/disk.h over the simulated files. A request completes after a while, in any order; a write
+ * reads its buffer only then, so a program that touches it too early is seen. Requests of a killed
+ * process complete all the same, from a copy of its memory, and hold its files (and their locks)
+ * until then. In a power cut each sector of a write in flight is old or new.
+ */
+#include "disk.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "check.h"
+#include "faults.h"
+#include "files.h"
+#include "leat/error.h"
+
+#define FILES_MAX 8u
+
+struct request {
+    struct request *next; /* free */
+    struct leat_disk *disk;
+    struct sim_open *open;
+    uint64_t tag;
+    uint8_t *bytes;
+    uint8_t *copy; /* of a killed process' memory */
+    uint64_t offset;
+    uint32_t length_bytes;
+    bool write, busy;
+    uint64_t due_ns;
+};
+
+struct leat_disk {
+    struct sim_process *process; /* NULL: killed */
+    struct leat_disk *next;      /* of the process; or of all that are orphans */
+    struct sim_host *host;
+    struct sim_thread *waiter; /* in leat_disk_wait() */
+    struct sim_open *files[FILES_MAX];
+    unsigned file_count;
+    struct request requests[LEAT_DISK_DEPTH];
+    uint16_t queue[LEAT_DISK_DEPTH];
+    unsigned queued, flying;
+    struct leat_disk_done done[LEAT_DISK_DEPTH];
+    unsigned done_count;
+};
+
+struct sim_disk_faults disk_faults;
+static struct leat_disk *orphans;
+
+/* ---- opening and closing ---- */
+
+int leat_disk_open(struct leat_disk **ret_disk)
+{
+    struct leat_disk *disk = sim_new(sizeof(*disk));
+    disk->process = sim_current->process;
+    disk->host = disk->process->host;
+    disk->next = disk->process->disks;
+    disk->process->disks = disk;
+    *ret_disk = disk;
+    return LEAT_OK;
+}
+
+static void disk_free(struct leat_disk *disk)
+{
+    for (unsigned i = 0; i < disk->file_count; i++)
+        open_release(disk->files[i]);
+    __real_free(disk);
+}
+
+static void disk_unlink(struct leat_disk **at, const struct leat_disk *disk)
+{
+    while (*at != disk)
+        at = &(*at)->next;
+    *at = disk->next;
+}
+
+/* An orphan without requests is gone. */
+static void disk_settle(struct leat_disk *disk)
+{
+    if (disk->flying > 0)
+        return;
+    disk_unlink(&orphans, disk);
+    disk_free(disk);
+}
+
+void leat_disk_close(struct leat_disk *disk)
+{
+    if (!disk)
+        return;
+    disk_unlink(&disk->process->disks, disk);
+    disk->process = NULL;
+    disk->next = orphans;
+    orphans = disk;
+    disk_settle(disk);
+}
+
+int leat_disk_register_files(struct leat_disk *disk, const int *fds, unsigned count)
+{
+    for (unsigned i = 0; i < count && i < FILES_MAX; i++)
+        disk->files[disk->file_count++] = open_hold(open_of(fds[i]));
+    return LEAT_OK;
+}
+
+int leat_disk_register_buffers(struct leat_disk *disk, const struct iovec *buffers, unsigned count)
+{
+    (void)disk, (void)buffers, (void)count;
+    return LEAT_OK;
+}
+
+void leat_disk_release_buffer(struct leat_disk *disk, int buffer)
+{
+    (void)disk, (void)buffer;
+}
+
+/* ---- requests ---- */
+
+static void disk_queue(struct leat_disk *disk, const struct request *request,
+                       struct leat_disk_file file)
+{
+    unsigned at = 0;
+    while (at < LEAT_DISK_DEPTH && disk->requests[at].busy)
+        at++;
+    if (at == LEAT_DISK_DEPTH || disk->queued == LEAT_DISK_DEPTH)
+        abort(); /* the caller has no more than that */
+    struct sim_open *open =
+        file.slot != LEAT_DISK_NO_SLOT ? disk->files[file.slot] : open_of(file.fd);
+    disk->requests[at] = *request;
+    disk->requests[at].disk = disk;
+    disk->requests[at].open = open_hold(open);
+    disk->requests[at].busy = true;
+    disk->queue[disk->queued++] = (uint16_t)at;
+}
+
+void leat_disk_write(struct leat_disk *disk, uint64_t tag, struct leat_disk_file file,
+                     const void *bytes, uint32_t length_bytes, uint64_t offset, int buffer)
+{
+    (void)buffer;
+    struct request request = {.tag = tag,
+                              .bytes = (uint8_t *)(uintptr_t)bytes,
+                              .offset = offset,
+                              .length_bytes = length_bytes,
+                              .write = true};
+    disk_queue(disk, &request, file);
+}
+
+void leat_disk_read(struct leat_disk *disk, uint64_t tag, struct leat_disk_file file, void *bytes,
+                    uint32_t length_bytes, uint64_t offset)
+{
+    struct request request = {
+        .tag = tag, .bytes = bytes, .offset = offset, .length_bytes = length_bytes};
+    disk_queue(disk, &request, file);
+}
+
+/* Where it was asked for, or nowhere, or in any other place of the host's segments (a block of
+ * theirs is lost then, and the one that it should have been). */
+static void request_write(const struct request *request, uint32_t length)
+{
+    struct sim_host *host = request->disk->host;
+    struct sim_inode *inode = request->open->inode;
+    uint64_t offset = request->offset;
+    if (inode->of_log && world_chance(STREAM_DISK, host->misdirect_ppm / 2)) {
+        fault_counts.lost_write++;
+        return;
+    }
+    if (inode->of_log && world_chance(STREAM_DISK, host->misdirect_ppm)) {
+        inode = files_segment(host);
+        offset = world_draw(STREAM_DISK, inode->page_count) * SIM_PAGE_BYTES;
+        if (offset + length > inode->bytes)
+            return; /* behind the file's end: it is lost only */
+        fault_counts.misdirect++;
+        world_trace("a write of node %u lands in a wrong place", host->number + 1);
+    }
+    inode_write_through(inode, request->copy ? request->copy : request->bytes, length, offset);
+}
+
+static int64_t request_do(struct request *request)
+{
+    struct sim_inode *inode = request->open->inode;
+    uint32_t length = request->length_bytes;
+    if (!request->write)
+        return (int64_t)inode_read(inode, request->bytes, length, request->offset);
+    if (world_chance(STREAM_DISK, disk_faults.again_ppm))
+        return -EAGAIN;
+    if (world_chance(STREAM_DISK, disk_faults.short_ppm) && length > SIM_SECTOR_BYTES)
+        length = (uint32_t)world_between(STREAM_DISK, 1, length / SIM_SECTOR_BYTES - 1) *
+                 SIM_SECTOR_BYTES;
+    bool fails = world_chance(STREAM_DISK, disk_faults.error_ppm);
+    if (!fails || world_chance(STREAM_DISK, 500000)) /* a failed write may have been done */
+        request_write(request, length);
+    return fails ? -EIO : (int64_t)length;
+}
+
+static void request_end(struct request *request)
+{
+    open_release(request->open);
+    __real_free(request->copy);
+    request->copy = NULL;
+    request->busy = false;
+}
+
+static void request_event(void *context, uint64_t due_ns)
+{
+    struct request *request = context;
+    struct leat_disk *disk = request->disk;
+    if (!request->busy || request->due_ns != due_ns)
+        return; /* gone with the power */
+    if (disk->host->stuck_until_ns > world.now_ns) {
+        request->due_ns = disk->host->stuck_until_ns + world_draw(STREAM_DISK, SIM_MS);
+        world_at(request->due_ns, EVENT_DISK, request_event, request, request->due_ns);
+        return;
+    }
+    world.events[EVENT_DISK]++;
+    if (!disk->process && request->write && disk->file_count > 0)
+        check_late_write(disk->files[0]);
+    int64_t result = disk->process || request->write ? request_do(request) : 0;
+    world_note(request->offset ^ (uint64_t)result);
+    request_end(request);
+    disk->flying--;
+    if (!disk->process) {
+        disk_settle(disk);
+        return;
+    }
+    disk->done[disk->done_count++] = (struct leat_disk_done){request->tag, result};
+    if (disk->waiter)
+        thread_wake(disk->waiter);
+    process_wake_workers(disk->process);
+}
+
+/* J2: no sector is the target of two writes at one time. */
+static void overlap_look(const struct leat_disk *disk, const struct request *request)
+{
+    unsigned left = disk->flying;
+    for (unsigned i = 0; i < LEAT_DISK_DEPTH && left > 0 && request->write; i++) {
+        const struct request *other = &disk->requests[i];
+        if (!other->busy || other->due_ns == 0)
+            continue;
+        left--;
+        if (other->write && other->open->inode == request->open->inode &&
+            other->offset < request->offset + request->length_bytes &&
+            request->offset < other->offset + other->length_bytes)
+            world_fail("J2", "node %u writes [%lu, %lu) of a file while [%lu, %lu) is in flight",
+                       disk->host->number + 1, (unsigned long)request->offset,
+                       (unsigned long)(request->offset + request->length_bytes),
+                       (unsigned long)other->offset,
+                       (unsigned long)(other->offset + other->length_bytes));
+    }
+}
+
+int leat_disk_submit(struct leat_disk *disk)
+{
+    for (unsigned i = 0; i < disk->queued; i++) {
+        struct request *request = &disk->requests[disk->queue[i]];
+        overlap_look(disk, request);
+        request->due_ns = world.now_ns + disk_faults.write_ns +
+                          world_exponential(STREAM_DISK, disk_faults.jitter_ns);
+        if (world_chance(STREAM_DISK, disk_faults.slow_ppm))
+            request->due_ns += world_exponential(STREAM_DISK, disk_faults.slow_ns);
+        disk->flying++;
+        world_at(request->due_ns, EVENT_DISK, request_event, request, request->due_ns);
+    }
+    disk->queued = 0;
+    thread_yield_point();
+    return LEAT_OK;
+}
+
+unsigned leat_disk_reap(struct leat_disk *disk, struct leat_disk_done *done, unsigned max)
+{
+    unsigned count = disk->done_count < max ? disk->done_count : max;
+    for (unsigned i = 0; i < count; i++) {
+        done[i] = disk->done[i];
+        if (done[i].result < 0 && done[i].result != -EAGAIN)
+            check_disk_failed(disk->process);
+    }
+    disk->done_count -= count;
+    memmove(disk->done, disk->done + count, disk->done_count * sizeof(*done));
+    return count;
+}
+
+int leat_disk_wait(struct leat_disk *disk)
+{
+    leat_disk_submit(disk);
+    disk->waiter = sim_current;
+    while (disk->done_count == 0 && disk->flying > 0)
+        thread_wait(UINT64_MAX);
+    disk->waiter = NULL;
+    return LEAT_OK;
+}
+
+/* ---- ends ---- */
+
+void disk_orphan(struct sim_process *process)
+{
+    while (process->disks) {
+        struct leat_disk *disk = process->disks;
+        process->disks = disk->next;
+        for (unsigned i = 0; i < disk->queued; i++)
+            request_end(&disk->requests[disk->queue[i]]); /* never handed over */
+        disk->queued = 0;
+        disk->process = NULL;
+        disk->next = orphans;
+        orphans = disk;
+        for (unsigned i = 0; i < LEAT_DISK_DEPTH; i++) {
+            struct request *request = &disk->requests[i];
+            if (!request->busy || !request->write)
+                continue;
+            request->copy = sim_new(request->length_bytes);
+            memcpy(request->copy, request->bytes, request->length_bytes);
+        }
+        disk_settle(disk);
+    }
+}
+
+static void request_cut(struct request *request)
+{
+    for (uint32_t at = 0; at < request->length_bytes; at += SIM_SECTOR_BYTES) {
+        if (world_chance(STREAM_DISK, 500000))
+            inode_write_through(request->open->inode, request->copy + at, SIM_SECTOR_BYTES,
+                                request->offset + at);
+    }
+}
+
+void disk_power_cut(struct sim_host *host)
+{
+    for (struct leat_disk **at = &orphans; *at;) {
+        struct leat_disk *disk = *at;
+        if (disk->host != host) {
+            at = &disk->next;
+            continue;
+        }
+        for (unsigned i = 0; i < LEAT_DISK_DEPTH; i++) {
+            struct request *request = &disk->requests[i];
+            if (!request->busy)
+                continue;
+            if (request->write)
+                request_cut(request);
+            request->due_ns = 0;
+            request_end(request);
+        }
+        disk->flying = 0;
+        *at = disk->next;
+        for (unsigned i = 0; i < disk->file_count; i++)
+            open_release(disk->files[i]);
+        disk->file_count = 0; /* its memory stays: events of its requests are on their way */
+    }
+}

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Memory of simulated processes: each allocation and mapping is on its process' list, so that
+ * killing one is as thorough as the kernel is. A shared mapping of a simulated file is the file's
+ * own memory. Memory that a process returns or leaves is unmapped or freed, so sanitizers see a
+ * late use.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "files.h"
+#include "system.h"
+
+#define MARK 0x6c6c6f632d6d6973ull
+
+/* Lies right before what the program gets. */
+struct sim_allocation {
+    struct sim_allocation *next, **before;
+    void *begin;
+    size_t bytes;
+    uint64_t pad;
+    uint64_t mark;
+};
+
+struct sim_mapping {
+    struct sim_mapping *next;
+    void *address;
+    size_t bytes;
+    struct sim_inode *inode; /* NULL: anonymous */
+};
+
+void *__real_mmap64(void *address, size_t bytes, int protection, int flags, int fd, off_t offset);
+int __real_munmap(void *address, size_t bytes);
+int __real_madvise(void *address, size_t bytes, int advice);
+
+/* ---- the heap ---- */
+
+static void *allocation_link(void *begin, size_t head, size_t bytes)
+{
+    uint8_t *memory = (uint8_t *)begin + head;
+    struct sim_allocation *allocation = (void *)(memory - sizeof(*allocation));
+    struct sim_allocation **list = &sim_current->process->allocations;
+    *allocation = (struct sim_allocation){
+        .next = *list, .before = list, .begin = begin, .bytes = bytes, .mark = MARK};
+    if (*list)
+        (*list)->before = &allocation->next;
+    *list = allocation;
+    return memory;
+}
+
+static void allocation_free(struct sim_allocation *allocation)
+{
+    *allocation->before = allocation->next;
+    if (allocation->next)
+        allocation->next->before = allocation->before;
+    allocation->mark = 0;
+    __real_free(allocation->begin);
+}
+
+static struct sim_allocation *allocation_of(void *memory)
+{
+    struct sim_allocation *allocation = (void *)((uint8_t *)memory - sizeof(*allocation));
+    return allocation->mark == MARK ? allocation : NULL;
+}
+
+void *__wrap_aligned_alloc(size_t alignment, size_t bytes);
+void *__wrap_aligned_alloc(size_t alignment, size_t bytes)
+{
+    if (!sim_current)
+        return __real_aligned_alloc(alignment, bytes);
+    size_t head = alignment < 64 ? 64 : alignment;
+    void *begin = __real_aligned_alloc(head, (head + bytes + head - 1) & ~(head - 1));
+    return begin ? allocation_link(begin, head, bytes) : NULL;
+}
+
+void *__wrap_calloc(size_t count, size_t bytes);
+void *__wrap_calloc(size_t count, size_t bytes)
+{
+    if (!sim_current)
+        return __real_calloc(count, bytes);
+    void *begin = __real_calloc(1, 64 + count * bytes);
+    return begin ? allocation_link(begin, 64, count * bytes) : NULL;
+}
+
+/* Never what an earlier owner left: that would differ between two runs of one seed. */
+void *__wrap_malloc(size_t bytes);
+void *__wrap_malloc(size_t bytes)
+{
+    return __wrap_calloc(1, bytes);
+}
+
+void __wrap_free(void *memory);
+void __wrap_free(void *memory)
+{
+    struct sim_allocation *allocation = memory ? allocation_of(memory) : NULL;
+    if (allocation)
+        allocation_free(allocation);
+    else
+        __real_free(memory); /* a library's own */
+}
+
+void *__wrap_realloc(void *memory, size_t bytes);
+void *__wrap_realloc(void *memory, size_t bytes)
+{
+    struct sim_allocation *before = memory ? allocation_of(memory) : NULL;
+    if (memory && !before)
+        return __real_realloc(memory, bytes);
+    void *after = __wrap_calloc(1, bytes);
+    if (before) {
+        memcpy(after, memory, before->bytes < bytes ? before->bytes : bytes);
+        allocation_free(before);
+    }
+    return after;
+}
+
+/* ---- mappings ---- */
+
+void *__wrap_mmap64(void *address, size_t bytes, int protection, int flags, int fd, off_t offset);
+void *__wrap_mmap64(void *address, size_t bytes, int protection, int flags, int fd, off_t offset)
+{
+    if (!sim_current)
+        return __real_mmap64(address, bytes, protection, flags, fd, offset);
+    struct sim_open *open = fd >= 0 ? open_of(fd) : NULL;
+    void *map;
+    if (fd < 0)
+        map = __real_mmap64(address, bytes, protection, flags & ~MAP_POPULATE, -1, 0);
+    else
+        map = open && open->kind == OPEN_FILE ? inode_map(open->inode, (uint64_t)offset, bytes)
+                                              : NULL;
+    if (!map || map == MAP_FAILED) {
+        errno = fd < 0 ? ENOMEM : ENODEV;
+        return MAP_FAILED;
+    }
+    struct sim_mapping *mapping = sim_new(sizeof(*mapping));
+    *mapping = (struct sim_mapping){.next = sim_current->process->mappings,
+                                    .address = map,
+                                    .bytes = bytes,
+                                    .inode = open ? inode_hold(open->inode) : NULL};
+    sim_current->process->mappings = mapping;
+    return map;
+}
+
+static void mapping_end(struct sim_mapping *mapping)
+{
+    if (mapping->inode)
+        inode_release(mapping->inode);
+    else
+        __real_munmap(mapping->address, mapping->bytes);
+    __real_free(mapping);
+}
+
+int __wrap_munmap(void *address, size_t bytes);
+int __wrap_munmap(void *address, size_t bytes)
+{
+    if (!sim_current)
+        return __real_munmap(address, bytes);
+    for (struct sim_mapping **at = &sim_current->process->mappings; *at; at = &(*at)->next) {
+        struct sim_mapping *mapping = *at;
+        if (mapping->address != address || mapping->bytes != bytes)
+            continue;
+        *at = mapping->next;
+        mapping_end(mapping);
+        return 0;
+    }
+    world_fail("SIM", "munmap of what was not mapped");
+    return -1;
+}
+
+int __wrap_madvise(void *address, size_t bytes, int advice);
+int __wrap_madvise(void *address, size_t bytes, int advice)
+{
+    return advice == MADV_HUGEPAGE ? __real_madvise(address, bytes, advice) : 0;
+}
+
+void memory_free_all(struct sim_process *process)
+{
+    while (process->allocations)
+        allocation_free(process->allocations);
+    while (process->mappings) {
+        struct sim_mapping *mapping = process->mappings;
+        process->mappings = mapping->next;
+        mapping_end(mapping);
+    }
+}
