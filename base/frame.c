@@ -249,7 +249,8 @@ static bool base_head_is_sane(const struct leat_base_head *head)
            leat_log_sizes_are_legal(head->segment_bytes, head->arena_bytes,
                                     head->entry_bytes_max) &&
            head->position % head->segment_bytes == 0 && head->trim_pos <= head->position &&
-           head->run_first_pos <= head->position;
+           head->run_first_pos <= head->position &&
+           (head->closed_pos == 0 || head->closed_pos < head->position);
 }
 
 static bool base_catalogue_is_sane(const struct leat_base_head *head,

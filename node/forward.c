@@ -85,11 +85,11 @@ static enum append_verdict session_open(struct node_log *log, const struct leat_
                                         const struct node_append *append, uint64_t applied_pos,
                                         bool oldest, uint32_t *ret_session, int *ret_error)
 {
-    if (append->sequence != 1 || (append->again && log->closed_pos != 0)) {
+    if (append->sequence != 1 || (append->again && log->tail.closed_pos != 0)) {
         *ret_error = LEAT_ENOSESSION;
         return oldest && session_verdict_stands(log, client) ? APPEND_REFUSED : APPEND_WAIT;
     }
-    if (applied_pos <= log->closed_pos)
+    if (applied_pos <= log->tail.closed_pos)
         return APPEND_WAIT;
     struct leat_session_payload payload = {.client = *client,
                                            .session = leat_sessions_free(&log->tail)};

@@ -52,6 +52,7 @@ static uint32_t base_payload(struct node_log *log, const struct leat_chain *chai
     head->chain_crc = chain->crc;
     head->trim_pos = trim_pos;
     head->fence_epoch = fence_epoch;
+    head->closed_pos = sessions->closed_pos;
     uint8_t *members = to + sizeof(*head);
     memcpy(members, log->members, head->member_count * sizeof(log->members[0]));
     uint8_t *rows = members + head->member_count * sizeof(log->members[0]);
@@ -71,7 +72,7 @@ void log_load_base(struct node_log *log, const struct leat_chain *chain, const v
     const struct leat_base_head *head = payload;
     const struct leat_base_member *members = (const void *)(head + 1);
     const struct leat_session_row *rows = (const void *)(members + head->member_count);
-    leat_sessions_load(&log->committed, rows, head->session_count);
+    leat_sessions_load(&log->committed, rows, head->session_count, head->closed_pos);
     clients_adopt(log->worker, log);
     if (log->id == 0) {
         catalogue_load(log->worker->catalogue, leat_base_catalogue(head, rows),
@@ -80,7 +81,6 @@ void log_load_base(struct node_log *log, const struct leat_chain *chain, const v
     }
     log->trim_committed = head->trim_pos;
     log->fence_committed = head->fence_epoch;
-    log->closed_pos = chain->position; /* of those before it nothing is known */
     log->chain = *chain;
     log->applied = *chain;
     log->completed = *chain;
@@ -133,8 +133,6 @@ static void log_seal(struct node_log *log, uint32_t type_flags, uint32_t session
 void log_note_frame(struct node_log *log, uint64_t position, const struct leat_frame *frame)
 {
     node_arena_hint(&log->arena, position);
-    if (leat_frame_type(frame) == LEAT_FRAME_SESSION_CLOSE)
-        log->closed_pos = position;
     if (leat_frame_type(frame) == LEAT_FRAME_PAD)
         log->pads[position / log->shape.segment_bytes % NODE_PADS] = position;
 }
@@ -513,8 +511,6 @@ void log_cut(struct node_log *log, const struct leat_core_effects *effects)
     log->tail_is_valid = false;
     log->durable_wanted = position;
     log->write_asked = position;
-    if (log->closed_pos >= position)
-        log->closed_pos = position - 1;
     for (unsigned i = 0; i < NODE_PADS; i++) { /* what lay there is not the log's any more */
         if (log->pads[i] >= position || effects->reset)
             log->pads[i] = 0;

@@ -154,7 +154,6 @@ struct node_log {
     bool tail_is_valid;
     bool installing; /* reset to a base whose frame has not come yet: the chains are not known */
     uint32_t expire_cursor;
-    uint64_t closed_pos; /* who applied more knows of each session that was closed (ADR 0061) */
     struct node_mark marks[NODE_MARKS]; /* of the present reign; where its log ended, when */
     uint32_t mark_count;
     uint64_t pads[NODE_PADS]; /* by segment modulo: where its closing PAD frame lies, 0 none */

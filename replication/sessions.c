@@ -42,7 +42,7 @@ void leat_sessions_init(struct leat_sessions *sessions)
 }
 
 void leat_sessions_load(struct leat_sessions *sessions, const struct leat_session_row *rows,
-                        uint32_t count)
+                        uint32_t count, uint64_t closed_pos)
 {
     LEAT_ASSERT(count <= LEAT_SESSIONS_MAX);
     leat_sessions_init(sessions);
@@ -51,6 +51,7 @@ void leat_sessions_load(struct leat_sessions *sessions, const struct leat_sessio
         sessions->rows[rows[i].session - 1] = rows[i];
     }
     sessions->count = count;
+    sessions->closed_pos = closed_pos;
     slots_rebuild(sessions);
 }
 
@@ -72,13 +73,15 @@ static int apply_open(struct leat_sessions *sessions, const struct leat_frame *f
     return LEAT_OK;
 }
 
-static int apply_close(struct leat_sessions *sessions, const struct leat_session_payload *payload)
+static int apply_close(struct leat_sessions *sessions, uint64_t position,
+                       const struct leat_session_payload *payload)
 {
     uint32_t session = leat_sessions_find(sessions, &payload->client);
     if (session == 0 || session != payload->session)
         return LEAT_ECORRUPT;
     memset(&sessions->rows[session - 1], 0, sizeof(sessions->rows[0]));
     sessions->count--;
+    sessions->closed_pos = position;
     slots_rebuild(sessions);
     return LEAT_OK;
 }
@@ -122,7 +125,7 @@ int leat_sessions_apply(struct leat_sessions *sessions, uint64_t position,
         return apply_open(sessions, frame, &session);
     case LEAT_FRAME_SESSION_CLOSE:
         memcpy(&session, payload, sizeof(session));
-        return apply_close(sessions, &session);
+        return apply_close(sessions, position, &session);
     default:
         return LEAT_OK;
     }

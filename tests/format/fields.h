@@ -89,6 +89,8 @@ static const struct field leat_base_head_fields[] = {
     F(leat_base_head, catalogue_count, "log 0 only"),
     F(leat_base_head, reserved, "zero"),
     F(leat_base_head, fence_epoch, "writers below it are shut out; 0: none was ever set"),
+    F(leat_base_head, closed_pos,
+      "of the newest SESSION_CLOSE before B; 0: no session was ever closed"),
     F(leat_base_head, reserved_words, "zero"),
 };
 

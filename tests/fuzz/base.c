@@ -12,7 +12,7 @@ static void base_sessions(const struct leat_base_head *head, const struct leat_s
 {
     static struct leat_sessions sessions;
     static struct leat_session_row listed[LEAT_SESSIONS_MAX];
-    leat_sessions_load(&sessions, rows, head->session_count);
+    leat_sessions_load(&sessions, rows, head->session_count, head->closed_pos);
     LEAT_ASSERT(leat_sessions_list(&sessions, listed) == head->session_count);
     LEAT_ASSERT(memcmp(listed, rows, head->session_count * sizeof(*rows)) == 0);
     for (uint32_t i = 0; i < head->session_count; i++) {

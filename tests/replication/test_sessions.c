@@ -158,7 +158,7 @@ static void a_loaded_table_is_the_applied_one(void **state)
     (void)state;
     static struct leat_session_row rows[LEAT_SESSIONS_MAX], again[LEAT_SESSIONS_MAX];
     struct leat_rng rng = {.state = 11};
-    uint64_t position = 0;
+    uint64_t position = 0, closed_pos = 0;
     for (unsigned step = 0; step < 20000; step++) {
         uint32_t client = (uint32_t)leat_rng_below(&rng, 2000);
         struct leat_uuid uuid = client_of(client);
@@ -168,6 +168,7 @@ static void a_loaded_table_is_the_applied_one(void **state)
             assert_int_equal(apply(LEAT_FRAME_SESSION_OPEN, session, client, 0, position), 0);
         } else if (session != 0 && leat_rng_below(&rng, 3) == 0) {
             assert_int_equal(apply(LEAT_FRAME_SESSION_CLOSE, session, client, 0, position), 0);
+            closed_pos = position;
         } else if (session != 0) {
             uint64_t next = leat_sessions_row(&sessions, session)->last_sequence + 1;
             if (step % 5 == 0 && session == 1) {
@@ -179,9 +180,11 @@ static void a_loaded_table_is_the_applied_one(void **state)
         if (step % 1000 != 0)
             continue;
         uint32_t count = leat_sessions_list(&sessions, rows);
-        leat_sessions_load(&sessions, rows, count);
+        assert_int_equal(sessions.closed_pos, closed_pos);
+        leat_sessions_load(&sessions, rows, count, closed_pos);
         assert_int_equal(leat_sessions_list(&sessions, again), count);
         assert_memory_equal(rows, again, count * sizeof(rows[0]));
+        assert_int_equal(sessions.closed_pos, closed_pos);
     }
 }
 

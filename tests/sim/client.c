@@ -60,6 +60,18 @@ static void refusal_look(struct sim_client *self, const struct leat_result *resu
         (void)leat_writer_epoch(self->client, result->log, (uint32_t)result->detail);
 }
 
+/* ADR 0061: a first append opens its session, unless one was closed that may have been it. */
+static void unknown_look(const struct leat_result *result)
+{
+    const struct ledger_append *append = &ledger.appends[result->user];
+    if (result->error == LEAT_ENOSESSION && append->sequence == 1 &&
+        ledger.logs[append->log].closed_pos == 0)
+        world_fail("C10",
+                   "append %lu, a client's first to log %u, was told that its session is "
+                   "unknown; none was ever closed there",
+                   (unsigned long)result->user, append->log);
+}
+
 static void actor_take(struct sim_client *self, const struct leat_result *result)
 {
     enum leat_end end = leat_outcome(result->error);
@@ -73,6 +85,7 @@ static void actor_take(struct sim_client *self, const struct leat_result *result
         refusal_look(self, result);
     } else {
         ledger_unknown(result->user);
+        unknown_look(result);
     }
 }
 

@@ -83,7 +83,7 @@ static void do_stop(void)
 static void do_pause(void)
 {
     struct sim_node *node = any_target();
-    if (!node->process)
+    if (!node->process || node->process->paused_until_ns > world.now_ns)
         return;
     fault_counts.pause++;
     process_pause(node->process, until(draw.pause_most_ms));

@@ -153,8 +153,10 @@ static void record_acked(uint64_t number, bool durable, uint64_t position, uint6
 void ledger_acked(uint64_t number, bool durable, uint64_t position, uint64_t offset)
 {
     uint32_t last = ledger.appends[number].records - 1;
-    for (uint32_t i = 0; i < last; i++)
+    for (uint32_t i = 0; i < last; i++) {
         record_acked(number + i, durable, LEDGER_NOWHERE, LEDGER_NOWHERE);
+        ledger.appends[number + i].told = position;
+    }
     record_acked(number + last, durable, position, offset);
 }
 
@@ -349,8 +351,7 @@ static bool is_void(const struct ledger_log *log, const struct ledger_append *ap
 {
     return log->memory_lost_ns != 0 &&
            (append->acked_ns <= log->memory_lost_ns ||
-            (append->started_ns <= log->memory_lost_ns && append->told_position &&
-             append->told < log->memory_lost_pos));
+            (append->started_ns <= log->memory_lost_ns && append->told < log->memory_lost_pos));
 }
 
 void ledger_audit(void)

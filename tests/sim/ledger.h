@@ -31,12 +31,12 @@ struct ledger_append {
     uint32_t epoch;           /* of its writer */
     bool replicated;          /* asked for; else durable */
     /* what became of it */
-    bool told_durable; /* the level that was acknowledged */
-    bool told_position;
+    bool told_durable;  /* the level that was acknowledged */
+    bool told_position; /* its own */
     enum ledger_state state;
     uint64_t acked_before; /* the highest durable position acknowledged when it was started */
     uint64_t started_ns, acked_ns;
-    uint64_t told;  /* position */
+    uint64_t told;  /* position; of a batch, that of its last record */
     uint64_t found; /* end position of its frame, committed; LEDGER_NOWHERE */
     uint64_t found_begin, offset;
 };

@@ -62,6 +62,7 @@ struct sim_thread {
     bool waiting, waking, done;
     bool polling; /* in poll(): looks again whenever a descriptor changed */
     bool idle;    /* a worker without work: goes on when something comes for it */
+    bool put_off; /* it was due while its process was paused */
 };
 
 struct sim_allocation;
@@ -101,6 +102,7 @@ struct sim_process *process_start(struct sim_host *host, void *(*entry)(void *),
  * one of its own threads this does not return. */
 void process_kill(struct sim_process *process);
 void process_signal(struct sim_process *process);
+/* Nothing of it runs before then; of one that is paused: the pause ends then instead. */
 void process_pause(struct sim_process *process, uint64_t until_ns);
 
 /* Of the thread that calls. */

@@ -103,11 +103,12 @@ static void thread_event(void *context, uint64_t ticket)
     if (thread->ticket != ticket || thread->done)
         return;
     if (process->paused_until_ns > world.now_ns) {
+        thread->put_off = true;
         world_at(process->paused_until_ns, EVENT_THREAD, thread_event, thread, ticket);
         return;
     }
     thread->ticket++;
-    thread->waiting = thread->waking = false;
+    thread->waiting = thread->waking = thread->put_off = false;
     world.events[EVENT_THREAD]++;
     thread_run(thread);
 }
@@ -259,7 +260,12 @@ void process_signal(struct sim_process *process)
 
 void process_pause(struct sim_process *process, uint64_t until_ns)
 {
+    bool sooner = until_ns < process->paused_until_ns;
     process->paused_until_ns = until_ns;
+    for (struct sim_thread *thread = process->threads; sooner && thread; thread = thread->next) {
+        if (thread->put_off)
+            world_at(until_ns, EVENT_THREAD, thread_event, thread, thread->ticket);
+    }
 }
 
 /* ---- libc's calls ---- */

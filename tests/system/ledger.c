@@ -80,6 +80,7 @@ struct appender {
     uint64_t longest_gap_ns, last_ok_ns;
     struct leat_histogram latency; /* of appends that ended well */
     int failed;
+    int unknown_error; /* how the last that ended as unknown did; LEAT_OK: none */
 };
 
 static atomic_bool stopping;
@@ -160,6 +161,8 @@ static void write_down(struct appender *appender, const struct leat_result *resu
     appender->ok += end == LEAT_END_OK;
     appender->no += end == LEAT_END_NO;
     appender->unknown += end == LEAT_END_UNKNOWN;
+    if (end == LEAT_END_UNKNOWN)
+        appender->unknown_error = result->error;
     appender->sessions_lost += result->error == LEAT_ESESSION;
     if (end == LEAT_END_OK) {
         leat_histogram_record(&appender->latency, result->latency_ns);
@@ -250,6 +253,8 @@ static int run_append(const struct options *options)
         sum.unknown += appenders[i].unknown;
         sum.sessions_lost += appenders[i].sessions_lost;
         sum.failed |= appenders[i].failed;
+        if (appenders[i].unknown_error)
+            sum.unknown_error = appenders[i].unknown_error;
         leat_histogram_add(&sum.latency, &appenders[i].latency);
         if (appenders[i].longest_gap_ns > sum.longest_gap_ns)
             sum.longest_gap_ns = appenders[i].longest_gap_ns;
@@ -257,8 +262,10 @@ static int run_append(const struct options *options)
     if (fclose(out) != 0)
         sum.failed = 1;
     printf("{\"ok\":%" PRIu64 ",\"no\":%" PRIu64 ",\"unknown\":%" PRIu64
-           ",\"sessions_lost\":%" PRIu64 ",\"longest_gap_ms\":%.1f,\"p50_us\":%.1f}\n",
-           sum.ok, sum.no, sum.unknown, sum.sessions_lost, (double)sum.longest_gap_ns / 1e6,
+           ",\"unknown_error\":\"%s\",\"sessions_lost\":%" PRIu64
+           ",\"longest_gap_ms\":%.1f,\"p50_us\":%.1f}\n",
+           sum.ok, sum.no, sum.unknown, sum.unknown_error ? leat_error_name(sum.unknown_error) : "",
+           sum.sessions_lost, (double)sum.longest_gap_ns / 1e6,
            (double)leat_histogram_at(&sum.latency, 0.5) / 1e3);
     return sum.failed;
 }

@@ -256,6 +256,11 @@ static void a_base_that_lies_is_refused(void **state)
     base.head.version++;
     assert_int_equal(base_parse(sizeof(base)), LEAT_EVERSION);
     base_fill(SEGMENT);
+    base.head.closed_pos = SEGMENT - 8;
+    assert_int_equal(base_parse(sizeof(base)), 0);
+    base.head.closed_pos = SEGMENT;
+    assert_int_equal(base_parse(sizeof(base)), LEAT_ECORRUPT);
+    base_fill(SEGMENT);
     base.head.session_count = UINT16_MAX;
     assert_int_equal(base_parse(sizeof(base)), LEAT_ECORRUPT);
     base_fill(SEGMENT);

@@ -14,7 +14,7 @@
 
 #include "base/frame.h"
 
-#define LEAT_BASE_VERSION 2u
+#define LEAT_BASE_VERSION 3u
 #define LEAT_MEMBERS_MAX  7u
 #define LEAT_SESSIONS_MAX 1024u
 #define LEAT_LOGS_MAX     1024u
@@ -46,7 +46,8 @@ struct leat_base_head {
     uint16_t catalogue_count; /* log 0 only */
     uint16_t reserved;
     uint64_t fence_epoch; /* writers below it are shut out; 0: none was ever set */
-    uint64_t reserved_words[3];
+    uint64_t closed_pos;  /* of the newest SESSION_CLOSE before B; 0: no session was ever closed */
+    uint64_t reserved_words[2];
 };
 _Static_assert(sizeof(struct leat_base_head) == 160, "no padding");
 

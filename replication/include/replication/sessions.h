@@ -20,6 +20,7 @@
 
 struct leat_sessions {
     uint32_t count;
+    uint64_t closed_pos; /* of the newest SESSION_CLOSE; 0: no session was ever closed (ADR 0061) */
     struct leat_session_row rows[LEAT_SESSIONS_MAX]; /* [session - 1]; session 0: free */
     uint16_t slots[LEAT_SESSION_SLOTS];              /* open addressing; session or 0 */
 };
@@ -34,9 +35,9 @@ enum leat_session_verdict {
 
 void leat_sessions_init(struct leat_sessions *sessions);
 
-/* From a base frame's rows (checked by leat_base_parse). */
+/* From a base frame's rows and its closed_pos (checked by leat_base_parse). */
 void leat_sessions_load(struct leat_sessions *sessions, const struct leat_session_row *rows,
-                        uint32_t count);
+                        uint32_t count, uint64_t closed_pos);
 
 /* Goes over one frame. Returns 0, or LEAT_ECORRUPT when the frame does not fit the table (a
  * sequence out of order, a session twice): such a frame is never written by a correct leader. */
