@@ -47,7 +47,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *input_bytes, size_t input_length)
     uint8_t *bytes = fuzz_rest(&input, &length);
     if (leat_base_parse(bytes, (uint32_t)length, &head, &members, &rows) == LEAT_OK) {
         LEAT_ASSERT(leat_base_payload_bytes(head) == length);
-        LEAT_ASSERT(head->trim_pos <= head->position && head->run_first_pos <= head->position);
+        LEAT_ASSERT(head->trim_pos <= head->position && head->run_first_pos <= head->position &&
+                    head->closed_pos <= head->position);
         fuzz_touch(members, head->member_count * sizeof(*members));
         base_sessions(head, rows);
         if (head->catalogue_count > 0)

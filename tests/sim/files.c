@@ -7,8 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-void *__real_mmap64(void *address, size_t bytes, int protection, int flags, int fd, off_t offset);
-int __real_munmap(void *address, size_t bytes);
+int __real_madvise(void *address, size_t bytes, int advice);
 
 /* A change of a directory's names that a power cut may undo, newest last. */
 struct change {
@@ -105,7 +104,7 @@ void inode_release(struct sim_inode *inode)
             page_give(inode->pages[i].medium);
     }
     if (inode->memory)
-        __real_munmap(inode->memory, inode->memory_bytes);
+        memory_unmap(inode->memory, inode->memory_bytes);
     for (uint32_t i = 0; i < inode->entry_count; i++)
         inode_release(inode->entries[i].inode);
     __real_free(inode->pages);
@@ -119,13 +118,13 @@ static void memory_grow(struct sim_inode *inode, uint64_t bytes)
     uint64_t room = (bytes + SIM_PAGE_BYTES - 1) & ~(uint64_t)(SIM_PAGE_BYTES - 1);
     if (room <= inode->memory_bytes)
         return;
-    uint8_t *memory = __real_mmap64(NULL, room, PROT_READ | PROT_WRITE,
-                                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    uint8_t *memory = memory_map(room);
     if (memory == MAP_FAILED)
         abort();
+    (void)__real_madvise(memory, room, MADV_HUGEPAGE);
     if (inode->memory) {
         memcpy(memory, inode->memory, inode->bytes);
-        __real_munmap(inode->memory, inode->memory_bytes);
+        memory_unmap(inode->memory, inode->memory_bytes);
     }
     inode->memory = memory;
     inode->memory_bytes = room;

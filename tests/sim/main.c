@@ -303,6 +303,7 @@ int main(int argc, char **argv)
     int rc = options_read(argc, argv, &options);
     if (rc != 0)
         return rc > 0 ? rc : 0;
+    memory_begin();
     if (!options.seed_is_given && getrandom(&options.first_seed, 4, 0) != 4)
         return 1;
     if (!options.json)

@@ -6,8 +6,11 @@
  * late use.
  */
 #include <errno.h>
+#include <limits.h>
+#include <malloc.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "files.h"
 #include "system.h"
@@ -35,6 +38,39 @@ int __real_munmap(void *address, size_t bytes);
 int __real_madvise(void *address, size_t bytes, int advice);
 
 /* ---- the heap ---- */
+
+/* A run's time goes into page faults otherwise, most of all in a virtual machine: memory is of huge
+ * pages, and what is freed is used again. */
+#define HUGE_PAGE_BYTES (2u << 20)
+#define HEAP_BYTES      (1u << 30) /* of addresses; a run touches some 150 MiB */
+
+static size_t huge_round(size_t bytes)
+{
+    return (bytes + HUGE_PAGE_BYTES - 1) & ~(size_t)(HUGE_PAGE_BYTES - 1);
+}
+
+void *memory_map(size_t bytes)
+{
+    return __real_mmap64(NULL, huge_round(bytes), PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+}
+
+void memory_unmap(void *map, size_t bytes)
+{
+    __real_munmap(map, huge_round(bytes));
+}
+
+void memory_begin(void)
+{
+    mallopt(M_MMAP_THRESHOLD, HEAP_BYTES);
+    mallopt(M_TRIM_THRESHOLD, INT_MAX);
+    mallopt(M_TOP_PAD, HEAP_BYTES);
+    uint8_t *begin = (uint8_t *)huge_round((size_t)sbrk(0));
+    __real_free(__real_calloc(1, 1u << 20)); /* now the heap has it all */
+    uint8_t *end = sbrk(0);
+    if (end > begin)
+        (void)__real_madvise(begin, (size_t)(end - begin), MADV_HUGEPAGE);
+}
 
 static void *allocation_link(void *begin, size_t head, size_t bytes)
 {
@@ -116,6 +152,25 @@ void *__wrap_realloc(void *memory, size_t bytes)
 
 /* ---- mappings ---- */
 
+#define BUFFER_BYTES (4u << 20) /* what is larger is mostly never touched */
+
+static void *pages_take(size_t bytes)
+{
+    if (bytes > BUFFER_BYTES)
+        return memory_map(bytes);
+    size_t whole = (bytes + SIM_PAGE_BYTES - 1) & ~(size_t)(SIM_PAGE_BYTES - 1);
+    void *pages = __real_aligned_alloc(SIM_PAGE_BYTES, whole);
+    return pages ? memset(pages, 0, whole) : MAP_FAILED;
+}
+
+static void pages_give(void *pages, size_t bytes)
+{
+    if (bytes > BUFFER_BYTES)
+        memory_unmap(pages, bytes);
+    else
+        __real_free(pages);
+}
+
 void *__wrap_mmap64(void *address, size_t bytes, int protection, int flags, int fd, off_t offset);
 void *__wrap_mmap64(void *address, size_t bytes, int protection, int flags, int fd, off_t offset)
 {
@@ -124,7 +179,7 @@ void *__wrap_mmap64(void *address, size_t bytes, int protection, int flags, int 
     struct sim_open *open = fd >= 0 ? open_of(fd) : NULL;
     void *map;
     if (fd < 0)
-        map = __real_mmap64(address, bytes, protection, flags & ~MAP_POPULATE, -1, 0);
+        map = pages_take(bytes);
     else
         map = open && open->kind == OPEN_FILE ? inode_map(open->inode, (uint64_t)offset, bytes)
                                               : NULL;
@@ -146,7 +201,7 @@ static void mapping_end(struct sim_mapping *mapping)
     if (mapping->inode)
         inode_release(mapping->inode);
     else
-        __real_munmap(mapping->address, mapping->bytes);
+        pages_give(mapping->address, mapping->bytes);
     __real_free(mapping);
 }
 
@@ -170,7 +225,7 @@ int __wrap_munmap(void *address, size_t bytes)
 int __wrap_madvise(void *address, size_t bytes, int advice);
 int __wrap_madvise(void *address, size_t bytes, int advice)
 {
-    return advice == MADV_HUGEPAGE ? __real_madvise(address, bytes, advice) : 0;
+    return advice == MADV_HUGEPAGE ? __real_madvise(address, huge_round(bytes), advice) : 0;
 }
 
 void memory_free_all(struct sim_process *process)

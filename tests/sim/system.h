@@ -120,6 +120,9 @@ bool process_lives(int pid);
 /* ---- memory.c ---- */
 
 void memory_free_all(struct sim_process *process);
+void memory_begin(void);        /* once, before the first run */
+void *memory_map(size_t bytes); /* zeroed; MAP_FAILED */
+void memory_unmap(void *map, size_t bytes);
 
 /* libc's own, for the simulator. */
 void *__real_malloc(size_t bytes);
