@@ -8,7 +8,10 @@
  *   place.c    which process runs where
  *   logs.c     many logs in it, all led by one node
  *   load.c     clients that append and measure
- *   report.c   the table and the JSON object
+ *   tail.c     readers that follow, and that replay
+ *   failover.c the leader goes, by kill, pause or transfer, again and again
+ *   sweep.c    one measurement after another: sizes, windows, clients, logs, nodes
+ *   report.c   the tables and the JSON objects
  *   logbench.c the command line
  */
 #ifndef LEAT_BENCH_BENCH_H
@@ -22,14 +25,23 @@
 #include "base/histogram.h"
 
 #define BENCH_NODES_MAX   7u
-#define BENCH_CLIENTS_MAX 32u
+#define BENCH_CLIENTS_MAX 64u
 #define BENCH_PATH_BYTES  256u
+#define BENCH_INTERVAL_NS 100000000u /* of the time line */
+#define BENCH_LOG         1u
+#define BENCH_LIST_MAX    16u
+
+enum bench_fault { BENCH_KILL, BENCH_PAUSE, BENCH_TRANSFER };
 
 struct bench_options {
     unsigned nodes; /* --local; 0 with --attach */
     const char *attach;
     const char *net;
+    const char *profile;   /* of the nodes' settings */
     const char *directory; /* where the temporary directory is made */
+    enum bench_fault fault;
+    unsigned runs;    /* so many faults */
+    unsigned readers; /* that follow */
     bool replicated;
     uint32_t size_bytes;
     uint32_t in_flight;
@@ -43,6 +55,16 @@ struct bench_options {
     bool quiet; /* no progress line */
     bool no_limits;
     bool no_pin; /* the scheduler places nodes and clients */
+};
+
+/* What a sweep goes over. */
+struct bench_list {
+    unsigned count;
+    uint32_t values[BENCH_LIST_MAX];
+};
+
+struct bench_lists {
+    struct bench_list nodes, logs, levels /* 1: replicated */, sizes, in_flights, clients;
 };
 
 struct bench_limits {
@@ -65,13 +87,41 @@ struct bench_cluster {
     uint32_t *log_ids; /* options.logs many; the caller's to free() */
 };
 
+/* What ended within one interval of the time line. */
+struct bench_interval {
+    uint64_t appends;
+    uint64_t max_ns; /* the highest latency among them */
+};
+
 struct bench_result {
     struct leat_histogram latency;
+    struct bench_interval *timeline; /* the caller's to free() */
+    unsigned interval_count;
     uint64_t appends;
     uint64_t errors;
     double seconds;
-    double cpu_us_per_append; /* of all nodes together */
+    double cpu_seconds; /* of all nodes together */
+    double cpu_us_per_append;
     double rss_mib_per_node;
+};
+
+struct bench_replay {
+    uint64_t records;
+    uint64_t bytes; /* of their payloads */
+    double seconds;
+};
+
+struct bench_tail {
+    struct leat_histogram latency; /* from when a record was meant to be sent until it is read */
+    struct bench_replay files;     /* nothing: the log is not longer than two arenas */
+    struct bench_replay memory;
+};
+
+struct bench_failover {
+    struct leat_histogram
+        first;                 /* from the fault until an append started after it is acknowledged */
+    struct leat_histogram gap; /* the longest time without an acknowledgement, in each run */
+    unsigned runs;
 };
 
 /* The core of a private cluster's node (index; 0 leads) or of a client; -1: any. */
@@ -90,13 +140,36 @@ void tree_remove(const char *path);
 extern volatile sig_atomic_t bench_interrupted;
 
 int cluster_start(const struct bench_options *options, struct bench_cluster *cluster);
+/* The node that leads the default log by its own word (index), or -1. */
+int cluster_leader(const struct bench_cluster *cluster);
+int cluster_start_node(struct bench_cluster *cluster, unsigned index);
+/* Until all nodes have the log to where one of them has it, and one leads; sets `leader`. */
+int cluster_level(struct bench_cluster *cluster);
 void cluster_stop(struct bench_cluster *cluster);
 int logs_make(const struct bench_options *options, struct bench_cluster *cluster);
+/* The first eight bytes of each record that has them are when it was meant to be sent, by the
+ * monotonic clock. load_began_ns: since then it is measured; 0 before. */
 int load_run(const struct bench_options *options, const struct bench_cluster *cluster,
              struct bench_result *result);
+extern _Atomic uint64_t load_began_ns;
+int tail_run(const struct bench_options *options, const struct bench_cluster *cluster,
+             struct bench_result *load, struct bench_tail *ret_tail);
+int failover_run(const struct bench_options *options, struct bench_cluster *cluster,
+                 struct bench_failover *ret_failover);
+int sweep_run(const struct bench_options *options, const struct bench_lists *lists,
+              struct bench_cluster *cluster, struct bench_limits *limits);
+/* One thing at a time: logs, nodes, clients. */
+int scale_run(const struct bench_options *options, struct bench_cluster *cluster,
+              struct bench_limits *limits);
 void report_limits(const struct bench_options *options, const struct bench_limits *limits);
 void report_append(const struct bench_options *options, const struct bench_limits *limits,
                    const struct bench_result *result);
+/* A row of a sweep. */
+void report_point(const struct bench_options *options, const struct bench_limits *limits,
+                  const struct bench_result *result);
+void report_tail(const struct bench_options *options, const struct bench_result *load,
+                 const struct bench_tail *tail);
+void report_failover(const struct bench_options *options, const struct bench_failover *failover);
 
 /* A line that stands only while work goes on, on a terminal. */
 void progress(const struct bench_options *options, const char *format, ...)

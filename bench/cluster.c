@@ -24,7 +24,7 @@
 #define TMPFS_MAGIC_NUMBER 0x01021994
 #define CLUSTER_READY_NS   20000000000u
 #define CLUSTER_STOP_NS    15000000000u
-#define BENCH_LOG          1u
+#define CLUSTER_LEVEL_NS   60000000000u
 
 static void pause_ms(unsigned ms)
 {
@@ -78,9 +78,10 @@ static int write_config(const struct bench_options *options, const struct bench_
             "storage: {data_dir: data%u}\n"
             "memory: {arena_dir: /dev/shm/%s, budget: 16GiB}\n"
             "worker: {count: %u, lcore: %d}\n"
-            "default_log: {replicated: true}\n",
+            "default_log: {replicated: true}\n"
+            "profile: %s\n",
             cluster->sockets[index], options->net, index + 1, strrchr(cluster->directory, '/') + 1,
-            options->workers, place_node(options, index));
+            options->workers, place_node(options, index), options->profile);
     return fclose(file) != 0;
 }
 
@@ -96,7 +97,7 @@ static int format_node(const struct bench_cluster *cluster, unsigned index)
     return pid < 0 || waitpid(pid, &status, 0) < 0 || status != 0;
 }
 
-static int start_node(struct bench_cluster *cluster, unsigned index)
+int cluster_start_node(struct bench_cluster *cluster, unsigned index)
 {
     char program[BENCH_PATH_BYTES], config[BENCH_PATH_BYTES + 32], log[BENCH_PATH_BYTES + 32];
     program_path("leatd", program, sizeof(program));
@@ -107,29 +108,70 @@ static int start_node(struct bench_cluster *cluster, unsigned index)
     return cluster->pids[index] < 0;
 }
 
-/* The node that leads the default log by its own word, or -1. */
-static int find_leader(const struct bench_cluster *cluster)
+/* What a node says of the default log; false: nothing. */
+static bool log_state(const struct bench_cluster *cluster, unsigned index, bool *ret_leads,
+                      double *ret_durable)
+{
+    char *json = NULL;
+    bool found = false;
+    if (leat_status(cluster->sockets[index], &json) != LEAT_OK)
+        return false;
+    cJSON *root = cJSON_Parse(json);
+    cJSON *log;
+    cJSON_ArrayForEach(log, cJSON_GetObjectItem(root, "logs"))
+    {
+        cJSON *id = cJSON_GetObjectItem(log, "log");
+        cJSON *role = cJSON_GetObjectItem(log, "role");
+        cJSON *durable = cJSON_GetObjectItem(log, "durable");
+        if (!id || id->valueint != (int)BENCH_LOG || !cJSON_IsString(role) ||
+            !cJSON_IsNumber(durable))
+            continue;
+        found = true;
+        *ret_leads = strcmp(role->valuestring, "leader") == 0;
+        *ret_durable = durable->valuedouble;
+    }
+    cJSON_Delete(root);
+    free(json);
+    return found;
+}
+
+int cluster_leader(const struct bench_cluster *cluster)
 {
     for (unsigned i = 0; i < cluster->count; i++) {
-        char *json = NULL;
-        if (leat_status(cluster->sockets[i], &json) != LEAT_OK)
-            continue;
-        cJSON *root = cJSON_Parse(json);
-        cJSON *log;
-        bool leads = false;
-        cJSON_ArrayForEach(log, cJSON_GetObjectItem(root, "logs"))
-        {
-            cJSON *id = cJSON_GetObjectItem(log, "log");
-            cJSON *role = cJSON_GetObjectItem(log, "role");
-            leads = leads || (id && id->valueint == (int)BENCH_LOG && cJSON_IsString(role) &&
-                              strcmp(role->valuestring, "leader") == 0);
-        }
-        cJSON_Delete(root);
-        free(json);
-        if (leads)
+        bool leads;
+        double durable;
+        if (log_state(cluster, i, &leads, &durable) && leads)
             return (int)i;
     }
     return -1;
+}
+
+static bool is_level(struct bench_cluster *cluster)
+{
+    double first = 0, durable;
+    bool led = false, leads;
+    for (unsigned i = 0; i < cluster->count; i++) {
+        if (!log_state(cluster, i, &leads, &durable) || (i > 0 && durable != first))
+            return false;
+        first = durable;
+        if (leads)
+            cluster->leader = i;
+        led = led || leads;
+    }
+    return led;
+}
+
+int cluster_level(struct bench_cluster *cluster)
+{
+    uint64_t end = leat_clock_monotonic_ns() + CLUSTER_LEVEL_NS;
+    while (leat_clock_monotonic_ns() < end && !bench_interrupted) {
+        if (is_level(cluster))
+            return 0;
+        pause_ms(20);
+    }
+    if (!bench_interrupted)
+        fprintf(stderr, "logbench: the nodes did not become level\n");
+    return 1;
 }
 
 /* The place of each node supposes that the first leads. */
@@ -148,7 +190,7 @@ static int cluster_wait(const struct bench_options *options, struct bench_cluste
     uint64_t end = leat_clock_monotonic_ns() + CLUSTER_READY_NS;
     while (leat_clock_monotonic_ns() < end) {
         progress(options, "cluster: waiting for a leader");
-        int leader = find_leader(cluster);
+        int leader = cluster_leader(cluster);
         if (leads_well(options, cluster, leader)) {
             cluster->leader = (unsigned)leader;
             return 0;
@@ -217,7 +259,7 @@ int cluster_start(const struct bench_options *options, struct bench_cluster *clu
                  cluster->directory, i + 1);
         progress(options, "cluster: node %u", i + 1);
         failed = write_config(options, cluster, uuid_text, i) || format_node(cluster, i) ||
-                 start_node(cluster, i);
+                 cluster_start_node(cluster, i);
     }
     if (!failed)
         failed = cluster_wait(options, cluster);
@@ -259,6 +301,8 @@ void cluster_stop(struct bench_cluster *cluster)
     for (unsigned i = 0; i < cluster->count; i++) {
         if (cluster->pids[i] > 0)
             kill(cluster->pids[i], SIGTERM);
+        if (cluster->pids[i] > 0)
+            kill(cluster->pids[i], SIGCONT); /* one that was stopped */
     }
     for (unsigned i = 0; i < cluster->count; i++) {
         if (cluster->pids[i] > 0)

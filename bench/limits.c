@@ -182,8 +182,11 @@ static int net_ping(struct shared *shared, struct leat_port *port, bool yields)
     uint64_t started = leat_clock_monotonic_ns(), measured = 0, number = 0;
     for (uint64_t n = 1;; n++) {
         uint64_t begin = leat_clock_monotonic_ns();
-        if (begin - started > LIMIT_TIMEOUT_NS)
+        if (begin - started > LIMIT_TIMEOUT_NS) {
+            fprintf(stderr, "logbench: the port pair: no answer within %u s\n",
+                    (unsigned)(LIMIT_TIMEOUT_NS / 1000000000u));
             return 1;
+        }
         if (measured != 0 && begin - measured > (uint64_t)(LIMIT_SECONDS * 1e9))
             return 0;
         net_send(port, n);
@@ -231,8 +234,10 @@ static int limit_net(struct shared *shared, const char *directory, struct bench_
 {
     struct net_context net;
     snprintf(net.directory, sizeof(net.directory), "%.200s/limit-memif", directory);
-    if (mkdir(net.directory, 0700) != 0)
+    if (mkdir(net.directory, 0700) != 0) {
+        fprintf(stderr, "logbench: %s: %s\n", net.directory, strerror(errno));
         return 1;
+    }
     int failed = 0;
     for (int yields = 0; yields < 2 && !failed; yields++) {
         net.yields = yields;
@@ -314,5 +319,8 @@ int limits_measure(const struct bench_options *options, bool with_net, bool with
     }
     tree_remove(directory); /* also what an interrupted child left */
     munmap(shared, sizeof(*shared));
+    if (failed && !bench_interrupted)
+        fprintf(stderr, "logbench: the machine's limits could not be measured; --no-limits leaves "
+                        "them out\n");
     return failed;
 }

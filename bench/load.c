@@ -21,6 +21,8 @@
 #define LOAD_TIMEOUT_NS 10000000000u
 #define LOAD_BATCH      256u
 
+_Atomic uint64_t load_began_ns;
+
 struct load_client {
     const struct bench_options *options;
     const char *socket;
@@ -30,6 +32,8 @@ struct load_client {
     pthread_t thread;
     _Atomic int *phase; /* 0 warming up, 1 measuring, 2 stop */
     struct leat_histogram latency;
+    struct bench_interval *timeline;
+    unsigned interval_count;
     uint64_t appends;
     uint64_t errors;
     int failed;
@@ -47,12 +51,20 @@ static void load_take(struct load_client *load, const struct leat_result *result
         load->first_error = load->first_error ? load->first_error : result->error;
         return;
     }
+    uint64_t latency_ns = now_ns - result->user;
     load->appends++;
-    leat_histogram_record(&load->latency, now_ns - result->user);
+    leat_histogram_record(&load->latency, latency_ns);
+    uint64_t at =
+        (now_ns - atomic_load_explicit(&load_began_ns, memory_order_relaxed)) / BENCH_INTERVAL_NS;
+    struct bench_interval *interval =
+        &load->timeline[at < load->interval_count ? at : load->interval_count - 1];
+    interval->appends++;
+    if (latency_ns > interval->max_ns)
+        interval->max_ns = latency_ns;
 }
 
 /* Starts what the window and the rate allow. Returns how many, or a negative error. */
-static int load_start(struct load_client *load, struct leat_client *client, const uint8_t *bytes,
+static int load_start(struct load_client *load, struct leat_client *client, uint8_t *bytes,
                       uint64_t now_ns, uint64_t *due_ns, uint64_t interval_ns)
 {
     enum leat_ack ack = load->options->replicated ? LEAT_ACK_REPLICATED : LEAT_ACK_DURABLE;
@@ -64,6 +76,8 @@ static int load_start(struct load_client *load, struct leat_client *client, cons
                 break;
             intended = *due_ns;
         }
+        if (load->options->size_bytes >= sizeof(intended))
+            memcpy(bytes, &intended, sizeof(intended));
         int rc =
             leat_append_start(client, load->log_ids[load->next_log], bytes,
                               load->options->size_bytes, ack, LOAD_TIMEOUT_NS, intended, &sequence);
@@ -79,7 +93,7 @@ static int load_start(struct load_client *load, struct leat_client *client, cons
     return started;
 }
 
-static int load_loop(struct load_client *load, struct leat_client *client, const uint8_t *bytes)
+static int load_loop(struct load_client *load, struct leat_client *client, uint8_t *bytes)
 {
     struct leat_result results[LOAD_BATCH];
     uint64_t rate = load->options->rate;
@@ -185,46 +199,91 @@ static void sleep_seconds(const struct bench_options *options, double seconds, c
     }
 }
 
+/* Returns how many could be started. */
+static uint32_t clients_start(const struct bench_options *options,
+                              const struct bench_cluster *cluster, struct load_client *clients,
+                              unsigned intervals, _Atomic int *phase)
+{
+    for (uint32_t i = 0; i < options->clients; i++) {
+        struct load_client *client = &clients[i];
+        client->options = options;
+        client->socket = options->attach ? options->attach : cluster->sockets[cluster->leader];
+        client->phase = phase;
+        client->log_ids = cluster->log_ids;
+        client->next_log = i % options->logs;
+        client->core = place_client(options, i);
+        client->interval_count = intervals;
+        client->timeline = calloc(intervals, sizeof(*client->timeline));
+        if (!client->timeline || pthread_create(&client->thread, NULL, load_thread, client) != 0) {
+            free(client->timeline);
+            return i;
+        }
+    }
+    return options->clients;
+}
+
+/* True: it failed. */
+static bool client_join(struct load_client *client, unsigned number, struct bench_result *result)
+{
+    pthread_join(client->thread, NULL);
+    leat_histogram_add(&result->latency, &client->latency);
+    result->appends += client->appends;
+    result->errors += client->errors;
+    for (unsigned i = 0; i < client->interval_count; i++) {
+        result->timeline[i].appends += client->timeline[i].appends;
+        if (client->timeline[i].max_ns > result->timeline[i].max_ns)
+            result->timeline[i].max_ns = client->timeline[i].max_ns;
+    }
+    free(client->timeline);
+    if (client->first_error)
+        fprintf(stderr, "logbench: client %u: first error: %s\n", number,
+                leat_error_text(client->first_error));
+    return client->failed;
+}
+
+static void measure(const struct bench_options *options, const struct bench_cluster *cluster,
+                    _Atomic int *phase, struct bench_result *result)
+{
+    sleep_seconds(options, options->warm_seconds, "warming up");
+    double cpu = cluster_cpu_seconds(cluster);
+    uint64_t begin = leat_clock_monotonic_ns();
+    load_began_ns = begin;
+    atomic_store(phase, LOAD_MEASURE);
+    sleep_seconds(options, options->seconds, "measuring");
+    atomic_store(phase, LOAD_STOP);
+    result->seconds = (double)(leat_clock_monotonic_ns() - begin) / 1e9;
+    result->cpu_seconds = cluster_cpu_seconds(cluster) - cpu;
+    for (unsigned i = 0; i < cluster->count; i++)
+        result->rss_mib_per_node += node_rss_mib(cluster->pids[i]) / cluster->count;
+}
+
 int load_run(const struct bench_options *options, const struct bench_cluster *cluster,
              struct bench_result *result)
 {
     struct load_client *clients = calloc(options->clients, sizeof(*clients));
     _Atomic int phase = LOAD_WARM;
-    int failed = clients == NULL;
     memset(result, 0, sizeof(*result));
-    for (uint32_t i = 0; i < options->clients && !failed; i++) {
-        clients[i].options = options;
-        clients[i].socket = options->attach ? options->attach : cluster->sockets[cluster->leader];
-        clients[i].phase = &phase;
-        clients[i].log_ids = cluster->log_ids;
-        clients[i].next_log = i % options->logs;
-        clients[i].core = place_client(options, i);
-        failed = pthread_create(&clients[i].thread, NULL, load_thread, &clients[i]) != 0;
-    }
+    load_began_ns = 0;
+    result->interval_count = (unsigned)(options->seconds * 1e9 / BENCH_INTERVAL_NS) + 2;
+    result->timeline = calloc(result->interval_count, sizeof(*result->timeline));
+    uint32_t started = 0;
+    if (clients && result->timeline)
+        started = clients_start(options, cluster, clients, result->interval_count, &phase);
+    bool failed = started < options->clients;
     if (failed)
-        return 1;
-    sleep_seconds(options, options->warm_seconds, "warming up");
-    double cpu = cluster_cpu_seconds(cluster);
-    uint64_t begin = leat_clock_monotonic_ns();
-    atomic_store(&phase, LOAD_MEASURE);
-    sleep_seconds(options, options->seconds, "measuring");
+        fprintf(stderr, "logbench: no memory or no thread for client %u\n", started);
+    else
+        measure(options, cluster, &phase, result);
     atomic_store(&phase, LOAD_STOP);
-    result->seconds = (double)(leat_clock_monotonic_ns() - begin) / 1e9;
-    cpu = cluster_cpu_seconds(cluster) - cpu;
-    for (unsigned i = 0; i < cluster->count; i++)
-        result->rss_mib_per_node += node_rss_mib(cluster->pids[i]) / cluster->count;
-    for (uint32_t i = 0; i < options->clients; i++) {
-        pthread_join(clients[i].thread, NULL);
-        leat_histogram_add(&result->latency, &clients[i].latency);
-        result->appends += clients[i].appends;
-        result->errors += clients[i].errors;
-        failed = failed || clients[i].failed;
-        if (clients[i].first_error)
-            fprintf(stderr, "logbench: client %u: first error: %s\n", i,
-                    leat_error_text(clients[i].first_error));
-    }
+    for (uint32_t i = 0; i < started; i++)
+        failed = client_join(&clients[i], i, result) || failed;
     if (result->appends > 0)
-        result->cpu_us_per_append = cpu * 1e6 / (double)result->appends;
+        result->cpu_us_per_append = result->cpu_seconds * 1e6 / (double)result->appends;
     free(clients);
+    if (!failed && result->appends == 0 && !bench_interrupted)
+        fprintf(stderr,
+                "logbench: no append ended within the %.1f s that were measured; is the "
+                "machine busy? --seconds measures for longer\n",
+                result->seconds);
     return failed || result->appends == 0;
 }

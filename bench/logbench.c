@@ -10,41 +10,69 @@
 
 static const char usage[] =
     "usage: logbench limits [--net memif] [--directory DIR] [--json]\n"
-    "       logbench append --local NODES | --attach SOCKET [options]\n"
+    "       logbench append | tail   --local NODES | --attach SOCKET [options]\n"
+    "       logbench failover [--fault kill|pause|transfer] [--runs N] [options]\n"
+    "       logbench sweep | scale [options]\n"
     "\n"
-    "limits measures this machine: round trips between two processes over shared words and\n"
-    "over the raw port, and the durable 4 KiB write, alone and with as many writers as nodes.\n"
-    "append starts a private cluster (or attaches to a node), appends, and prints latency and\n"
-    "rate beside the limits measured in the same run.\n"
+    "limits    what this machine can do: round trips between two processes over shared words and\n"
+    "          over the raw port, and the durable 4 KiB write, alone and with as many writers as\n"
+    "          nodes\n"
+    "append    clients append: latency, rate, the time line by 100 ms, beside the limits of the\n"
+    "          same run\n"
+    "tail      readers follow while clients append, then one replays the log: from files and from\n"
+    "          memory\n"
+    "failover  the leader is killed, stopped or asked to hand over, again and again, while a "
+    "client\n"
+    "          at another node appends: how long it waits\n"
+    "sweep     append, over all combinations of sizes, appends in flight, clients and levels; "
+    "each\n"
+    "          of these options, --logs and --local may be a list: --size 64,1024\n"
+    "scale     append, one thing at a time: 1 to 1000 logs, 1 to 7 nodes, 1 to 64 clients\n"
     "\n"
-    "  --local N         1, 3, 5 or 7 nodes on this host\n"
+    "All but limits and --attach run on a private cluster of this build, removed afterwards.\n"
+    "\n"
+    "  --local N         1, 3, 5 or 7 nodes on this host [failover, sweep, scale: 3]\n"
     "  --attach SOCKET   a running node's control socket instead\n"
     "  --net KIND        memif [memif]\n"
-    "  --ack LEVEL       durable: on disk on a majority; replicated: in memory on one [durable]\n"
-    "  --size BYTES      of a record [64]\n"
-    "  --inflight N      appends not ended at one time, per client [1]\n"
-    "  --clients N       threads that append, each with its own rings [1]\n"
+    "  --profile NAME    of the nodes' settings: development or rack (short timeouts) "
+    "[development]\n"
+    "  --ack LEVEL       durable: on disk on a majority; replicated: in memory on one [durable;\n"
+    "                    sweep: both]\n"
+    "  --size BYTES      of a record [64; sweep: 32,64,288,1024,4096,65536]\n"
+    "  --inflight N      appends not ended at one time, per client [1; scale: 64; sweep: "
+    "1,64,1024]\n"
+    "  --clients N       threads that append, each with its own rings [1; sweep: 1,4]\n"
+    "  --readers N       threads that follow [1]\n"
     "  --logs N          the appends go round over N logs, all led by the clients' node [1]\n"
     "  --workers N       of each node [1]\n"
-    "  --rate R          appends a second in all, open loop [0: as fast as the window lets]\n"
-    "  --seconds S       measured time [3]\n"
+    "  --rate R          appends a second in all, open loop: latency counts from when each was\n"
+    "                    meant to be sent [0: closed loop, as fast as the window lets]\n"
+    "  --fault KIND      kill, pause or transfer [kill]\n"
+    "  --runs N          so many faults [10]\n"
+    "  --seconds S       measured time [3; sweep, scale: 1 each]\n"
     "  --warm S          time before it [0.5]\n"
     "  --directory DIR   on a real disk; everything in it that is logbench's is removed "
     "[/var/tmp]\n"
     "  --no-pin          leaves it to the scheduler which node and client runs where [the\n"
-    "                    leader beside the clients, the others on the other cores]\n"
+    "                    leader beside the clients, the others on the other cores; failover: "
+    "this]\n"
     "  --no-limits       leaves the machine's limits out\n"
-    "  --json            one JSON object on stdout\n"
+    "  --json            one JSON object on stdout; of a sweep one a line\n"
     "  --quiet           no progress line\n"
     "  --help\n"
     "\n"
-    "example: logbench append --local 3 --ack durable --size 64 --inflight 1 --seconds 3\n"
+    "examples: logbench append --local 3 --ack durable --size 64 --inflight 1 --seconds 3\n"
+    "          logbench failover --fault transfer --runs 20 --profile rack\n"
     "exit codes: 0 measured, 1 failed, 2 usage\n";
 
 enum option_code {
     OPTION_LOCAL = 256,
     OPTION_ATTACH,
     OPTION_NET,
+    OPTION_PROFILE,
+    OPTION_FAULT,
+    OPTION_RUNS,
+    OPTION_READERS,
     OPTION_ACK,
     OPTION_SIZE,
     OPTION_IN_FLIGHT,
@@ -66,6 +94,10 @@ static const struct option long_options[] = {
     {"local", required_argument, NULL, OPTION_LOCAL},
     {"attach", required_argument, NULL, OPTION_ATTACH},
     {"net", required_argument, NULL, OPTION_NET},
+    {"profile", required_argument, NULL, OPTION_PROFILE},
+    {"fault", required_argument, NULL, OPTION_FAULT},
+    {"runs", required_argument, NULL, OPTION_RUNS},
+    {"readers", required_argument, NULL, OPTION_READERS},
     {"ack", required_argument, NULL, OPTION_ACK},
     {"size", required_argument, NULL, OPTION_SIZE},
     {"inflight", required_argument, NULL, OPTION_IN_FLIGHT},
@@ -82,6 +114,23 @@ static const struct option long_options[] = {
     {"quiet", no_argument, NULL, OPTION_QUIET},
     {"help", no_argument, NULL, OPTION_HELP},
     {NULL, 0, NULL, 0},
+};
+
+struct command;
+
+/* The command line. A list that was not given has count 0. */
+struct arguments {
+    const struct command *command;
+    struct bench_options options;
+    struct bench_lists lists;
+    bool has_seconds;
+};
+
+struct command {
+    const char *name;
+    int (*run)(struct arguments *arguments);
+    bool lists;  /* its options may be lists */
+    bool attach; /* it may use a running node */
 };
 
 static struct bench_cluster running; /* for the signal handler's sake */
@@ -105,15 +154,74 @@ static bool parse_number(const char *text, double low, double high, double *ret_
     return true;
 }
 
-/* Returns 0, or 2 after a line. */
-static int take_option(struct bench_options *options, int code, const char *value)
+static bool parse_whole(const char *text, double low, double high, unsigned *ret_value)
 {
+    double value;
+    if (!parse_number(text, low, high, &value) || value != (double)(unsigned)value)
+        return false;
+    *ret_value = (unsigned)value;
+    return true;
+}
+
+/* Whole numbers, separated by commas. */
+static bool parse_list(const char *text, double low, double high, struct bench_list *ret_list)
+{
+    char copy[256], *rest = copy, *word;
+    if ((size_t)snprintf(copy, sizeof(copy), "%s", text) >= sizeof(copy))
+        return false;
+    ret_list->count = 0;
+    while ((word = strsep(&rest, ",")) != NULL) {
+        unsigned value;
+        if (ret_list->count == BENCH_LIST_MAX || !parse_whole(word, low, high, &value))
+            return false;
+        ret_list->values[ret_list->count++] = value;
+    }
+    return true;
+}
+
+/* The place of a word among those that are allowed, or -1. */
+static int parse_word(const char *text, const char *const *words)
+{
+    for (int i = 0; words[i]; i++) {
+        if (strcmp(text, words[i]) == 0)
+            return i;
+    }
+    return -1;
+}
+
+static bool parse_levels(const char *text, struct bench_list *ret_list)
+{
+    static const char *const levels[] = {"durable", "replicated", "durable,replicated", NULL};
+    int level = parse_word(text, levels);
+    *ret_list =
+        level == 2 ? (struct bench_list){2, {0, 1}} : (struct bench_list){1, {(uint32_t)level}};
+    return level >= 0;
+}
+
+static bool parse_nodes(const char *text, struct bench_list *ret_list)
+{
+    if (!parse_list(text, 1, BENCH_NODES_MAX, ret_list))
+        return false;
+    for (unsigned i = 0; i < ret_list->count; i++) {
+        if (ret_list->values[i] % 2 == 0)
+            return false;
+    }
+    return true;
+}
+
+/* Returns 0, or 2 after a line. */
+static int take_option(struct arguments *arguments, int code, const char *value)
+{
+    static const char *const faults[] = {"kill", "pause", "transfer", NULL};
+    static const char *const profiles[] = {"development", "rack", NULL};
+    struct bench_options *options = &arguments->options;
+    struct bench_lists *lists = &arguments->lists;
     double number = 0;
+    int word;
     bool good = true;
     switch (code) {
     case OPTION_LOCAL:
-        good = parse_number(value, 1, 7, &number) && (unsigned)number % 2 == 1;
-        options->nodes = (unsigned)number;
+        good = parse_nodes(value, &lists->nodes);
         break;
     case OPTION_ATTACH:
         options->attach = value;
@@ -122,29 +230,38 @@ static int take_option(struct bench_options *options, int code, const char *valu
         good = strcmp(value, "memif") == 0;
         options->net = value;
         break;
+    case OPTION_PROFILE:
+        good = parse_word(value, profiles) >= 0;
+        options->profile = value;
+        break;
+    case OPTION_FAULT:
+        word = parse_word(value, faults);
+        good = word >= 0;
+        options->fault = (enum bench_fault)word;
+        break;
+    case OPTION_RUNS:
+        good = parse_whole(value, 1, 100000, &options->runs);
+        break;
+    case OPTION_READERS:
+        good = parse_whole(value, 1, BENCH_CLIENTS_MAX, &options->readers);
+        break;
     case OPTION_ACK:
-        options->replicated = strcmp(value, "replicated") == 0;
-        good = options->replicated || strcmp(value, "durable") == 0;
+        good = parse_levels(value, &lists->levels);
         break;
     case OPTION_SIZE:
-        good = parse_number(value, 0, 1 << 20, &number);
-        options->size_bytes = (uint32_t)number;
+        good = parse_list(value, 0, 1 << 20, &lists->sizes);
         break;
     case OPTION_IN_FLIGHT:
-        good = parse_number(value, 1, 65536, &number);
-        options->in_flight = (uint32_t)number;
+        good = parse_list(value, 1, 65536, &lists->in_flights);
         break;
     case OPTION_CLIENTS:
-        good = parse_number(value, 1, BENCH_CLIENTS_MAX, &number);
-        options->clients = (uint32_t)number;
+        good = parse_list(value, 1, BENCH_CLIENTS_MAX, &lists->clients);
         break;
     case OPTION_LOGS:
-        good = parse_number(value, 1, 1000, &number);
-        options->logs = (uint32_t)number;
+        good = parse_list(value, 1, 1000, &lists->logs);
         break;
     case OPTION_WORKERS:
-        good = parse_number(value, 1, 16, &number);
-        options->workers = (uint32_t)number;
+        good = parse_whole(value, 1, 16, &options->workers);
         break;
     case OPTION_RATE:
         good = parse_number(value, 0, 1e9, &number);
@@ -152,6 +269,7 @@ static int take_option(struct bench_options *options, int code, const char *valu
         break;
     case OPTION_SECONDS:
         good = parse_number(value, 0.1, 86400, &options->seconds);
+        arguments->has_seconds = true;
         break;
     case OPTION_WARM:
         good = parse_number(value, 0, 3600, &options->warm_seconds);
@@ -187,69 +305,205 @@ static void on_interrupt(int signal_number)
     }
 }
 
-static int run_limits(struct bench_options *options)
+/* ---- commands ---- */
+
+static int run_limits(struct arguments *arguments)
 {
     struct bench_limits limits;
-    if (limits_measure(options, true, true, &limits))
+    if (limits_measure(&arguments->options, true, true, &limits))
         return 1;
-    report_limits(options, &limits);
+    report_limits(&arguments->options, &limits);
     return 0;
 }
 
-static int run_append(struct bench_options *options)
+/* A cluster and its logs, or nothing to do where a running node is attached to. */
+static int prepare(struct bench_options *options)
 {
-    static struct bench_result result;
-    struct bench_limits limits = {0};
     if (!options->attach && options->nodes == 0)
-        return usage_error("append needs --local NODES or --attach SOCKET", NULL);
-    if (!options->no_limits && limits_measure(options, options->nodes != 1, true, &limits))
-        return 1;
-    if (!options->attach && cluster_start(options, &running))
-        return 1;
+        return usage_error("say where: --local NODES or --attach SOCKET", NULL);
     if (options->attach && options->logs != 1)
         return usage_error("--logs needs a cluster of its own: --local NODES", NULL);
-    int failed =
-        logs_make(options, &running) || bench_interrupted || load_run(options, &running, &result);
+    if (!options->attach && cluster_start(options, &running))
+        return 1;
+    return logs_make(options, &running) || bench_interrupted;
+}
+
+static void put_away(void)
+{
     cluster_stop(&running);
     free(running.log_ids);
+}
+
+static int run_append(struct arguments *arguments)
+{
+    struct bench_options *options = &arguments->options;
+    static struct bench_result result;
+    struct bench_limits limits = {0};
+    if ((options->attach || options->nodes > 0) && !options->no_limits &&
+        limits_measure(options, options->nodes != 1, true, &limits))
+        return 1;
+    int failed = prepare(options);
+    if (!failed)
+        failed = load_run(options, &running, &result);
+    put_away();
     if (!failed && !bench_interrupted)
         report_append(options, &limits, &result);
-    return failed || bench_interrupted;
+    free(result.timeline);
+    return failed;
+}
+
+static int run_tail(struct arguments *arguments)
+{
+    struct bench_options *options = &arguments->options;
+    static struct bench_result load;
+    static struct bench_tail tail;
+    if (options->size_bytes < 8)
+        return usage_error("tail needs records of at least 8 bytes, for the time they were sent",
+                           NULL);
+    int failed = prepare(options);
+    if (!failed)
+        failed = tail_run(options, &running, &load, &tail);
+    put_away();
+    if (!failed && !bench_interrupted)
+        report_tail(options, &load, &tail);
+    free(load.timeline);
+    return failed;
+}
+
+static int run_failover(struct arguments *arguments)
+{
+    struct bench_options *options = &arguments->options;
+    static struct bench_failover failover;
+    options->no_pin = true; /* each node leads in its turn */
+    if (options->nodes == 0)
+        options->nodes = 3;
+    if (options->nodes < 3)
+        return usage_error("failover needs 3, 5 or 7 nodes", NULL);
+    int failed = prepare(options);
+    if (!failed)
+        failed = failover_run(options, &running, &failover);
+    put_away();
+    if (!failed && !bench_interrupted)
+        report_failover(options, &failover);
+    return failed;
+}
+
+static void or_else(struct bench_list *list, struct bench_list otherwise)
+{
+    if (list->count == 0)
+        *list = otherwise;
+}
+
+static int run_sweep(struct arguments *arguments)
+{
+    struct bench_limits limits = {0};
+    struct bench_lists *lists = &arguments->lists;
+    or_else(&lists->nodes, (struct bench_list){1, {3}});
+    or_else(&lists->logs, (struct bench_list){1, {1}});
+    or_else(&lists->levels, (struct bench_list){2, {0, 1}});
+    or_else(&lists->sizes, (struct bench_list){6, {32, 64, 288, 1024, 4096, 65536}});
+    or_else(&lists->in_flights, (struct bench_list){3, {1, 64, 1024}});
+    or_else(&lists->clients, (struct bench_list){2, {1, 4}});
+    if (!arguments->options.no_limits && limits_measure(&arguments->options, true, true, &limits))
+        return 1;
+    return sweep_run(&arguments->options, lists, &running, &limits);
+}
+
+static int run_scale(struct arguments *arguments)
+{
+    struct bench_limits limits = {0};
+    if (arguments->lists.in_flights.count == 0)
+        arguments->options.in_flight = 64;
+    if (!arguments->options.no_limits && limits_measure(&arguments->options, true, true, &limits))
+        return 1;
+    return scale_run(&arguments->options, &running, &limits);
+}
+
+static const struct command commands[] = {
+    {"limits", run_limits, false, true}, {"append", run_append, false, true},
+    {"tail", run_tail, false, true},     {"failover", run_failover, false, false},
+    {"sweep", run_sweep, true, false},   {"scale", run_scale, false, false},
+};
+
+/* What is measured once is the first of each list; more of them only in a sweep. */
+static int settle(struct arguments *arguments)
+{
+    struct bench_options *options = &arguments->options;
+    struct bench_lists *lists = &arguments->lists;
+    const struct {
+        const struct bench_list *list;
+        uint32_t *value;
+    } firsts[] = {{&lists->nodes, &options->nodes},
+                  {&lists->logs, &options->logs},
+                  {&lists->sizes, &options->size_bytes},
+                  {&lists->clients, &options->clients},
+                  {&lists->in_flights, &options->in_flight}};
+    bool one = lists->levels.count < 2;
+    if (lists->levels.count > 0)
+        options->replicated = lists->levels.values[0] != 0;
+    for (unsigned i = 0; i < sizeof(firsts) / sizeof(firsts[0]); i++) {
+        one = one && firsts[i].list->count < 2;
+        if (firsts[i].list->count > 0)
+            *firsts[i].value = firsts[i].list->values[0];
+    }
+    if (!one && !arguments->command->lists)
+        return usage_error("lists are for sweep, not for", arguments->command->name);
+    if (options->attach && !arguments->command->attach)
+        return usage_error("--attach is not for", arguments->command->name);
+    if (!arguments->has_seconds &&
+        (arguments->command->run == run_sweep || arguments->command->run == run_scale))
+        options->seconds = 1;
+    return 0;
+}
+
+static const struct command *command_of(const char *name)
+{
+    for (unsigned i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        if (strcmp(name, commands[i].name) == 0)
+            return &commands[i];
+    }
+    return NULL;
 }
 
 int main(int argc, char **argv)
 {
-    struct bench_options options = {
-        .net = "memif",
-        .directory = "/var/tmp",
-        .size_bytes = 64,
-        .in_flight = 1,
-        .clients = 1,
-        .logs = 1,
-        .workers = 1,
-        .seconds = 3,
-        .warm_seconds = 0.5,
-    };
+    struct arguments arguments = {.options = {
+                                      .net = "memif",
+                                      .profile = "development",
+                                      .directory = "/var/tmp",
+                                      .runs = 10,
+                                      .readers = 1,
+                                      .size_bytes = 64,
+                                      .in_flight = 1,
+                                      .clients = 1,
+                                      .logs = 1,
+                                      .workers = 1,
+                                      .seconds = 3,
+                                      .warm_seconds = 0.5,
+                                  }};
     int code;
     while ((code = getopt_long(argc, argv, "h", long_options, NULL)) != -1) {
         if (code == OPTION_HELP || code == 'h') {
             fputs(usage, stdout);
             return 0;
         }
-        int rc = take_option(&options, code, optarg);
+        int rc = take_option(&arguments, code, optarg);
         if (rc != 0)
             return rc;
     }
     if (optind + 1 != argc)
-        return usage_error("say what to do: limits or append", NULL);
+        return usage_error("say what to do: limits, append, tail, failover, sweep or scale", NULL);
+    arguments.command = command_of(argv[optind]);
+    if (!arguments.command)
+        return usage_error("not known:", argv[optind]);
+    int rc = settle(&arguments);
+    if (rc != 0)
+        return rc;
     struct sigaction action = {.sa_handler = on_interrupt};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    bool limits = strcmp(argv[optind], "limits") == 0;
-    if (!limits && strcmp(argv[optind], "append") != 0)
-        return usage_error("not known:", argv[optind]);
-    int failed = limits ? run_limits(&options) : run_append(&options);
+    rc = arguments.command->run(&arguments);
     if (bench_interrupted)
         fprintf(stderr, "logbench: interrupted\n");
-    return failed;
+    return bench_interrupted ? 1 : rc;
 }

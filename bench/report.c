@@ -153,6 +153,27 @@ static double ratio_to_limit(const struct bench_options *options, const struct b
     return limit ? (double)p50_ns / (double)limit : 0;
 }
 
+/* Of the whole intervals: the last ones are cut. */
+static const struct bench_interval *slowest(const struct bench_result *result)
+{
+    const struct bench_interval *least = NULL;
+    unsigned whole = (unsigned)(result->seconds * 1e9 / BENCH_INTERVAL_NS);
+    for (unsigned i = 0; i < whole && i < result->interval_count; i++) {
+        if (!least || result->timeline[i].appends < least->appends)
+            least = &result->timeline[i];
+    }
+    return least;
+}
+
+static void print_slowest(const struct bench_result *result)
+{
+    const struct bench_interval *least = slowest(result);
+    if (least)
+        printf("  the slowest 100 ms, %.1f s in, had %lu appends; the longest took %.1f us\n",
+               (double)(least - result->timeline) * BENCH_INTERVAL_NS / 1e9,
+               (unsigned long)least->appends, us(least->max_ns));
+}
+
 static void print_append(const struct bench_options *options, const struct bench_limits *limits,
                          const struct bench_result *result)
 {
@@ -166,6 +187,7 @@ static void print_append(const struct bench_options *options, const struct bench
            us(leat_histogram_at(latency, 0.9)), us(leat_histogram_at(latency, 0.99)),
            us(leat_histogram_at(latency, 0.999)), us(latency->max_ns),
            (double)result->appends / result->seconds, (unsigned long)result->errors);
+    print_slowest(result);
     printf("  %.2f us of cpu an append, %.0f MiB a node", result->cpu_us_per_append,
            result->rss_mib_per_node);
     double ratio = ratio_to_limit(options, limits, leat_histogram_at(latency, 0.5));
@@ -176,9 +198,10 @@ static void print_append(const struct bench_options *options, const struct bench
         print_limits(options, limits);
 }
 
-static void add_latency(cJSON *object, const struct leat_histogram *latency)
+static void add_latency(cJSON *object, const char *name, const struct leat_histogram *latency)
 {
-    cJSON *row = cJSON_AddObjectToObject(object, "latency_us");
+    cJSON *row = cJSON_AddObjectToObject(object, name);
+    cJSON_AddNumberToObject(row, "count", (double)latency->count);
     cJSON_AddNumberToObject(row, "p50", us(leat_histogram_at(latency, 0.5)));
     cJSON_AddNumberToObject(row, "p90", us(leat_histogram_at(latency, 0.9)));
     cJSON_AddNumberToObject(row, "p99", us(leat_histogram_at(latency, 0.99)));
@@ -186,18 +209,26 @@ static void add_latency(cJSON *object, const struct leat_histogram *latency)
     cJSON_AddNumberToObject(row, "max", us(latency->max_ns));
 }
 
-void report_append(const struct bench_options *options, const struct bench_limits *limits,
-                   const struct bench_result *result)
+static void add_timeline(cJSON *object, const struct bench_result *result)
 {
-    progress_clear();
-    if (!options->json) {
-        print_append(options, limits, result);
-        return;
+    cJSON *line = cJSON_AddObjectToObject(object, "timeline");
+    cJSON_AddNumberToObject(line, "interval_ms", BENCH_INTERVAL_NS / 1e6);
+    cJSON *appends = cJSON_AddArrayToObject(line, "appends");
+    cJSON *longest = cJSON_AddArrayToObject(line, "max_us");
+    for (unsigned i = 0; i < result->interval_count; i++) {
+        cJSON_AddItemToArray(appends, cJSON_CreateNumber((double)result->timeline[i].appends));
+        cJSON_AddItemToArray(longest, cJSON_CreateNumber(us(result->timeline[i].max_ns)));
     }
+}
+
+/* What was measured, and how. */
+static cJSON *run_json(const struct bench_options *options, const char *what)
+{
     cJSON *object = cJSON_CreateObject();
-    cJSON_AddStringToObject(object, "bench", "append");
+    cJSON_AddStringToObject(object, "bench", what);
     cJSON_AddNumberToObject(object, "nodes", options->nodes);
     cJSON_AddStringToObject(object, "net", options->net);
+    cJSON_AddStringToObject(object, "profile", options->profile);
     cJSON_AddStringToObject(object, "ack", options->replicated ? "replicated" : "durable");
     cJSON_AddNumberToObject(object, "size", options->size_bytes);
     cJSON_AddNumberToObject(object, "inflight", options->in_flight);
@@ -206,17 +237,147 @@ void report_append(const struct bench_options *options, const struct bench_limit
     cJSON_AddNumberToObject(object, "workers", options->workers);
     cJSON_AddBoolToObject(object, "pinned", place_node(options, 0) >= 0);
     cJSON_AddNumberToObject(object, "rate", (double)options->rate);
+    return object;
+}
+
+static void add_result(cJSON *object, const struct bench_result *result)
+{
     cJSON_AddNumberToObject(object, "appends", (double)result->appends);
     cJSON_AddNumberToObject(object, "errors", (double)result->errors);
     cJSON_AddNumberToObject(object, "seconds", result->seconds);
     cJSON_AddNumberToObject(object, "appends_per_s", (double)result->appends / result->seconds);
-    add_latency(object, &result->latency);
+    add_latency(object, "latency_us", &result->latency);
+    add_timeline(object, result);
+    cJSON_AddNumberToObject(object, "cpu_us_per_append", result->cpu_us_per_append);
+    cJSON_AddNumberToObject(object, "rss_mib_per_node", result->rss_mib_per_node);
+}
+
+static void append_json(const struct bench_options *options, const struct bench_limits *limits,
+                        const struct bench_result *result)
+{
+    cJSON *object = run_json(options, "append");
+    add_result(object, result);
     cJSON_AddItemToObject(object, "limits", limits_json(limits));
     cJSON_AddNumberToObject(
         object, "ratio_to_limit",
         ratio_to_limit(options, limits, leat_histogram_at(&result->latency, 0.5)));
-    cJSON_AddNumberToObject(object, "cpu_us_per_append", result->cpu_us_per_append);
-    cJSON_AddNumberToObject(object, "rss_mib_per_node", result->rss_mib_per_node);
     cJSON_AddItemToObject(object, "host", host_json(options));
     print_json(object);
+}
+
+void report_append(const struct bench_options *options, const struct bench_limits *limits,
+                   const struct bench_result *result)
+{
+    progress_clear();
+    if (options->json)
+        append_json(options, limits, result);
+    else
+        print_append(options, limits, result);
+}
+
+void report_point(const struct bench_options *options, const struct bench_limits *limits,
+                  const struct bench_result *result)
+{
+    static bool headed;
+    const struct leat_histogram *latency = &result->latency;
+    progress_clear();
+    if (options->json) {
+        append_json(options, limits, result);
+    } else {
+        if (!headed)
+            printf("nodes logs        ack   size inflight clients   appends/s    p50 us    p99 us"
+                   "    max us   MB/s\n");
+        printf("%5u %4u %10s %6u %8u %7u %11.0f %9.1f %9.1f %9.1f %6.1f\n", options->nodes,
+               options->logs, options->replicated ? "replicated" : "durable", options->size_bytes,
+               options->in_flight, options->clients, (double)result->appends / result->seconds,
+               us(leat_histogram_at(latency, 0.5)), us(leat_histogram_at(latency, 0.99)),
+               us(latency->max_ns),
+               (double)result->appends * options->size_bytes / result->seconds / 1e6);
+        headed = true;
+    }
+    fflush(stdout);
+}
+
+/* ---- readers ---- */
+
+static double per_second(const struct bench_replay *replay, uint64_t count)
+{
+    return replay->seconds > 0 ? (double)count / replay->seconds : 0;
+}
+
+static void print_replay(const char *from, const struct bench_replay *replay)
+{
+    if (replay->records == 0)
+        printf("  replay from %s: nothing, the log is too short; try a longer --seconds\n", from);
+    else
+        printf("  replay from %s: %.0f records/s, %.1f MB/s, of %lu records\n", from,
+               per_second(replay, replay->records), per_second(replay, replay->bytes) / 1e6,
+               (unsigned long)replay->records);
+}
+
+static void add_replay(cJSON *object, const char *name, const struct bench_replay *replay)
+{
+    cJSON *row = cJSON_AddObjectToObject(object, name);
+    cJSON_AddNumberToObject(row, "records", (double)replay->records);
+    cJSON_AddNumberToObject(row, "seconds", replay->seconds);
+    cJSON_AddNumberToObject(row, "records_per_s", per_second(replay, replay->records));
+    cJSON_AddNumberToObject(row, "bytes_per_s", per_second(replay, replay->bytes));
+}
+
+void report_tail(const struct bench_options *options, const struct bench_result *load,
+                 const struct bench_tail *tail)
+{
+    progress_clear();
+    if (options->json) {
+        cJSON *object = run_json(options, "tail");
+        cJSON_AddNumberToObject(object, "readers", options->readers);
+        add_result(object, load);
+        add_latency(object, "follow_us", &tail->latency);
+        cJSON *replay = cJSON_AddObjectToObject(object, "replay");
+        add_replay(replay, "files", &tail->files);
+        add_replay(replay, "memory", &tail->memory);
+        cJSON_AddItemToObject(object, "host", host_json(options));
+        print_json(object);
+        return;
+    }
+    printf("tail    %u reader%s of %.0f appends/s, %s, %u B\n", options->readers,
+           options->readers == 1 ? "" : "s", (double)load->appends / load->seconds,
+           options->replicated ? "replicated" : "durable", options->size_bytes);
+    printf("  from sent to read: p50 %.1f us, p99 %.1f us, max %.1f us, of %lu records\n",
+           us(leat_histogram_at(&tail->latency, 0.5)), us(leat_histogram_at(&tail->latency, 0.99)),
+           us(tail->latency.max_ns), (unsigned long)tail->latency.count);
+    print_replay("files", &tail->files);
+    print_replay("memory", &tail->memory);
+}
+
+/* ---- failover ---- */
+
+static void print_times(const char *what, const struct leat_histogram *times)
+{
+    printf("  %-44s %9.2f %9.2f %9.2f\n", what, us(leat_histogram_at(times, 0.5)) / 1e3,
+           us(leat_histogram_at(times, 0.9)) / 1e3, us(times->max_ns) / 1e3);
+}
+
+void report_failover(const struct bench_options *options, const struct bench_failover *failover)
+{
+    static const char *const faults[] = {"kill", "pause", "transfer"};
+    progress_clear();
+    if (options->json) {
+        cJSON *object = run_json(options, "failover");
+        cJSON_AddStringToObject(object, "fault", faults[options->fault]);
+        cJSON_AddNumberToObject(object, "runs", failover->runs);
+        add_latency(object, "first_us", &failover->first);
+        add_latency(object, "gap_us", &failover->gap);
+        cJSON_AddItemToObject(object, "host", host_json(options));
+        print_json(object);
+        return;
+    }
+    printf(
+        "failover  %u runs of %s, %u nodes, %s profile, %s, %u in flight, client at another node\n"
+        "  %-44s %9s %9s %9s\n",
+        failover->runs, faults[options->fault], options->nodes, options->profile,
+        options->replicated ? "replicated" : "durable", options->in_flight, "", "p50 ms", "p90 ms",
+        "max ms");
+    print_times("to the first acknowledgement of a new append", &failover->first);
+    print_times("the longest time without an acknowledgement", &failover->gap);
 }

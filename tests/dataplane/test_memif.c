@@ -333,7 +333,8 @@ static void a_survivor_of_kills_lives_and_hears_the_next(void **state)
         "next peer was ready, %.0f ms after the kill\n",
         record.kills, (double)record.longest_ns / 1e6, (double)record.longest_with_start_ns / 1e6);
     assert_int_equal(record.kills, kills);
-    assert_true(record.longest_with_start_ns < RESUME_NS_MAX);
+    /* the rest is how long a process takes to start */
+    assert_true(record.longest_ns < RESUME_NS_MAX);
 }
 
 /* The same with two workers in bursts at once: the control path waits for both. */

@@ -1,0 +1,152 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""logbench measures what it says, on clusters of its own, and leaves nothing behind (TAP). Of speed nothing is
+asked here: figures have to be there, to add up, and to fit each other.
+Usage: test_logbench.py LOGBENCH"""
+import glob
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+LOGBENCH = sys.argv[1]
+
+
+def check(condition, text):
+    if not condition:
+        raise AssertionError(text)
+
+
+def left_behind(folder):
+    return os.listdir(folder) + glob.glob("/dev/shm/" + "logbench-*")
+
+
+def run(folder, *words, code=0):
+    before = set(glob.glob("/dev/shm/logbench-*"))
+    done = subprocess.run([LOGBENCH, *words, "--directory", folder, "--quiet"], capture_output=True, text=True, timeout=240)
+    check(done.returncode == code, f"{words}: exit {done.returncode}: {done.stderr}")
+    check(not os.listdir(folder), f"{words} left {os.listdir(folder)}")
+    check(set(glob.glob("/dev/shm/logbench-*")) <= before, f"{words} left memory")
+    return done
+
+
+def measured(folder, *words):
+    return json.loads(run(folder, *words, "--json").stdout)
+
+
+def latency_is_sane(row):
+    check(0 < row["p50"] <= row["p90"] <= row["p99"] <= row["p999"], f"not in order: {row}")
+    check(row["p50"] <= row["max"] * 1.02, f"beyond the maximum: {row}")
+    check(row["count"] > 0, f"of nothing: {row}")
+
+
+def appends(folder):
+    seen = measured(folder, "append", "--local", "3", "--seconds", "1", "--inflight", "16")
+    latency_is_sane(seen["latency_us"])
+    check(seen["errors"] == 0, f"errors: {seen}")
+    check(seen["appends"] == seen["latency_us"]["count"], "not each append has its latency")
+    line = seen["timeline"]
+    check(line["interval_ms"] == 100 and len(line["appends"]) == len(line["max_us"]), f"time line: {line}")
+    check(sum(line["appends"]) == seen["appends"], "the time line does not add up")
+    check(max(line["max_us"]) == seen["latency_us"]["max"], "the time line has another maximum")
+    check(sum(n > 0 for n in line["appends"]) >= 9, f"the time line has holes: {line}")
+    check(seen["limits"]["disk_write_shared_us_p50"] > 0 and seen["ratio_to_limit"] > 0, f"limits: {seen['limits']}")
+    text = run(folder, "append", "--local", "1", "--seconds", "0.5", "--no-limits").stdout
+    check("appends/s" in text and "the slowest 100 ms" in text, f"for people: {text}")
+
+
+def open_loop(folder):
+    """At a rate that one node holds in memory (no disk is waited for), what is asked for is what is done."""
+    seen = measured(folder, "append", "--local", "1", "--rate", "500", "--inflight", "64", "--seconds", "2",
+                    "--ack", "replicated", "--no-limits")
+    check(850 <= seen["appends"] <= 1150, f"500 a second for 2 s were {seen['appends']}")
+
+
+def tail(folder):
+    seen = measured(folder, "tail", "--local", "1", "--seconds", "1", "--inflight", "64", "--readers", "2")
+    latency_is_sane(seen["follow_us"])
+    check(seen["follow_us"]["count"] >= 2 * 0.9 * seen["appends"],
+          f"two readers saw {seen['follow_us']['count']} of {seen['appends']} appends")
+    memory = seen["replay"]["memory"]
+    check(memory["records"] > 0 and memory["records_per_s"] > 0, f"replay: {seen['replay']}")
+    check(abs(memory["records"] / memory["seconds"] - memory["records_per_s"]) < 1, f"replay: {memory}")
+
+
+def replay_of_files(folder):
+    """A log of more than two arenas (2 x 32 MiB): what lies further back comes from files."""
+    seen = measured(folder, "tail", "--local", "1", "--seconds", "2", "--inflight", "256", "--size", "16384",
+                    "--ack", "replicated")
+    files = seen["replay"]["files"]
+    check(seen["appends"] * 16384 > 100 << 20, f"the log is too short for this test: {seen['appends']} appends")
+    check(files["records"] > 0 and files["bytes_per_s"] > 0, f"replay of files: {files}")
+
+
+def failover(folder):
+    for fault in "kill", "pause", "transfer":
+        seen = measured(folder, "failover", "--runs", "2", "--fault", fault, "--inflight", "4")
+        check(seen["runs"] == 2 and seen["fault"] == fault, f"{fault}: {seen}")
+        latency_is_sane(seen["first_us"])
+        latency_is_sane(seen["gap_us"])
+        # without a leader for less than it takes to miss one: then it was no fault
+        check(fault == "transfer" or seen["gap_us"]["p50"] > 100000, f"{fault}: no gap: {seen['gap_us']}")
+
+
+def sweep(folder):
+    text = run(folder, "sweep", "--size", "64,1024", "--inflight", "1,16", "--clients", "1", "--ack", "durable",
+               "--local", "1,3", "--seconds", "0.3", "--warm", "0.1", "--no-limits", "--json").stdout
+    rows = [json.loads(line) for line in text.splitlines()]
+    seen = {(row["nodes"], row["size"], row["inflight"]) for row in rows}
+    check(len(rows) == len(seen) == 8, f"rows: {seen}")
+    check(all(row["appends"] > 0 and row["ack"] == "durable" for row in rows), "a row without appends")
+
+
+def refused(folder):
+    for words, reason in ((["append"], "--local"), (["append", "--local", "2"], "2"), (["flood"], "flood"), ([], "say"),
+                          (["append", "--local", "3", "--size", "1,2"], "sweep"), (["tail", "--local", "1", "--size", "4"], "8"),
+                          (["failover", "--local", "1"], "3"), (["failover", "--fault", "burn"], "burn"),
+                          (["sweep", "--attach", "x"], "--attach"), (["append", "--local", "3", "--inflight", "1.5"], "1.5"),
+                          (["append", "--attach", "x", "--logs", "4"], "--logs")):
+        done = run(folder, *words, "--no-limits", code=2)
+        check(reason in done.stderr and "--help" in done.stderr and done.stderr.count("\n") == 1,
+              f"{words}: {done.stderr}")
+    done = run(folder, "append", "--attach", "/nonexistent", "--no-limits", code=1)
+    check(done.stderr.startswith("logbench: "), done.stderr)
+
+
+def interrupted(folder):
+    for words in (["append", "--local", "3", "--no-limits"], ["failover"], ["tail", "--local", "3"]):
+        program = subprocess.Popen([LOGBENCH, *words, "--seconds", "60", "--runs", "1000", "--directory", folder, "--quiet"],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 60
+        while not glob.glob(folder + "/logbench-*/node*.sock") and time.monotonic() < deadline:
+            time.sleep(0.02)
+        program.send_signal(signal.SIGINT)
+        out, err = program.communicate(timeout=60)
+        check(program.returncode == 1 and "interrupted" in err and not out, f"{words}: {program.returncode} {out} {err}")
+        check(not left_behind(folder), f"{words} left {left_behind(folder)}")
+
+
+TESTS = [appends, open_loop, tail, replay_of_files, failover, sweep, refused, interrupted]
+
+
+def main():
+    print(f"1..{len(TESTS)}", flush=True)
+    failed = False
+    for number, test in enumerate(TESTS, 1):
+        name = test.__name__.replace("_", " ")
+        with tempfile.TemporaryDirectory(prefix="leat-test-bench-", dir="/var/tmp") as folder:
+            try:
+                test(folder)
+                print(f"ok {number} - {name}", flush=True)
+            except (AssertionError, subprocess.TimeoutExpired, KeyError, ValueError) as error:
+                failed = True
+                print(f"not ok {number} - {name}", flush=True)
+                print(f"# {name}: {error}", file=sys.stderr, flush=True)
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
