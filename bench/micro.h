@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Between these two it is measured: ticks are added up, callgrind collects.
+ */
+#ifndef LEAT_BENCH_MICRO_H
+#define LEAT_BENCH_MICRO_H
+
+#include <stdint.h>
+#include <valgrind/callgrind.h>
+#include <x86intrin.h>
+
+extern uint64_t micro_begin_ticks, micro_ticks;
+
+#define MICRO_BEGIN()                                                                              \
+    do {                                                                                           \
+        CALLGRIND_TOGGLE_COLLECT;                                                                  \
+        micro_begin_ticks = __rdtsc();                                                             \
+    } while (0)
+
+#define MICRO_END()                                                                                \
+    do {                                                                                           \
+        micro_ticks += __rdtsc() - micro_begin_ticks;                                              \
+        CALLGRIND_TOGGLE_COLLECT;                                                                  \
+    } while (0)
+
+/* micro_core.c: three cores in one process, nothing lost, all at once durable. `appends` appends
+ * come in one pass; what the leader's, or one follower's, core takes for them is measured: its
+ * inputs and its polls. */
+void micro_core_leader(uint32_t appends);
+void micro_core_follower(uint32_t appends);
+
+#endif
