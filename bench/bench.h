@@ -119,8 +119,9 @@ struct bench_tail {
 
 struct bench_failover {
     struct leat_histogram
-        first;                 /* from the fault until an append started after it is acknowledged */
-    struct leat_histogram gap; /* the longest time without an acknowledgement, in each run */
+        first; /* from the fault until an append started after it is acknowledged */
+    struct leat_histogram
+        gap; /* the longest time without an acknowledgement until one by another leader */
     unsigned runs;
 };
 
