@@ -12,6 +12,7 @@
  *   failover.c the leader goes, by kill, pause or transfer, again and again
  *   sweep.c    one measurement after another: sizes, windows, clients, logs, nodes
  *   report.c   the tables and the JSON objects
+ *   html.c     the page, page.html
  *   logbench.c the command line
  */
 #ifndef LEAT_BENCH_BENCH_H
@@ -52,7 +53,8 @@ struct bench_options {
     double warm_seconds;
     uint64_t rate; /* appends a second, all clients together; 0: as fast as the window lets */
     bool json;
-    bool quiet; /* no progress line */
+    const char *html; /* a page of what was measured; NULL: none */
+    bool quiet;       /* no progress line */
     bool no_limits;
     bool no_pin; /* the scheduler places nodes and clients */
 };

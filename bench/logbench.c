@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "bench.h"
+#include "html.h"
 
 static const char usage[] =
     "usage: logbench limits [--net memif] [--directory DIR] [--json]\n"
@@ -58,6 +59,8 @@ static const char usage[] =
     "this]\n"
     "  --no-limits       leaves the machine's limits out\n"
     "  --json            one JSON object on stdout; of a sweep one a line\n"
+    "  --html FILE       also one page of charts that needs nothing else: percentiles, time line,\n"
+    "                    latency over throughput, limits, host\n"
     "  --quiet           no progress line\n"
     "  --help\n"
     "\n"
@@ -86,6 +89,7 @@ enum option_code {
     OPTION_NO_LIMITS,
     OPTION_NO_PIN,
     OPTION_JSON,
+    OPTION_HTML,
     OPTION_QUIET,
     OPTION_HELP,
 };
@@ -111,6 +115,7 @@ static const struct option long_options[] = {
     {"no-limits", no_argument, NULL, OPTION_NO_LIMITS},
     {"no-pin", no_argument, NULL, OPTION_NO_PIN},
     {"json", no_argument, NULL, OPTION_JSON},
+    {"html", required_argument, NULL, OPTION_HTML},
     {"quiet", no_argument, NULL, OPTION_QUIET},
     {"help", no_argument, NULL, OPTION_HELP},
     {NULL, 0, NULL, 0},
@@ -286,6 +291,9 @@ static int take_option(struct arguments *arguments, int code, const char *value)
     case OPTION_JSON:
         options->json = true;
         break;
+    case OPTION_HTML:
+        options->html = value;
+        break;
     case OPTION_QUIET:
         options->quiet = true;
         break;
@@ -448,6 +456,8 @@ static int settle(struct arguments *arguments)
     }
     if (!one && !arguments->command->lists)
         return usage_error("lists are for sweep, not for", arguments->command->name);
+    if (options->html && arguments->command->run == run_limits)
+        return usage_error("limits has nothing to draw: --html is not for it", NULL);
     if (options->attach && !arguments->command->attach)
         return usage_error("--attach is not for", arguments->command->name);
     if (!arguments->has_seconds &&
@@ -502,8 +512,11 @@ int main(int argc, char **argv)
     struct sigaction action = {.sa_handler = on_interrupt};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    if (arguments.options.html && html_begin(arguments.options.html))
+        return 1;
     rc = arguments.command->run(&arguments);
     if (bench_interrupted)
         fprintf(stderr, "logbench: interrupted\n");
-    return bench_interrupted ? 1 : rc;
+    rc = bench_interrupted ? 1 : rc;
+    return html_end(rc == 0) ? 1 : rc;
 }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "bench.h"
+#include "html.h"
 
 static bool progress_stands;
 
@@ -105,11 +106,14 @@ static cJSON *limits_json(const struct bench_limits *limits)
     return object;
 }
 
-static void print_json(cJSON *object)
+/* Takes it: to stdout, onto the page, or both. */
+static void emit(const struct bench_options *options, cJSON *object)
 {
-    char *text = cJSON_PrintUnformatted(object);
-    puts(text);
+    char *text = options->json ? cJSON_PrintUnformatted(object) : NULL;
+    if (text)
+        puts(text);
     free(text);
+    html_add(object);
     cJSON_Delete(object);
 }
 
@@ -140,7 +144,7 @@ void report_limits(const struct bench_options *options, const struct bench_limit
     cJSON_AddStringToObject(object, "bench", "limits");
     cJSON_AddItemToObject(object, "limits", limits_json(limits));
     cJSON_AddItemToObject(object, "host", host_json(options));
-    print_json(object);
+    emit(options, object);
 }
 
 /* p50 over what the level cannot go below: the shared durable write, or the wire and the hand-over.
@@ -198,6 +202,23 @@ static void print_append(const struct bench_options *options, const struct bench
         print_limits(options, limits);
 }
 
+/* Pairs of fraction and us, as far as there are values for them; the last is the highest. */
+static void add_percentiles(cJSON *row, const struct leat_histogram *latency)
+{
+    static const double fractions[] = {0,    0.1,   0.25,  0.5,    0.75,   0.9,     0.95,
+                                       0.99, 0.995, 0.999, 0.9995, 0.9999, 0.99999, 0.999999};
+    cJSON *list = cJSON_AddArrayToObject(row, "percentiles");
+    double count = (double)latency->count;
+    for (unsigned i = 0; i < sizeof(fractions) / sizeof(fractions[0]); i++) {
+        if ((1 - fractions[i]) * count <= 1)
+            break;
+        double pair[] = {fractions[i], us(leat_histogram_at(latency, fractions[i]))};
+        cJSON_AddItemToArray(list, cJSON_CreateDoubleArray(pair, 2));
+    }
+    double last[] = {count > 0 ? 1 - 1 / (count + 1) : 0, us(latency->max_ns)};
+    cJSON_AddItemToArray(list, cJSON_CreateDoubleArray(last, 2));
+}
+
 static void add_latency(cJSON *object, const char *name, const struct leat_histogram *latency)
 {
     cJSON *row = cJSON_AddObjectToObject(object, name);
@@ -207,6 +228,7 @@ static void add_latency(cJSON *object, const char *name, const struct leat_histo
     cJSON_AddNumberToObject(row, "p99", us(leat_histogram_at(latency, 0.99)));
     cJSON_AddNumberToObject(row, "p999", us(leat_histogram_at(latency, 0.999)));
     cJSON_AddNumberToObject(row, "max", us(latency->max_ns));
+    add_percentiles(row, latency);
 }
 
 static void add_timeline(cJSON *object, const struct bench_result *result)
@@ -262,16 +284,15 @@ static void append_json(const struct bench_options *options, const struct bench_
         object, "ratio_to_limit",
         ratio_to_limit(options, limits, leat_histogram_at(&result->latency, 0.5)));
     cJSON_AddItemToObject(object, "host", host_json(options));
-    print_json(object);
+    emit(options, object);
 }
 
 void report_append(const struct bench_options *options, const struct bench_limits *limits,
                    const struct bench_result *result)
 {
     progress_clear();
-    if (options->json)
-        append_json(options, limits, result);
-    else
+    append_json(options, limits, result);
+    if (!options->json)
         print_append(options, limits, result);
 }
 
@@ -281,9 +302,8 @@ void report_point(const struct bench_options *options, const struct bench_limits
     static bool headed;
     const struct leat_histogram *latency = &result->latency;
     progress_clear();
-    if (options->json) {
-        append_json(options, limits, result);
-    } else {
+    append_json(options, limits, result);
+    if (!options->json) {
         if (!headed)
             printf("nodes logs        ack   size inflight clients   appends/s    p50 us    p99 us"
                    "    max us   MB/s\n");
@@ -328,18 +348,17 @@ void report_tail(const struct bench_options *options, const struct bench_result 
                  const struct bench_tail *tail)
 {
     progress_clear();
-    if (options->json) {
-        cJSON *object = run_json(options, "tail");
-        cJSON_AddNumberToObject(object, "readers", options->readers);
-        add_result(object, load);
-        add_latency(object, "follow_us", &tail->latency);
-        cJSON *replay = cJSON_AddObjectToObject(object, "replay");
-        add_replay(replay, "files", &tail->files);
-        add_replay(replay, "memory", &tail->memory);
-        cJSON_AddItemToObject(object, "host", host_json(options));
-        print_json(object);
+    cJSON *object = run_json(options, "tail");
+    cJSON_AddNumberToObject(object, "readers", options->readers);
+    add_result(object, load);
+    add_latency(object, "follow_us", &tail->latency);
+    cJSON *replay = cJSON_AddObjectToObject(object, "replay");
+    add_replay(replay, "files", &tail->files);
+    add_replay(replay, "memory", &tail->memory);
+    cJSON_AddItemToObject(object, "host", host_json(options));
+    emit(options, object);
+    if (options->json)
         return;
-    }
     printf("tail    %u reader%s of %.0f appends/s, %s, %u B\n", options->readers,
            options->readers == 1 ? "" : "s", (double)load->appends / load->seconds,
            options->replicated ? "replicated" : "durable", options->size_bytes);
@@ -362,16 +381,15 @@ void report_failover(const struct bench_options *options, const struct bench_fai
 {
     static const char *const faults[] = {"kill", "pause", "transfer"};
     progress_clear();
-    if (options->json) {
-        cJSON *object = run_json(options, "failover");
-        cJSON_AddStringToObject(object, "fault", faults[options->fault]);
-        cJSON_AddNumberToObject(object, "runs", failover->runs);
-        add_latency(object, "first_us", &failover->first);
-        add_latency(object, "gap_us", &failover->gap);
-        cJSON_AddItemToObject(object, "host", host_json(options));
-        print_json(object);
+    cJSON *object = run_json(options, "failover");
+    cJSON_AddStringToObject(object, "fault", faults[options->fault]);
+    cJSON_AddNumberToObject(object, "runs", failover->runs);
+    add_latency(object, "first_us", &failover->first);
+    add_latency(object, "gap_us", &failover->gap);
+    cJSON_AddItemToObject(object, "host", host_json(options));
+    emit(options, object);
+    if (options->json)
         return;
-    }
     printf(
         "failover  %u runs of %s, %u nodes, %s profile, %s, %u in flight, client at another node\n"
         "  %-44s %9s %9s %9s\n",

@@ -8,7 +8,7 @@ packages=(gcc g++ meson ninja-build pkg-config libdpdk-dev liburing-dev libisal-
   libcjson-dev libcmocka-dev libbpf-dev libxdp-dev libnuma-dev libbsd-dev
   iproute2 util-linux scdoc python3)
 test_packages=(clang clang-format libclang-rt-14-dev e2fsprogs xfsprogs nftables libfuse3-dev fuse3
-  qemu-system-x86 busybox-static cpio valgrind)
+  qemu-system-x86 busybox-static cpio valgrind chromium)
 soak_packages=(mmdebstrap debian-archive-keyring)
 
 check_only=false
