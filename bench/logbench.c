@@ -456,6 +456,9 @@ static int settle(struct arguments *arguments)
     }
     if (!one && !arguments->command->lists)
         return usage_error("lists are for sweep, not for", arguments->command->name);
+    if (options->logs != 1 &&
+        (arguments->command->run == run_tail || arguments->command->run == run_failover))
+        return usage_error("--logs is not for", arguments->command->name);
     if (options->html && arguments->command->run == run_limits)
         return usage_error("limits has nothing to draw: --html is not for it", NULL);
     if (options->attach && !arguments->command->attach)

@@ -92,10 +92,14 @@ static bool replay(struct leat_client *client, const struct bench_options *optio
 {
     struct leat_reader *reader;
     struct leat_record record;
+    if (from >= to)
+        return true;
     int rc =
         leat_reader_open(client, BENCH_LOG, LEAT_FROM_OFFSET, from, level_of(options), &reader);
-    if (rc != LEAT_OK || from >= to)
-        return rc == LEAT_OK;
+    if (rc != LEAT_OK) {
+        fprintf(stderr, "logbench: replay: %s\n", leat_error_text(rc));
+        return false;
+    }
     uint64_t begin_ns = leat_clock_monotonic_ns(), bytes = 0, records = 0;
     do {
         rc = leat_reader_wait(reader, TAIL_WAIT_NS, &record);

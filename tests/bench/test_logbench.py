@@ -108,7 +108,8 @@ def refused(folder):
     for words, reason in ((["append"], "--local"), (["append", "--local", "2"], "2"), (["flood"], "flood"), ([], "say"),
                           (["append", "--local", "3", "--size", "1,2"], "sweep"), (["tail", "--local", "1", "--size", "4"], "8"),
                           (["failover", "--local", "1"], "3"), (["failover", "--fault", "burn"], "burn"),
-                          (["sweep", "--attach", "x"], "--attach"), (["limits", "--html", "x"], "--html"), (["append", "--local", "3", "--inflight", "1.5"], "1.5"),
+                          (["sweep", "--attach", "x"], "--attach"), (["limits", "--html", "x"], "--html"),
+                          (["tail", "--local", "1", "--logs", "4"], "--logs"), (["failover", "--logs", "4"], "--logs"), (["append", "--local", "3", "--inflight", "1.5"], "1.5"),
                           (["append", "--attach", "x", "--logs", "4"], "--logs")):
         done = run(folder, *words, "--no-limits", code=2)
         check(reason in done.stderr and "--help" in done.stderr and done.stderr.count("\n") == 1,
