@@ -195,6 +195,14 @@ void cluster_kill_soon(struct sim_node *node)
     node->process->dies_in = (unsigned)world_between(STREAM_FAULTS, 1, 40);
 }
 
+void cluster_spare(struct sim_node *node)
+{
+    if (!node->process)
+        return;
+    node->process->would_die = false;
+    node->process->dies_in = 0;
+}
+
 void cluster_power_cut(struct sim_node *node)
 {
     if (!node->formatted)

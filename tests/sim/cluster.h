@@ -40,6 +40,8 @@ void cluster_begin(void);
 void cluster_kill(struct sim_node *node);
 /* Dies between two calls of its own: within the next few that could be its last. */
 void cluster_kill_soon(struct sim_node *node);
+/* It does not die of that, after all. */
+void cluster_spare(struct sim_node *node);
 void cluster_power_cut(struct sim_node *node);
 void cluster_stop_node(struct sim_node *node);
 /* Power cut, an empty disk, formatted anew by somebody who knows no better. False: not while

@@ -414,6 +414,7 @@ void faults_heal(void)
         node->host.flush_error_ppm = node->host.misdirect_ppm = 0;
         node->host.stuck_until_ns = 0;
         node->host.disk_full = false;
+        cluster_spare(node); /* or it dies after the cluster was found whole */
         if (node->process && node->process->paused_until_ns > world.now_ns)
             process_pause(node->process, world.now_ns);
     }

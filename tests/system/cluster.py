@@ -45,6 +45,10 @@ def wait_for(condition, what, seconds=20.0):
         time.sleep(0.01)
 
 
+# For tests in which nobody may campaign: the machine stands still for longer than the usual timeouts now and then.
+CALM = {"election": "[1s, 2s]"}
+
+
 def pressure(what):
     """Seconds that some task of the machine has waited for `what` ("io", "cpu") since it started; 0 where it is not told."""
     try:
@@ -201,6 +205,8 @@ class Ledger:
         return os.path.getsize(self.path) // LEDGER_ROW.size if os.path.exists(self.path) else 0
 
     def stop(self):
+        """It makes its file when a signal can stop it: before that, one would end it without a word."""
+        wait_for(lambda: self.process.poll() is not None or os.path.exists(self.path), f"ledger {self.run} to begin")
         if self.process.poll() is None:
             self.process.terminate()
         return self.finish()
@@ -241,7 +247,8 @@ class Cluster:
                       f"largest_entry: {settings.get('largest_entry', '256KiB')}}}\n"
                       f"worker: {{count: {settings.get('workers', 1)}, idle: {settings.get('idle', IDLE)}"
                       f"{', lcores: ' + settings['lcores'] if 'lcores' in settings else ''}}}\n"
-                      f"raft: {{window: {settings.get('window', '4MiB')}}}\n"
+                      f"raft: {{window: {settings.get('window', '4MiB')}, "
+                      f"election_timeout: {settings.get('election', '[150ms, 300ms]')}}}\n"
                       f"{settings.get('more', '')}")
 
     def start(self):

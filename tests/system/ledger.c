@@ -234,13 +234,13 @@ static void *append_thread(void *context)
 static int run_append(const struct options *options)
 {
     static struct appender appenders[THREADS_MAX];
-    FILE *out = fopen(options->out, "ab");
+    signal(SIGTERM, on_stop);
+    signal(SIGINT, on_stop);
+    FILE *out = fopen(options->out, "ab"); /* tells that it can be stopped */
     if (!out) {
         perror(options->out);
         return 1;
     }
-    signal(SIGTERM, on_stop);
-    signal(SIGINT, on_stop);
     for (unsigned i = 0; i < options->threads; i++) {
         appenders[i] = (struct appender){.options = options, .index = i, .out = out};
         pthread_create(&appenders[i].thread, NULL, append_thread, &appenders[i]);

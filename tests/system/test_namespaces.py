@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 
-from cluster import Node, check, run_tests, wait_for
+from cluster import CALM, Node, check, run_tests, wait_for
 from wires import Wires, ip
 
 AF_PACKET = "{kind: af_packet, interface: leat0}"
@@ -260,7 +260,7 @@ TESTS = [
     ("jumbo frames over af_packet", jumbo, {"net": "{kind: af_packet, interface: leat0, mtu: 9000}"}),
     ("jumbo frames over memif", jumbo_memif, {}),
     ("a third of the packets is lost", lossy, {"net": AF_PACKET}),
-    ("long packets are lost", short_paths, {"net": AF_PACKET}),
+    ("long packets are lost", short_paths, {"net": AF_PACKET, **CALM}),
     ("packets come twice and to others", doubled, {"net": AF_PACKET}),
     ("directions are cut by rules", cut_by_rules, {"net": AF_PACKET}),
     ("two nodes of one id and address", twin, {"net": AF_PACKET}),

@@ -10,9 +10,10 @@ import subprocess
 import sys
 import time
 
-from cluster import LEAT, LEATD, check, run_tests, wait_for
+from cluster import CALM, LEAT, LEATD, check, run_tests, wait_for
 
 SMALL = {"segment": "1MiB", "arena": "4MiB", "window": "1MiB"}
+CALM_SMALL = {**SMALL, **CALM}
 SEGMENT = 1 << 20
 BLOCK = 4096
 
@@ -250,11 +251,11 @@ def killed_at_random(cluster):
 
 TESTS = [
     ("a trim, and a follower that was down meanwhile", trimmed, SMALL),
-    ("a bit of the last segment flips", segment_damaged, SMALL),
-    ("a bit of the last segment flips while memory is whole", segment_damaged_with_memory, SMALL),
+    ("a bit of the last segment flips", segment_damaged, CALM_SMALL),
+    ("a bit of the last segment flips while memory is whole", segment_damaged_with_memory, CALM_SMALL),
     ("a bit of a sealed segment flips", sealed_segment_damaged, SMALL),
-    ("bits of the journal flip", journal_damaged, SMALL),
-    ("vote slots are damaged", votes_damaged, SMALL),
+    ("bits of the journal flip", journal_damaged, CALM_SMALL),
+    ("vote slots are damaged", votes_damaged, CALM_SMALL),
     ("killed at random moments", killed_at_random, SMALL),
 ]
 
