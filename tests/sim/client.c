@@ -405,6 +405,12 @@ void clients_switch_one(void)
     all.clients[world_draw(STREAM_FAULTS, all.count)].switches = true;
 }
 
+void clients_leave(unsigned node)
+{
+    for (unsigned i = 0; i < all.count; i++)
+        all.clients[i].switches |= all.clients[i].node == node;
+}
+
 void clients_fence_one(void)
 {
     all.clients[world_draw(STREAM_FAULTS, all.count)].fences = true;

@@ -14,6 +14,8 @@ void clients_begin(void);
 void clients_host_down(unsigned host);
 void clients_kill_one(void);
 void clients_switch_one(void);
+/* Its node refuses to start, and will not be replaced. */
+void clients_leave(unsigned node);
 void clients_fence_one(void);
 /* The dishonest client writes what it likes into the words and records that it shares with its
  * node. */

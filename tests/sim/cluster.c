@@ -101,6 +101,8 @@ static void node_ended(struct sim_process *process, void *result)
     node->died_in_pass = false;
     node->failures = rc == LEAT_OK ? 0 : node->failures + 1;
     check_node_ended(node->host.number, rc);
+    if (node->victim && rc == LEAT_ECORRUPT)
+        clients_leave(node->host.number);
     node_down(node);
 }
 
