@@ -15,22 +15,33 @@
 #include "base/assert.h"
 #include "log.h"
 
-static int arena_directory(const char *directory, const struct leat_uuid *node, char *path,
-                           size_t path_bytes)
+/* False: errno says why. */
+static bool arena_directory(const char *directory, const struct leat_uuid *node, char *path,
+                            size_t path_bytes)
 {
     char text[LEAT_UUID_TEXT_BYTES];
     leat_uuid_format(node, text);
     if (mkdir(directory, 0700) != 0 && errno != EEXIST)
-        return LEAT_ESYSTEM;
+        return false;
     snprintf(path, path_bytes, "%s/%s", directory, text);
     if (mkdir(path, 0700) != 0 && errno != EEXIST)
-        return LEAT_ESYSTEM;
+        return false;
     struct stat status;
     if (lstat(path, &status) != 0 || !S_ISDIR(status.st_mode) || status.st_uid != geteuid()) {
         errno = EPERM;
-        return LEAT_ESYSTEM;
+        return false;
     }
-    return LEAT_OK;
+    return true;
+}
+
+int node_arena_directory(const char *directory, const struct leat_uuid *node, char *path,
+                         size_t path_bytes, char *error, unsigned error_bytes)
+{
+    if (arena_directory(directory, node, path, path_bytes))
+        return LEAT_OK;
+    snprintf(error, error_bytes, "%s: cannot be made or is not this user's directory: %s",
+             directory, strerror(errno));
+    return LEAT_ESYSTEM;
 }
 
 /* W4: same boot, log, generation and arena as the journal says, of the same shape. */
@@ -71,11 +82,9 @@ int node_arena_open(struct node_arena *arena, const char *directory, const struc
                     bool *ret_valid, char *error, unsigned error_bytes)
 {
     char path[256];
-    if (arena_directory(directory, node, path, sizeof(path)) != LEAT_OK) {
-        snprintf(error, error_bytes, "%s: cannot be made or is not this user's directory: %s",
-                 directory, strerror(errno));
-        return LEAT_ESYSTEM;
-    }
+    int rc = node_arena_directory(directory, node, path, sizeof(path), error, error_bytes);
+    if (rc != LEAT_OK)
+        return rc;
     snprintf(arena->path, sizeof(arena->path), "%s/log-%u.arena", path, info->log_id);
     int fd = open(arena->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     struct stat status;
@@ -85,7 +94,7 @@ int node_arena_open(struct node_arena *arena, const char *directory, const struc
     bool was_whole = status.st_size == bytes;
     if (!was_whole && (ftruncate(fd, 0) != 0 || ftruncate(fd, bytes) != 0))
         goto failed;
-    int rc = posix_fallocate(fd, 0, bytes); /* a full tmpfs shall say so now, not as SIGBUS */
+    rc = posix_fallocate(fd, 0, bytes); /* a full tmpfs shall say so now, not as SIGBUS */
     if (rc != 0) {
         errno = rc;
         goto failed;

@@ -191,6 +191,8 @@ int worker_boot(struct node_worker *worker, char *error, unsigned error_bytes)
     if (rc == LEAT_OK)
         rc = boot_storage(worker, error, error_bytes);
     if (rc == LEAT_OK)
+        rc = trace_open(worker, error, error_bytes);
+    if (rc == LEAT_OK)
         rc = boot_port(worker, error, error_bytes);
     if (rc == LEAT_OK)
         rc = boot_logs(worker, error, error_bytes);
@@ -209,6 +211,7 @@ void worker_shut(struct node_worker *worker)
         log_free(worker->logs[l]);
     for (unsigned i = 0; i < NODE_REASSEMBLY_MAX; i++)
         boot_unmap(worker->reassembly[i].bytes, NODE_ENTRY_BYTES_MAX);
+    trace_close(worker);
     free(worker->base_scratch);
     free(worker->catchup);
     free(worker->retention.block);

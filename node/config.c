@@ -78,6 +78,7 @@ static const struct config_key config_keys[] = {
      DEFAULTS(UINT64_MAX, UINT64_MAX)},
     {"worker", "lcores", CONFIG_IDS, false, FIELD(lcore_count),
      .at_2 = offsetof(struct leat_config, lcores), BOUNDS(0, 1023)},
+    {"worker", "trace", CONFIG_SIZE, false, FIELD(trace_bytes), BOUNDS(0, 1 * GIB)},
 
     {"raft", "election_timeout", CONFIG_RANGE, false, FIELD(election_min_ns),
      .at_2 = offsetof(struct leat_config, election_max_ns), BOUNDS(1 * MS, 60 * S),

@@ -22,6 +22,7 @@
 #include "base/base_frame.h"
 #include "base/frame.h"
 #include "base/ring.h"
+#include "base/trace.h"
 #include "replication/core.h"
 #include "replication/sessions.h"
 #include "storage/storage.h"
@@ -177,9 +178,10 @@ struct node_log {
     uint64_t retention_bytes; /* 0: keeps everything */
     uint64_t retention_ns;
     uint64_t retention_ns_looked;
-    uint64_t oldest_next_base; /* the BASE behind the oldest segment, when it was read: */
-    uint64_t oldest_time_ns;   /* the oldest segment's last log time */
-    uint32_t role_epoch;       /* counts changes of leader: clients submit again */
+    uint64_t oldest_next_base;          /* the BASE behind the oldest segment, when it was read: */
+    uint64_t oldest_time_ns;            /* the oldest segment's last log time */
+    uint32_t role_epoch;                /* counts changes of leader: clients submit again */
+    uint64_t traced[LEAT_TRACE_POINTS]; /* how far trace.c saw it */
 };
 
 static inline uint8_t *log_at(const struct node_log *log, uint64_t position)
@@ -188,6 +190,9 @@ static inline uint8_t *log_at(const struct node_log *log, uint64_t position)
 }
 
 /* arena.c */
+/* The node's own directory below `directory`, made and judged. */
+int node_arena_directory(const char *directory, const struct leat_uuid *node, char *path,
+                         size_t path_bytes, char *error, unsigned error_bytes);
 int node_arena_open(struct node_arena *arena, const char *directory, const struct leat_uuid *node,
                     const struct leat_storage_log_info *info, const struct leat_uuid *boot,
                     bool *ret_valid, char *error, unsigned error_bytes);

@@ -485,9 +485,11 @@ unsigned node_pass(struct node_worker *worker)
     work += pass_storage(worker);
     if (worker->fatal)
         return 1;
+    trace_point(worker, LEAT_TRACE_DURABLE);
     pass_look_at_disk(worker);
     if (!worker->closing)
         work += pass_receive(worker);
+    trace_point(worker, LEAT_TRACE_RECEIVED);
     for (uint32_t i = 0; i < worker->active_count; i++) {
         struct node_log *log = worker->active[i];
         pass_settle_cut(log);
@@ -497,6 +499,7 @@ unsigned node_pass(struct node_worker *worker)
     if (worker->config->worker_count > 1)
         work += handover_poll(worker);
     work += clients_poll(worker);
+    trace_point(worker, LEAT_TRACE_SEALED);
     peers_tick(worker);
     work += admin_tick(worker);
     tail_tick(worker);
@@ -507,6 +510,9 @@ unsigned node_pass(struct node_worker *worker)
     for (uint32_t i = 0; i < worker->active_count; i++)
         pass_log(worker, worker->active[i], &work);
     leat_port_flush(worker->port);
+    trace_point(worker, LEAT_TRACE_SENT);
+    trace_point(worker, LEAT_TRACE_COMMIT_R);
+    trace_point(worker, LEAT_TRACE_COMMIT_D);
     for (uint32_t i = 0; i < worker->active_count; i++) {
         struct node_log *log = worker->active[i];
         if (log_apply_commits(log) != LEAT_OK)

@@ -16,6 +16,7 @@
  *   operate.c      trims and transfers, on their way to a log's leader
  *   repair.c       damaged segments, fetched from peers
  *   commands.c     what the control and lifecycle threads ask for
+ *   trace.c        when a log got how far, for who measures
  */
 #ifndef LEAT_NODE_WORKER_H
 #define LEAT_NODE_WORKER_H
@@ -229,6 +230,13 @@ struct node_admin {
     struct node_admin_recent recent[NODE_ADMIN_RECENT];
 };
 
+/* Events of trace.c; header NULL: off. */
+struct node_trace {
+    struct leat_trace_header *header;
+    struct leat_trace_event *events;
+    uint64_t written;
+};
+
 struct node_worker {
     const struct leat_config *config;
     struct node_logger *out; /* the log for people */
@@ -296,6 +304,7 @@ struct node_worker {
     struct node_repair repair;
     struct node_repair_serve repair_serve;
 
+    struct node_trace trace;
     uint8_t *base_scratch; /* LEAT_BASE_PAYLOAD_BYTES_MAX */
     uint64_t drops[LEAT_WIRE_DROP_COUNT];
     uint64_t expect_ns; /* acknowledgements may come any moment, until then; 0: not */
@@ -416,6 +425,16 @@ void forward_take_reply(struct node_worker *worker, struct node_log *log,
  * and do not arrive. */
 uint32_t path_datagram_bytes(struct node_worker *worker, unsigned peer);
 void path_stalls(struct node_worker *worker, unsigned peer, unsigned other);
+
+/* trace.c: unlinks what a former life left; makes a file if configured. */
+int trace_open(struct node_worker *worker, char *error, unsigned error_bytes);
+void trace_close(struct node_worker *worker);
+void trace_look(struct node_worker *worker, enum leat_trace_point point);
+static inline void trace_point(struct node_worker *worker, enum leat_trace_point point)
+{
+    if (__builtin_expect(worker->trace.header != NULL, 0))
+        trace_look(worker, point);
+}
 
 /* commands.c */
 unsigned commands_run(struct node_worker *worker);

@@ -242,6 +242,23 @@ static const struct field leat_arena_leadership_fields[] = {
     F(leat_arena_leadership, pad, "zero"),
 };
 
+static const struct field leat_trace_header_fields[] = {
+    F(leat_trace_header, magic, "`LEATTRC1`, written last"),
+    F(leat_trace_header, version, "1"),
+    F(leat_trace_header, node_id, "node's id"),
+    F(leat_trace_header, worker, "its worker"),
+    F(leat_trace_header, reserved, "zero"),
+    F(leat_trace_header, event_count, "of the ring, a power of two"),
+};
+
+static const struct field leat_trace_event_fields[] = {
+    F(leat_trace_event, number, "how many came before, plus one; 0: none, or being written"),
+    F(leat_trace_event, ns, "monotonic clock"),
+    F(leat_trace_event, position, "all below has come to the point"),
+    F(leat_trace_event, log_id, "log id"),
+    F(leat_trace_event, point, "enum leat_trace_point"),
+};
+
 static const struct field leat_ring_client_fields[] = {
     F(leat_ring_client, tail, "release by client; acquire by node"),
     F(leat_ring_client, completion_head, "completions taken; release by client"),

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/trace.h"
 #include "base/base_frame.h"
 #include "base/control.h"
 #include "base/frame.h"
@@ -70,6 +71,8 @@ static const struct table tables[] = {
     TABLE(leat_vote),
     TABLE(leat_arena_header),
     TABLE(leat_arena_leadership),
+    TABLE(leat_trace_header),
+    TABLE(leat_trace_event),
     TABLE(leat_ring_client),
     TABLE(leat_ring_node),
     TABLE(leat_ring_record),

@@ -52,6 +52,7 @@ struct leat_config {
     int32_t lcore;        /* worker 0 is pinned to it; -1: floats */
     uint32_t lcore_count; /* 0: by `lcore`; else one per worker */
     uint32_t lcores[LEAT_CONFIG_IDS_MAX];
+    uint64_t trace_bytes; /* of events for each worker (base/trace.h); 0: off */
     uint32_t writes_in_flight_max;
     uint32_t segments_ahead;
     uint64_t scrub_bytes_per_s; /* 0: off */
