@@ -9,6 +9,7 @@
  *   logs.c     many logs in it, all led by one node
  *   load.c     clients that append and measure
  *   tail.c     readers that follow, and that replay
+ *   breakdown.c where an append is when, by the nodes' own notes
  *   failover.c the leader goes, by kill, pause or transfer, again and again
  *   sweep.c    one measurement after another: sizes, windows, clients, logs, nodes
  *   report.c   the tables and the JSON objects
@@ -56,6 +57,7 @@ struct bench_options {
     const char *html; /* a page of what was measured; NULL: none */
     bool quiet;       /* no progress line */
     bool no_limits;
+    bool trace;  /* nodes note how far their logs are, and each append is kept (breakdown) */
     bool no_pin; /* the scheduler places nodes and clients */
 };
 
@@ -95,10 +97,20 @@ struct bench_interval {
     uint64_t max_ns; /* the highest latency among them */
 };
 
+/* One append that was acknowledged. */
+struct bench_sample {
+    uint64_t sent_ns;
+    uint64_t seen_ns;
+    uint64_t position;
+};
+
 struct bench_result {
     struct leat_histogram latency;
     struct bench_interval *timeline; /* the caller's to free() */
     unsigned interval_count;
+    struct bench_sample
+        *samples; /* with options.trace, the first so many; the caller's to free() */
+    uint32_t sample_count;
     uint64_t appends;
     uint64_t errors;
     double seconds;
@@ -125,6 +137,32 @@ struct bench_failover {
     struct leat_histogram
         gap; /* the longest time without an acknowledgement until one by another leader */
     unsigned runs;
+};
+
+/* The points of an append's way, in the order in which they are told. */
+enum bench_point {
+    BENCH_PICKED,
+    BENCH_SENT,
+    BENCH_RECEIVED, /* by as many followers as make a majority with the leader */
+    BENCH_LEADER_DURABLE,
+    BENCH_FOLLOWER_DURABLE,
+    BENCH_COMMITTED,
+    BENCH_SEEN,
+    BENCH_POINTS,
+};
+
+/* Negative: it was noted before what it waited for, whose thread was held up in between. */
+struct bench_spread {
+    int64_t p50_ns;
+    int64_t p99_ns;
+};
+
+struct bench_breakdown {
+    uint32_t appends; /* traced from end to end */
+    uint32_t missed;  /* some point of theirs was not found */
+    bool passed[BENCH_POINTS];
+    struct bench_spread own[BENCH_POINTS];   /* since the point that it waits for */
+    struct bench_spread since[BENCH_POINTS]; /* since the append was published */
 };
 
 /* The core of a private cluster's node (index; 0 leads) or of a client; -1: any. */
@@ -157,6 +195,8 @@ int load_run(const struct bench_options *options, const struct bench_cluster *cl
 extern _Atomic uint64_t load_began_ns;
 int tail_run(const struct bench_options *options, const struct bench_cluster *cluster,
              struct bench_result *load, struct bench_tail *ret_tail);
+int breakdown_run(const struct bench_options *options, const struct bench_cluster *cluster,
+                  struct bench_result *load, struct bench_breakdown *ret_breakdown);
 int failover_run(const struct bench_options *options, struct bench_cluster *cluster,
                  struct bench_failover *ret_failover);
 int sweep_run(const struct bench_options *options, const struct bench_lists *lists,
@@ -172,6 +212,8 @@ void report_point(const struct bench_options *options, const struct bench_limits
                   const struct bench_result *result);
 void report_tail(const struct bench_options *options, const struct bench_result *load,
                  const struct bench_tail *tail);
+void report_breakdown(const struct bench_options *options, const struct bench_result *load,
+                      const struct bench_breakdown *breakdown);
 void report_failover(const struct bench_options *options, const struct bench_failover *failover);
 
 /* A line that stands only while work goes on, on a terminal. */

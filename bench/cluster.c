@@ -77,11 +77,12 @@ static int write_config(const struct bench_options *options, const struct bench_
             "net: {kind: %s, memif_dir: memif}\n"
             "storage: {data_dir: data%u}\n"
             "memory: {arena_dir: /dev/shm/%s, budget: 16GiB}\n"
-            "worker: {count: %u, lcore: %d}\n"
+            "worker: {count: %u, lcore: %d, trace: %s}\n"
             "default_log: {replicated: true}\n"
             "profile: %s\n",
             cluster->sockets[index], options->net, index + 1, strrchr(cluster->directory, '/') + 1,
-            options->workers, place_node(options, index), options->profile);
+            options->workers, place_node(options, index), options->trace ? "64MiB" : "0",
+            options->profile);
     return fclose(file) != 0;
 }
 

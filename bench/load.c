@@ -20,6 +20,7 @@
 #define LOAD_SLEEP_NS   50000u
 #define LOAD_TIMEOUT_NS 10000000000u
 #define LOAD_BATCH      256u
+#define LOAD_SAMPLES    (1u << 18) /* kept of a client, where they are asked for */
 
 _Atomic uint64_t load_began_ns;
 
@@ -34,6 +35,8 @@ struct load_client {
     struct leat_histogram latency;
     struct bench_interval *timeline;
     unsigned interval_count;
+    struct bench_sample *samples;
+    uint32_t sample_count;
     uint64_t appends;
     uint64_t errors;
     int failed;
@@ -52,6 +55,9 @@ static void load_take(struct load_client *load, const struct leat_result *result
         return;
     }
     uint64_t latency_ns = now_ns - result->user;
+    if (load->samples && load->sample_count < LOAD_SAMPLES)
+        load->samples[load->sample_count++] =
+            (struct bench_sample){result->user, now_ns, result->position};
     load->appends++;
     leat_histogram_record(&load->latency, latency_ns);
     uint64_t at =
@@ -214,8 +220,11 @@ static uint32_t clients_start(const struct bench_options *options,
         client->core = place_client(options, i);
         client->interval_count = intervals;
         client->timeline = calloc(intervals, sizeof(*client->timeline));
-        if (!client->timeline || pthread_create(&client->thread, NULL, load_thread, client) != 0) {
+        client->samples = options->trace ? calloc(LOAD_SAMPLES, sizeof(*client->samples)) : NULL;
+        if (!client->timeline || (options->trace && !client->samples) ||
+            pthread_create(&client->thread, NULL, load_thread, client) != 0) {
             free(client->timeline);
+            free(client->samples);
             return i;
         }
     }
@@ -235,6 +244,9 @@ static bool client_join(struct load_client *client, unsigned number, struct benc
             result->timeline[i].max_ns = client->timeline[i].max_ns;
     }
     free(client->timeline);
+    for (uint32_t i = 0; i < client->sample_count; i++)
+        result->samples[result->sample_count++] = client->samples[i];
+    free(client->samples);
     if (client->first_error)
         fprintf(stderr, "logbench: client %u: first error: %s\n", number,
                 leat_error_text(client->first_error));
@@ -266,8 +278,10 @@ int load_run(const struct bench_options *options, const struct bench_cluster *cl
     load_began_ns = 0;
     result->interval_count = (unsigned)(options->seconds * 1e9 / BENCH_INTERVAL_NS) + 2;
     result->timeline = calloc(result->interval_count, sizeof(*result->timeline));
+    if (options->trace)
+        result->samples = calloc((size_t)options->clients * LOAD_SAMPLES, sizeof(*result->samples));
     uint32_t started = 0;
-    if (clients && result->timeline)
+    if (clients && result->timeline && (result->samples || !options->trace))
         started = clients_start(options, cluster, clients, result->interval_count, &phase);
     bool failed = started < options->clients;
     if (failed)

@@ -12,6 +12,7 @@
 static const char usage[] =
     "usage: logbench limits [--net memif] [--directory DIR] [--json]\n"
     "       logbench append | tail   --local NODES | --attach SOCKET [options]\n"
+    "       logbench breakdown [options]\n"
     "       logbench failover [--fault kill|pause|transfer] [--runs N] [options]\n"
     "       logbench sweep | scale [options]\n"
     "\n"
@@ -22,6 +23,8 @@ static const char usage[] =
     "          same run\n"
     "tail      readers follow while clients append, then one replays the log: from files and from\n"
     "          memory\n"
+    "breakdown where the time of an append goes: the median of each stage of its way, by what\n"
+    "          client and nodes noted\n"
     "failover  the leader is killed, stopped or asked to hand over, again and again, while a "
     "client\n"
     "          at another node appends: how long it waits\n"
@@ -32,7 +35,7 @@ static const char usage[] =
     "\n"
     "All but limits and --attach run on a private cluster of this build, removed afterwards.\n"
     "\n"
-    "  --local N         1, 3, 5 or 7 nodes on this host [failover, sweep, scale: 3]\n"
+    "  --local N         1, 3, 5 or 7 nodes on this host [breakdown, failover, sweep, scale: 3]\n"
     "  --attach SOCKET   a running node's control socket instead\n"
     "  --net KIND        memif [memif]\n"
     "  --profile NAME    of the nodes' settings: development or rack (short timeouts) "
@@ -378,6 +381,27 @@ static int run_tail(struct arguments *arguments)
     return failed;
 }
 
+static int run_breakdown(struct arguments *arguments)
+{
+    struct bench_options *options = &arguments->options;
+    static struct bench_result load;
+    static struct bench_breakdown breakdown;
+    options->trace = true;
+    if (options->nodes == 0)
+        options->nodes = 3;
+    if (options->workers != 1)
+        return usage_error("breakdown looks at one worker: --workers is not for it", NULL);
+    int failed = prepare(options);
+    if (!failed)
+        failed = breakdown_run(options, &running, &load, &breakdown);
+    put_away();
+    if (!failed && !bench_interrupted)
+        report_breakdown(options, &load, &breakdown);
+    free(load.timeline);
+    free(load.samples);
+    return failed;
+}
+
 static int run_failover(struct arguments *arguments)
 {
     struct bench_options *options = &arguments->options;
@@ -428,9 +452,13 @@ static int run_scale(struct arguments *arguments)
 }
 
 static const struct command commands[] = {
-    {"limits", run_limits, false, true}, {"append", run_append, false, true},
-    {"tail", run_tail, false, true},     {"failover", run_failover, false, false},
-    {"sweep", run_sweep, true, false},   {"scale", run_scale, false, false},
+    {"limits", run_limits, false, true},
+    {"append", run_append, false, true},
+    {"tail", run_tail, false, true},
+    {"failover", run_failover, false, false},
+    {"breakdown", run_breakdown, false, false},
+    {"sweep", run_sweep, true, false},
+    {"scale", run_scale, false, false},
 };
 
 /* What is measured once is the first of each list; more of them only in a sweep. */
@@ -457,7 +485,8 @@ static int settle(struct arguments *arguments)
     if (!one && !arguments->command->lists)
         return usage_error("lists are for sweep, not for", arguments->command->name);
     if (options->logs != 1 &&
-        (arguments->command->run == run_tail || arguments->command->run == run_failover))
+        (arguments->command->run == run_tail || arguments->command->run == run_failover ||
+         arguments->command->run == run_breakdown))
         return usage_error("--logs is not for", arguments->command->name);
     if (options->html && arguments->command->run == run_limits)
         return usage_error("limits has nothing to draw: --html is not for it", NULL);
@@ -505,7 +534,8 @@ int main(int argc, char **argv)
             return rc;
     }
     if (optind + 1 != argc)
-        return usage_error("say what to do: limits, append, tail, failover, sweep or scale", NULL);
+        return usage_error(
+            "say what to do: limits, append, tail, breakdown, failover, sweep or scale", NULL);
     arguments.command = command_of(argv[optind]);
     if (!arguments.command)
         return usage_error("not known:", argv[optind]);

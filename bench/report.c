@@ -399,3 +399,70 @@ void report_failover(const struct bench_options *options, const struct bench_fai
     print_times("to the first acknowledgement of a new append", &failover->first);
     print_times("the longest time without an acknowledgement", &failover->gap);
 }
+
+/* ---- where the time goes ---- */
+
+static const char *const point_names[BENCH_POINTS] = {
+    [BENCH_PICKED] = "the leader picked it up",
+    [BENCH_SENT] = "first handed to the port",
+    [BENCH_RECEIVED] = "a follower has it",
+    [BENCH_LEADER_DURABLE] = "on the leader's disk",
+    [BENCH_FOLLOWER_DURABLE] = "on a follower's disk",
+    [BENCH_COMMITTED] = "committed",
+    [BENCH_SEEN] = "the client saw it",
+};
+
+static const char *const point_after[BENCH_POINTS] = {
+    [BENCH_PICKED] = "published",
+    [BENCH_SENT] = "picked up",
+    [BENCH_RECEIVED] = "handed to the port",
+    [BENCH_LEADER_DURABLE] = "picked up",
+    [BENCH_FOLLOWER_DURABLE] = "a follower has it",
+    [BENCH_COMMITTED] = "a majority has it",
+    [BENCH_SEEN] = "committed",
+};
+
+static cJSON *point_json(const struct bench_breakdown *breakdown, unsigned point)
+{
+    cJSON *row = cJSON_CreateObject();
+    cJSON_AddStringToObject(row, "point", point_names[point]);
+    cJSON_AddStringToObject(row, "after", point_after[point]);
+    cJSON_AddNumberToObject(row, "stage_p50", (double)breakdown->own[point].p50_ns / 1e3);
+    cJSON_AddNumberToObject(row, "stage_p99", (double)breakdown->own[point].p99_ns / 1e3);
+    cJSON_AddNumberToObject(row, "since_p50", (double)breakdown->since[point].p50_ns / 1e3);
+    cJSON_AddNumberToObject(row, "since_p99", (double)breakdown->since[point].p99_ns / 1e3);
+    return row;
+}
+
+void report_breakdown(const struct bench_options *options, const struct bench_result *load,
+                      const struct bench_breakdown *breakdown)
+{
+    progress_clear();
+    cJSON *object = run_json(options, "breakdown");
+    add_result(object, load);
+    cJSON_AddNumberToObject(object, "traced", breakdown->appends);
+    cJSON_AddNumberToObject(object, "missed", breakdown->missed);
+    cJSON *points = cJSON_AddArrayToObject(object, "points_us");
+    for (unsigned i = 0; i < BENCH_POINTS; i++) {
+        if (breakdown->passed[i])
+            cJSON_AddItemToArray(points, point_json(breakdown, i));
+    }
+    cJSON_AddItemToObject(object, "host", host_json(options));
+    emit(options, object);
+    if (options->json)
+        return;
+    printf(
+        "breakdown  %u node%s over %s, %s, %u B, %u in flight: %u appends traced, %u not whole\n",
+        options->nodes, options->nodes == 1 ? "" : "s", options->net,
+        options->replicated ? "replicated" : "durable", options->size_bytes, options->in_flight,
+        breakdown->appends, breakdown->missed);
+    printf("  %-26s %10s %10s   %-20s %10s %10s\n", "us", "stage p50", "p99", "after", "in all p50",
+           "p99");
+    for (unsigned i = 0; i < BENCH_POINTS; i++) {
+        if (breakdown->passed[i])
+            printf("  %-26s %10.2f %10.2f   %-20s %10.2f %10.2f\n", point_names[i],
+                   (double)breakdown->own[i].p50_ns / 1e3, (double)breakdown->own[i].p99_ns / 1e3,
+                   point_after[i], (double)breakdown->since[i].p50_ns / 1e3,
+                   (double)breakdown->since[i].p99_ns / 1e3);
+    }
+}

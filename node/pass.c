@@ -509,8 +509,8 @@ unsigned node_pass(struct node_worker *worker)
     worker_wake_due(worker);
     for (uint32_t i = 0; i < worker->active_count; i++)
         pass_log(worker, worker->active[i], &work);
-    leat_port_flush(worker->port);
     trace_point(worker, LEAT_TRACE_SENT);
+    leat_port_flush(worker->port);
     trace_point(worker, LEAT_TRACE_COMMIT_R);
     trace_point(worker, LEAT_TRACE_COMMIT_D);
     for (uint32_t i = 0; i < worker->active_count; i++) {

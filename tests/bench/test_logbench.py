@@ -85,6 +85,25 @@ def replay_of_files(folder):
     check(files["records"] > 0 and files["bytes_per_s"] > 0, f"replay of files: {files}")
 
 
+def breakdown(folder):
+    """What was noted on the way fits what the client measured."""
+    on_way = ["the leader picked it up", "first handed to the port", "a follower has it", "committed", "the client saw it"]
+    on_disk = ["on the leader's disk", "on a follower's disk"]
+    for words, points in (([*MEMORY], on_way), ([], on_way[:3] + on_disk + on_way[3:]),
+                          (["--local", "1"], [on_way[0], on_disk[0], *on_way[3:]]),
+                          (["--inflight", "64", "--local", "5", *MEMORY], on_way)):
+        seen = measured(folder, "breakdown", "--seconds", "1", *words)
+        check([p["point"] for p in seen["points_us"]] == points, f"{words}: points {seen['points_us']}")
+        check(seen["traced"] > 0.9 * min(seen["appends"], 1 << 18) and seen["missed"] < 0.1 * seen["traced"],
+              f"{words}: {seen['traced']} of {seen['appends']} traced, {seen['missed']} not whole")
+        times = {p["point"]: p["since_p50"] for p in seen["points_us"]}
+        check(0 < times[on_way[0]] <= times[on_way[3]] < times[on_way[4]], f"{words}: not in order: {times}")
+        whole = seen["latency_us"]["p50"]
+        check(seen["appends"] > 1 << 18 or abs(times[on_way[4]] / whole - 1) < 0.1, f"{words}: {times} of {whole} us")
+        check(all(p["stage_p50"] <= p["since_p50"] for p in seen["points_us"]), f"{words}: a part above the whole")
+    check("the client saw it" in run(folder, "breakdown", "--seconds", "0.5", *MEMORY).stdout, "for people")
+
+
 def failover(folder):
     for fault in "kill", "pause", "transfer":
         seen = measured(folder, "failover", "--runs", "2", "--fault", fault, "--inflight", "4")
@@ -110,6 +129,7 @@ def refused(folder):
                           (["failover", "--local", "1"], "3"), (["failover", "--fault", "burn"], "burn"),
                           (["sweep", "--attach", "x"], "--attach"), (["limits", "--html", "x"], "--html"),
                           (["tail", "--local", "1", "--logs", "4"], "--logs"), (["failover", "--logs", "4"], "--logs"), (["append", "--local", "3", "--inflight", "1.5"], "1.5"),
+                          (["breakdown", "--workers", "2"], "--workers"), (["breakdown", "--attach", "x"], "--attach"),
                           (["append", "--attach", "x", "--logs", "4"], "--logs")):
         done = run(folder, *words, "--no-limits", code=2)
         check(reason in done.stderr and "--help" in done.stderr and done.stderr.count("\n") == 1,
@@ -163,11 +183,14 @@ def page(folder):
         run(folder, "tail", "--local", "1", "--seconds", "1", "--inflight", "64", *MEMORY, "--html", path)
         curves, rows = drawn(path)
         check(len(curves["percentiles"]) == 2 and rows["replay"] == 3, f"tail: {curves} {rows}")
+        run(folder, "breakdown", "--local", "1", "--seconds", "1", *MEMORY, "--html", path)
+        curves, rows = drawn(path)
+        check(len(curves["percentiles"]) == 1 and rows["breakdown"] == 4, f"breakdown: {curves} {rows}")
         run(folder, "append", "--local", "1", "--html", os.path.join(place, "none", "page.html"), code=1)
         check(os.listdir(place) == ["page.html"], f"left: {os.listdir(place)}")
 
 
-TESTS = [appends, open_loop, tail, replay_of_files, failover, sweep, page, refused, interrupted]
+TESTS = [appends, open_loop, tail, replay_of_files, breakdown, failover, sweep, page, refused, interrupted]
 
 
 def main():
