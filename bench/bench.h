@@ -114,7 +114,8 @@ struct bench_result {
     uint64_t appends;
     uint64_t errors;
     double seconds;
-    double cpu_seconds; /* of all nodes together */
+    double cpu_seconds;        /* of all nodes together */
+    double client_cpu_seconds; /* of this process */
     double cpu_us_per_append;
     double rss_mib_per_node;
 };

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "bench.h"
@@ -193,6 +194,14 @@ static double cluster_cpu_seconds(const struct bench_cluster *cluster)
     return sum;
 }
 
+static double own_cpu_seconds(void)
+{
+    struct rusage used;
+    getrusage(RUSAGE_SELF, &used);
+    return (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
+           (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
+}
+
 static void sleep_seconds(const struct bench_options *options, double seconds, const char *what)
 {
     uint64_t begin = leat_clock_monotonic_ns();
@@ -257,7 +266,7 @@ static void measure(const struct bench_options *options, const struct bench_clus
                     _Atomic int *phase, struct bench_result *result)
 {
     sleep_seconds(options, options->warm_seconds, "warming up");
-    double cpu = cluster_cpu_seconds(cluster);
+    double cpu = cluster_cpu_seconds(cluster), own = own_cpu_seconds();
     uint64_t begin = leat_clock_monotonic_ns();
     load_began_ns = begin;
     atomic_store(phase, LOAD_MEASURE);
@@ -265,6 +274,7 @@ static void measure(const struct bench_options *options, const struct bench_clus
     atomic_store(phase, LOAD_STOP);
     result->seconds = (double)(leat_clock_monotonic_ns() - begin) / 1e9;
     result->cpu_seconds = cluster_cpu_seconds(cluster) - cpu;
+    result->client_cpu_seconds = own_cpu_seconds() - own;
     for (unsigned i = 0; i < cluster->count; i++)
         result->rss_mib_per_node += node_rss_mib(cluster->pids[i]) / cluster->count;
 }

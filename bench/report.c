@@ -192,7 +192,8 @@ static void print_append(const struct bench_options *options, const struct bench
            us(leat_histogram_at(latency, 0.999)), us(latency->max_ns),
            (double)result->appends / result->seconds, (unsigned long)result->errors);
     print_slowest(result);
-    printf("  %.2f us of cpu an append, %.0f MiB a node", result->cpu_us_per_append,
+    printf("  %.2f us of cpu an append in the nodes, %.2f in the clients, %.0f MiB a node",
+           result->cpu_us_per_append, result->client_cpu_seconds * 1e6 / (double)result->appends,
            result->rss_mib_per_node);
     double ratio = ratio_to_limit(options, limits, leat_histogram_at(latency, 0.5));
     if (ratio > 0)
@@ -271,6 +272,8 @@ static void add_result(cJSON *object, const struct bench_result *result)
     add_latency(object, "latency_us", &result->latency);
     add_timeline(object, result);
     cJSON_AddNumberToObject(object, "cpu_us_per_append", result->cpu_us_per_append);
+    cJSON_AddNumberToObject(object, "cpu_seconds", result->cpu_seconds);
+    cJSON_AddNumberToObject(object, "client_cpu_seconds", result->client_cpu_seconds);
     cJSON_AddNumberToObject(object, "rss_mib_per_node", result->rss_mib_per_node);
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Installs what Leat builds and runs with from Debian 12's packages, if anything is missing. Root or
-# sudo is needed only then. Usage: tools/deps.sh [--check] [--tests] [--soak]
+# sudo is needed only then. Usage: tools/deps.sh [--check] [--tests] [--compare] [--soak]
 set -euo pipefail
 
 packages=(gcc g++ meson ninja-build pkg-config libdpdk-dev liburing-dev libisal-dev libyaml-dev
@@ -9,6 +9,8 @@ packages=(gcc g++ meson ninja-build pkg-config libdpdk-dev liburing-dev libisal-
   iproute2 util-linux scdoc python3)
 test_packages=(clang clang-format libclang-rt-14-dev e2fsprogs xfsprogs nftables libfuse3-dev fuse3
   qemu-system-x86 busybox-static cpio valgrind chromium)
+compare_packages=(g++ libuv1-dev libraft-dev libnats-dev nats-server etcd-server redis-server libhiredis-dev
+  libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc)
 soak_packages=(mmdebstrap debian-archive-keyring)
 
 check_only=false
@@ -16,6 +18,7 @@ for argument in "$@"; do
   case $argument in
     --check) check_only=true ;;
     --tests) packages+=("${test_packages[@]}") ;;
+    --compare) packages+=("${compare_packages[@]}") ;;
     --soak) packages+=("${soak_packages[@]}") ;;
     *) echo "deps.sh: unknown option $argument" >&2; exit 2 ;;
   esac
