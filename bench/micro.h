@@ -29,4 +29,12 @@ extern uint64_t micro_begin_ticks, micro_ticks;
 void micro_core_leader(uint32_t appends);
 void micro_core_follower(uint32_t appends);
 
+/* micro_node.c: three nodes' passes in turn. `appends` records of 64 bytes lie in the leader's
+ * client's ring; what the passes of the leader, or of one follower, take until all have ended is
+ * measured: at one and at many in a pass. Also a pass that finds nothing to do. */
+void micro_node_leader(uint32_t appends);
+void micro_node_leader_replicated(uint32_t appends);
+void micro_node_follower(uint32_t appends);
+void micro_node_idle(uint32_t unused);
+
 #endif

@@ -161,6 +161,13 @@ static const struct micro_op {
     {"session append", op_session_append, 0},
     {"core: a leader's append", micro_core_leader, 1},
     {"core: a follower's append", micro_core_follower, 1},
+    {"node: an idle pass", micro_node_idle, 0},
+    {"node: leader, 1 append", micro_node_leader, 1},
+    {"node: leader, 64 appends", micro_node_leader, 64},
+    {"node: leader, 1024 appends", micro_node_leader, 1024},
+    {"node: leader, 64 replicated", micro_node_leader_replicated, 64},
+    {"node: follower, 1 append", micro_node_follower, 1},
+    {"node: follower, 64 appends", micro_node_follower, 64},
 };
 
 uint64_t micro_begin_ticks, micro_ticks;

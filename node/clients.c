@@ -255,14 +255,29 @@ void client_end_slot(struct node_worker *worker, struct node_client *client, uin
         client_push(client, completion);
 }
 
-/* The slot of (log, sequence) or none. Appends of a log end in order, mostly. */
+/* A log's list from where the search for `sequence` may begin. Commits in memory run ahead of those
+ * on disk, which end the oldest: each walk finds its next one a step from its last. */
+static uint64_t client_find_from(const struct node_client *client, uint32_t log_index,
+                                 uint64_t sequence)
+{
+    const struct client_log *of_log = &client->logs[log_index];
+    const struct client_slot *found = client_slot_at(client, of_log->found);
+    bool is_listed = of_log->found >= of_log->first && of_log->found < client->slot_next &&
+                     found->log == log_index;
+    return is_listed && found->sequence <= sequence ? of_log->found : of_log->first;
+}
+
+/* The slot of (log, sequence) or none. */
 static uint64_t client_find_slot(struct node_client *client, uint32_t log_index, uint64_t sequence)
 {
-    uint64_t number = client->busy[log_index / 64] & 1ull << log_index % 64
-                          ? client->logs[log_index].first
-                          : CLIENT_NO_SLOT;
+    if (!(client->busy[log_index / 64] & 1ull << log_index % 64))
+        return CLIENT_NO_SLOT;
+    struct client_log *of_log = &client->logs[log_index];
+    uint64_t number = client_find_from(client, log_index, sequence);
     while (number != CLIENT_NO_SLOT && client_slot_at(client, number)->sequence < sequence)
         number = client_slot_at(client, number)->next_of_log;
+    if (number != CLIENT_NO_SLOT && number > of_log->found)
+        of_log->found = number;
     return number != CLIENT_NO_SLOT && client_slot_at(client, number)->sequence == sequence &&
                    !client_slot_at(client, number)->ended
                ? number

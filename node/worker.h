@@ -66,6 +66,7 @@ struct client_log {
                                * leader that does not rule yet says nothing of these */
     uint64_t first;           /* the oldest unended slot; the words here hold while unended > 0 */
     uint64_t last;
+    uint64_t found;        /* the highest that was looked for, or any number */
     uint64_t submit;       /* the slot to be sealed or forwarded next, or none */
     uint64_t forwarded_ns; /* when the oldest was last forwarded, or one last ended */
     uint32_t forwards;     /* how often everything was forwarded again since one ended */
