@@ -213,6 +213,16 @@ static struct leat_journal_claim claim_of(const struct log *log)
     return claim;
 }
 
+/* An older claim outlives new damage: what it names was acknowledged too. */
+static void judge_damaged(const struct log *log, struct leat_recovered *recovered)
+{
+    struct leat_journal_claim claim = claim_of(log);
+    recovered->damaged = true;
+    recovered->claim_term = claim.term;
+    recovered->claim_end = claim.end_pos;
+    recovered->clean = false;
+}
+
 static void judge(struct log *log, uint64_t disk_end, struct leat_recovered *recovered)
 {
     const struct leat_journal_entry *found = &log->found;
@@ -226,12 +236,8 @@ static void judge(struct log *log, uint64_t disk_end, struct leat_recovered *rec
         recovered->torn_pos = disk_end;
         recovered->torn_end = found->end_pos;
     }
-    if (recovered->damaged) {
-        struct leat_journal_claim claim = claim_of(log);
-        recovered->claim_term = claim.term;
-        recovered->claim_end = claim.end_pos;
-        recovered->clean = false;
-    }
+    if (recovered->damaged)
+        judge_damaged(log, recovered);
 }
 
 /* What was recovered ends below what some record says: from now on such records are of a past
@@ -278,11 +284,8 @@ static int recover_from_arena(struct walk *walk, const struct walk *compared,
     recovered->horizon_pos = compared->agree_begin_pos;
     /* a cut whose record never came lowered the published end: nothing is torn above it */
     judge(walk->log, walk->log->found.end_pos, recovered);
-    if (compared->chain.position < min_u64(walk->log->found.floor_pos, arena->published_end)) {
-        recovered->damaged = true; /* A2 */
-        recovered->claim_term = walk->log->found.last_term;
-        recovered->claim_end = walk->log->found.end_pos;
-    }
+    if (compared->chain.position < min_u64(walk->log->found.floor_pos, arena->published_end))
+        judge_damaged(walk->log, recovered); /* A2 */
     return LEAT_OK;
 }
 

@@ -11,6 +11,8 @@ struct truth check_truths[LEDGER_LOGS_MAX];
 struct node_worker *check_workers[SIM_HOSTS_MAX][LEAT_WORKERS_MAX];
 static struct leat_uuid disks_met[SIM_HOSTS_MAX][SIM_HOSTS_MAX]; /* by node, of its peers */
 static bool stopping_clean[SIM_HOSTS_MAX][LEAT_WORKERS_MAX];     /* and its disk may say so */
+/* Booted since the node's memory was lost, though another of its workers may have failed to. */
+static bool memory_is_back[SIM_HOSTS_MAX][LEAT_WORKERS_MAX];
 static struct sim_map frames;    /* (log, end of a frame, term): its CRC */
 static struct sim_map committed; /* (log, end of a committed frame): CRC and offset behind it */
 static struct sim_map leaders;   /* (log, term): node and life */
@@ -22,6 +24,7 @@ void check_begin(void)
     memset(check_truths, 0, sizeof(check_truths));
     memset(disks_met, 0, sizeof(disks_met));
     memset(stopping_clean, 0, sizeof(stopping_clean));
+    memset(memory_is_back, 0, sizeof(memory_is_back));
     frames = committed = leaders = (struct sim_map){0};
     check_said_begin();
     check_rules_begin();
@@ -326,15 +329,16 @@ static void boot_look(unsigned node, unsigned worker, const struct node_log *log
     if (core->damaged && !cluster.nodes[node].victim)
         world_fail("J4", "node %u comes back with log %u damaged, and nobody hurt its disk",
                    node + 1, log->id);
-    if (log->accepts_replicated && replica->known && cluster.nodes[node].memory_lost &&
-        !stopping_clean[node][worker] && !core->amnesiac)
+    bool kept = !cluster.nodes[node].memory_lost || memory_is_back[node][worker];
+    if (log->accepts_replicated && replica->known && !kept && !stopping_clean[node][worker] &&
+        !core->amnesiac)
         world_fail("W5", "node %u lost its memory of log %u and comes back as intact", node + 1,
                    log->id);
     if (replica->amnesiac && !core->amnesiac)
         world_fail("W5", "node %u was amnesiac of log %u and comes back as intact", node + 1,
                    log->id);
-    bool kept = !cluster.nodes[node].memory_lost; /* only its process died (ADR 0060) */
-    if (kept && !cluster.nodes[node].died_in_pass && !core->damaged &&
+    if (kept && /* only its process died (ADR 0060) */
+        !cluster.nodes[node].died_in_pass && !core->damaged &&
         core->memory_pos < replica->said_memory_pos)
         world_fail("W4",
                    "node %u lost its process only and comes back with log %u to %lu, and had "
@@ -377,6 +381,7 @@ int __wrap_worker_boot(struct node_worker *worker, char *error, unsigned error_b
             boot_look(node, worker->number, log);
     }
     stopping_clean[node][worker->number] = false;
+    memory_is_back[node][worker->number] = true;
     if (worker->number + 1 == worker->config->worker_count) {
         for (uint32_t i = 0; i < LEDGER_LOGS_MAX; i++)
             memory_look(i);
@@ -443,6 +448,7 @@ void check_node_down(unsigned node)
 void check_memory_lost(unsigned node)
 {
     cluster.nodes[node].memory_lost = true;
+    memset(memory_is_back[node], 0, sizeof(memory_is_back[node]));
     for (uint32_t i = 0; i < LEDGER_LOGS_MAX; i++)
         memory_look(i);
 }
