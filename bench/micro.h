@@ -35,6 +35,9 @@ void micro_core_follower(uint32_t appends);
 void micro_node_leader(uint32_t appends);
 void micro_node_leader_replicated(uint32_t appends);
 void micro_node_follower(uint32_t appends);
+void micro_node_leader_many(uint32_t appends); /* over 64 logs by turns */
+void micro_node_leader_many_replicated(uint32_t appends);
+void micro_node_follower_many(uint32_t appends);
 void micro_node_idle(uint32_t unused);
 
 #endif

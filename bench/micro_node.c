@@ -27,6 +27,7 @@
 #define RING_BYTES    (1u << 20)
 #define COMPLETIONS   1024u
 #define PAYLOAD_BYTES 64u
+#define MANY_LOGS     64u /* beside logs 0 and 1 */
 
 static struct {
     bool up;
@@ -37,7 +38,7 @@ static struct {
     struct node_rings *rings; /* the leader's client's */
     struct leat_ring_client *shared;
     uint8_t *records;
-    uint64_t sequence;
+    uint64_t sequences[MANY_LOGS + 2]; /* by log id */
     uint64_t now_ns;
     int measured; /* whose passes are measured; -1: nobody's */
 } node;
@@ -152,6 +153,57 @@ static void elect(void)
     }
 }
 
+/* As the lifecycle thread does it, without a catalogue that asks for it. */
+static void create(unsigned index, uint32_t log_id)
+{
+    char error[512];
+    struct leat_uuid boot_id;
+    struct node_worker *worker = node.workers[index];
+    struct node_command command = {.kind = NODE_COMMAND_LOG_CREATE, .log_id = log_id};
+    command.change.row = (struct leat_catalogue_row){.log_id = log_id,
+                                                     .generation = 1,
+                                                     .flags = LEAT_BASE_ACCEPTS_REPLICATED,
+                                                     .entry_bytes_max = LEAT_ENTRY_BYTES_MIN,
+                                                     .segment_bytes = LEAT_SEGMENT_BYTES_MIN,
+                                                     .arena_bytes = LEAT_ARENA_BYTES_MIN};
+    must(node_boot_id(&boot_id), "boot id");
+    command.log = log_new();
+    LEAT_ASSERT(command.log);
+    must(log_prepare(command.log, worker, &boot_id, &command.change.row, error, sizeof(error)),
+         error);
+    LEAT_ASSERT(node_commands_push(&worker->commands[NODE_QUEUE_LIFECYCLE], &command));
+    for (unsigned round = 0; !atomic_load(&command.done); round++) {
+        LEAT_ASSERT(round < ROUNDS_MAX);
+        help();
+        round_of_passes(PASS_NS);
+    }
+    must(command.error, "a log");
+}
+
+/* Until the first node leads the log, whoever came first. */
+static void lead(uint32_t log_id)
+{
+    for (unsigned round = 0; !log_rules(worker_log(node.workers[0], log_id)); round++) {
+        LEAT_ASSERT(round < ROUNDS_MAX);
+        for (unsigned i = 1; i < NODES && round % 100 == 0; i++) {
+            struct node_log *log = worker_log(node.workers[i], log_id);
+            worker_wake(log);
+            if (log->core.role == LEAT_LEADER)
+                log_transfer(log, 0);
+        }
+        round_of_passes(SETTLE_NS);
+    }
+}
+
+static void create_many(void)
+{
+    for (uint32_t log_id = 2; log_id < MANY_LOGS + 2; log_id++) {
+        for (unsigned i = 0; i < NODES; i++)
+            create(i, log_id);
+        lead(log_id);
+    }
+}
+
 static void attach(void)
 {
     struct rings_descriptors descriptors;
@@ -189,15 +241,16 @@ static void start(void)
 
 /* ---- appends ---- */
 
-static void publish(uint32_t count, enum leat_level level)
+/* From log `first` on, in `logs` of them by turns. */
+static void publish(uint32_t count, enum leat_level level, uint32_t first, uint32_t logs)
 {
     uint64_t tail = node.shared->tail.value;
     for (uint32_t i = 0; i < count; i++) {
         struct leat_ring_record record = {.payload_bytes = PAYLOAD_BYTES,
                                           .kind = LEAT_RING_APPEND,
                                           .level = (uint8_t)level,
-                                          .log_id = 1,
-                                          .sequence = ++node.sequence};
+                                          .log_id = first + i % logs};
+        record.sequence = ++node.sequences[record.log_id];
         uint64_t at = tail & (RING_BYTES - 1), extent = leat_ring_extent(PAYLOAD_BYTES);
         if (at + extent > RING_BYTES) { /* no record goes round the end */
             struct leat_ring_record skip = {.payload_bytes =
@@ -216,12 +269,11 @@ static void publish(uint32_t count, enum leat_level level)
 }
 
 /* From the ring until all have ended, and then until nobody has anything to tell any more. */
-static void appends(uint32_t count, enum leat_level level, int measured)
+static void appends(uint32_t count, enum leat_level level, int measured, uint32_t first,
+                    uint32_t logs)
 {
-    if (!node.up)
-        start();
     uint64_t goal = node.rings->answers->completion_tail.value + count;
-    publish(count, level);
+    publish(count, level, first, logs);
     node.measured = measured;
     for (unsigned round = 0; node.rings->answers->completion_tail.value < goal; round++) {
         LEAT_ASSERT(round < ROUNDS_MAX);
@@ -237,19 +289,50 @@ static void appends(uint32_t count, enum leat_level level, int measured)
         round_of_passes(PASS_NS);
 }
 
+static void one_log(uint32_t count, enum leat_level level, int measured)
+{
+    if (!node.up)
+        start();
+    appends(count, level, measured, 1, 1);
+}
+
+static void many_logs(uint32_t count, enum leat_level level, int measured)
+{
+    if (!node.up)
+        start();
+    if (node.sequences[2] == 0)
+        create_many();
+    appends(count, level, measured, 2, MANY_LOGS);
+}
+
 void micro_node_leader(uint32_t count)
 {
-    appends(count, LEAT_LEVEL_DURABLE, 0);
+    one_log(count, LEAT_LEVEL_DURABLE, 0);
 }
 
 void micro_node_follower(uint32_t count)
 {
-    appends(count, LEAT_LEVEL_DURABLE, 1);
+    one_log(count, LEAT_LEVEL_DURABLE, 1);
 }
 
 void micro_node_leader_replicated(uint32_t count)
 {
-    appends(count, LEAT_LEVEL_REPLICATED, 0);
+    one_log(count, LEAT_LEVEL_REPLICATED, 0);
+}
+
+void micro_node_leader_many(uint32_t count)
+{
+    many_logs(count, LEAT_LEVEL_DURABLE, 0);
+}
+
+void micro_node_leader_many_replicated(uint32_t count)
+{
+    many_logs(count, LEAT_LEVEL_REPLICATED, 0);
+}
+
+void micro_node_follower_many(uint32_t count)
+{
+    many_logs(count, LEAT_LEVEL_DURABLE, 1);
 }
 
 void micro_node_idle(uint32_t count)
