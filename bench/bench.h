@@ -11,6 +11,7 @@
  *   tail.c     readers that follow, and that replay
  *   breakdown.c where an append is when, by the nodes' own notes
  *   failover.c the leader goes, by kill, pause or transfer, again and again
+ *   length.c   a log that grows
  *   sweep.c    one measurement after another: sizes, windows, clients, logs, nodes
  *   report.c   the tables and the JSON objects
  *   html.c     the page, page.html
@@ -33,6 +34,7 @@
 #define BENCH_LOG         1u
 #define BENCH_LIST_MAX    16u
 
+enum bench_over { BENCH_OVER_LOGS, BENCH_OVER_NODES, BENCH_OVER_CLIENTS, BENCH_OVER_LENGTH };
 enum bench_fault { BENCH_KILL, BENCH_PAUSE, BENCH_TRANSFER };
 
 struct bench_options {
@@ -42,6 +44,7 @@ struct bench_options {
     const char *profile;   /* of the nodes' settings */
     const char *directory; /* where the temporary directory is made */
     enum bench_fault fault;
+    int over;         /* what a scale goes over: enum bench_over; -1: all */
     unsigned runs;    /* so many faults */
     unsigned readers; /* that follow */
     bool replicated;
@@ -69,6 +72,7 @@ struct bench_list {
 
 struct bench_lists {
     struct bench_list nodes, logs, levels /* 1: replicated */, sizes, in_flights, clients;
+    struct bench_list lengths; /* GiB, rising */
 };
 
 struct bench_limits {
@@ -118,6 +122,8 @@ struct bench_result {
     double client_cpu_seconds; /* of this process */
     double cpu_us_per_append;
     double rss_mib_per_node;
+    uint32_t log_gib;       /* of a scale over lengths; 0: not */
+    double restart_seconds; /* of the whole cluster, killed, to its first acknowledged append */
 };
 
 struct bench_replay {
@@ -185,6 +191,9 @@ int cluster_start(const struct bench_options *options, struct bench_cluster *clu
 /* The node that leads the default log by its own word (index), or -1. */
 int cluster_leader(const struct bench_cluster *cluster);
 int cluster_start_node(struct bench_cluster *cluster, unsigned index);
+/* Kills all nodes and starts them again, which begins at *ret_begin_ns; until one leads. */
+int cluster_restart(const struct bench_options *options, struct bench_cluster *cluster,
+                    uint64_t *ret_begin_ns);
 /* Until all nodes have the log to where one of them has it, and one leads; sets `leader`. */
 int cluster_level(struct bench_cluster *cluster);
 void cluster_stop(struct bench_cluster *cluster);
@@ -202,9 +211,11 @@ int failover_run(const struct bench_options *options, struct bench_cluster *clus
                  struct bench_failover *ret_failover);
 int sweep_run(const struct bench_options *options, const struct bench_lists *lists,
               struct bench_cluster *cluster, struct bench_limits *limits);
-/* One thing at a time: logs, nodes, clients. */
-int scale_run(const struct bench_options *options, struct bench_cluster *cluster,
-              struct bench_limits *limits);
+int length_run(const struct bench_options *options, const struct bench_list *lengths,
+               struct bench_cluster *cluster, struct bench_limits *limits);
+/* One thing at a time: logs, nodes, clients, the log's length. */
+int scale_run(const struct bench_options *options, const struct bench_list *lengths,
+              struct bench_cluster *cluster, struct bench_limits *limits);
 void report_limits(const struct bench_options *options, const struct bench_limits *limits);
 void report_append(const struct bench_options *options, const struct bench_limits *limits,
                    const struct bench_result *result);

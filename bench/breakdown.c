@@ -152,15 +152,30 @@ static int by_time(const void *a, const void *b)
     return (*one > *other) - (*one < *other);
 }
 
-/* When the n-th of the nodes (1: the first) had come to a point; the leader is one of them or not.
- */
-static uint64_t nth(const struct node_trails *nodes, const struct bench_cluster *cluster,
-                    enum leat_trace_point point, uint64_t position, bool with_leader, unsigned n)
+/* Who took it last, before the client saw it end: leadership may move while it is measured. */
+static unsigned leader_of(const struct node_trails *nodes, unsigned node_count,
+                          const struct bench_sample *sample)
+{
+    unsigned leader = 0;
+    uint64_t last_ns = 0;
+    for (unsigned i = 0; i < node_count; i++) {
+        uint64_t ns = trail_at(&nodes[i], LEAT_TRACE_SEALED, sample->position);
+        if (ns < sample->seen_ns && ns > last_ns) {
+            leader = i;
+            last_ns = ns;
+        }
+    }
+    return leader;
+}
+
+/* When the n-th of the nodes (1: the first) but one had come to a point. */
+static uint64_t nth(const struct node_trails *nodes, unsigned node_count, unsigned but,
+                    enum leat_trace_point point, uint64_t position, unsigned n)
 {
     uint64_t times[BENCH_NODES_MAX];
     unsigned count = 0;
-    for (unsigned i = 0; i < cluster->count; i++) {
-        if (with_leader || i != cluster->leader)
+    for (unsigned i = 0; i < node_count; i++) {
+        if (i != but)
             times[count++] = trail_at(&nodes[i], point, position);
     }
     qsort(times, count, sizeof(times[0]), by_time);
@@ -174,19 +189,19 @@ struct way {
     uint64_t after[BENCH_POINTS];
 };
 
-static void way_of(const struct node_trails *nodes, const struct bench_cluster *cluster,
+static void way_of(const struct node_trails *nodes, unsigned count,
                    const struct bench_sample *sample, bool replicated, struct way *way)
 {
-    const struct node_trails *leader = &nodes[cluster->leader];
+    unsigned leads = leader_of(nodes, count, sample), majority = count / 2 + 1;
+    const struct node_trails *leader = &nodes[leads];
     uint64_t position = sample->position;
-    unsigned majority = cluster->count / 2 + 1;
     uint64_t *at = way->at;
     at[BENCH_PICKED] = trail_at(leader, LEAT_TRACE_SEALED, position);
     at[BENCH_SENT] = trail_at(leader, LEAT_TRACE_SENT, position);
-    at[BENCH_RECEIVED] = nth(nodes, cluster, LEAT_TRACE_RECEIVED, position, false, majority - 1);
+    at[BENCH_RECEIVED] = nth(nodes, count, leads, LEAT_TRACE_RECEIVED, position, majority - 1);
     at[BENCH_LEADER_DURABLE] = trail_at(leader, LEAT_TRACE_DURABLE, position);
     at[BENCH_FOLLOWER_DURABLE] =
-        nth(nodes, cluster, LEAT_TRACE_DURABLE, position, false, majority - 1);
+        nth(nodes, count, leads, LEAT_TRACE_DURABLE, position, majority - 1);
     at[BENCH_COMMITTED] =
         trail_at(leader, replicated ? LEAT_TRACE_COMMIT_R : LEAT_TRACE_COMMIT_D, position);
     at[BENCH_SEEN] = sample->seen_ns;
@@ -195,9 +210,9 @@ static void way_of(const struct node_trails *nodes, const struct bench_cluster *
     way->after[BENCH_RECEIVED] = at[BENCH_SENT];
     way->after[BENCH_LEADER_DURABLE] = at[BENCH_PICKED];
     way->after[BENCH_FOLLOWER_DURABLE] = at[BENCH_RECEIVED];
-    way->after[BENCH_COMMITTED] =
-        replicated ? (cluster->count > 1 ? at[BENCH_RECEIVED] : at[BENCH_PICKED])
-                   : nth(nodes, cluster, LEAT_TRACE_DURABLE, position, true, majority);
+    way->after[BENCH_COMMITTED] = nth(nodes, count, count, LEAT_TRACE_DURABLE, position, majority);
+    if (replicated)
+        way->after[BENCH_COMMITTED] = count > 1 ? at[BENCH_RECEIVED] : at[BENCH_PICKED];
     way->after[BENCH_SEEN] = at[BENCH_COMMITTED];
 }
 
@@ -243,7 +258,7 @@ static int breakdown_fill(const struct bench_options *options, const struct benc
         struct way way;
         if (sample->sent_ns <= from_ns)
             continue;
-        way_of(nodes, cluster, sample, options->replicated, &way);
+        way_of(nodes, cluster->count, sample, options->replicated, &way);
         bool whole = true;
         for (unsigned point = 0; point < BENCH_POINTS; point++) {
             if (!ret->passed[point])

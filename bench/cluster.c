@@ -239,6 +239,23 @@ static void say_logs(const struct bench_cluster *cluster)
     }
 }
 
+int cluster_restart(const struct bench_options *options, struct bench_cluster *cluster,
+                    uint64_t *ret_begin_ns)
+{
+    for (unsigned i = 0; i < cluster->count; i++)
+        kill(cluster->pids[i], SIGKILL);
+    for (unsigned i = 0; i < cluster->count; i++) {
+        waitpid(cluster->pids[i], NULL, 0);
+        cluster->pids[i] = 0;
+    }
+    *ret_begin_ns = leat_clock_monotonic_ns();
+    for (unsigned i = 0; i < cluster->count; i++) {
+        if (cluster_start_node(cluster, i))
+            return 1;
+    }
+    return cluster_wait(options, cluster);
+}
+
 int cluster_start(const struct bench_options *options, struct bench_cluster *cluster)
 {
     char uuid_text[LEAT_UUID_TEXT_BYTES];

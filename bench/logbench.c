@@ -31,7 +31,9 @@ static const char usage[] =
     "sweep     append, over all combinations of sizes, appends in flight, clients and levels; "
     "each\n"
     "          of these options, --logs and --local may be a list: --size 64,1024\n"
-    "scale     append, one thing at a time: 1 to 1000 logs, 1 to 7 nodes, 1 to 64 clients\n"
+    "scale     append, one thing at a time: 1 to 1000 logs, 1 to 7 nodes, 1 to 64 clients, and "
+    "logs\n"
+    "          that are long already, with the time that a cluster takes to come back from a kill\n"
     "\n"
     "All but limits and --attach run on a private cluster of this build, removed afterwards.\n"
     "\n"
@@ -48,6 +50,8 @@ static const char usage[] =
     "  --clients N       threads that append, each with its own rings [1; sweep: 1,4]\n"
     "  --readers N       threads that follow [1]\n"
     "  --logs N          the appends go round over N logs, all led by the clients' node [1]\n"
+    "  --over WHAT       logs, nodes, clients or length alone [scale: all]\n"
+    "  --length GIB,...  of the log, on each of three nodes [scale: 1]\n"
     "  --workers N       of each node [1]\n"
     "  --rate R          appends a second in all, open loop: latency counts from when each was\n"
     "                    meant to be sent [0: closed loop, as fast as the window lets]\n"
@@ -84,6 +88,8 @@ enum option_code {
     OPTION_IN_FLIGHT,
     OPTION_CLIENTS,
     OPTION_LOGS,
+    OPTION_LENGTH,
+    OPTION_OVER,
     OPTION_WORKERS,
     OPTION_RATE,
     OPTION_SECONDS,
@@ -110,6 +116,8 @@ static const struct option long_options[] = {
     {"inflight", required_argument, NULL, OPTION_IN_FLIGHT},
     {"clients", required_argument, NULL, OPTION_CLIENTS},
     {"logs", required_argument, NULL, OPTION_LOGS},
+    {"length", required_argument, NULL, OPTION_LENGTH},
+    {"over", required_argument, NULL, OPTION_OVER},
     {"workers", required_argument, NULL, OPTION_WORKERS},
     {"rate", required_argument, NULL, OPTION_RATE},
     {"seconds", required_argument, NULL, OPTION_SECONDS},
@@ -221,6 +229,7 @@ static bool parse_nodes(const char *text, struct bench_list *ret_list)
 static int take_option(struct arguments *arguments, int code, const char *value)
 {
     static const char *const faults[] = {"kill", "pause", "transfer", NULL};
+    static const char *const overs[] = {"logs", "nodes", "clients", "length", NULL};
     static const char *const profiles[] = {"development", "rack", NULL};
     struct bench_options *options = &arguments->options;
     struct bench_lists *lists = &arguments->lists;
@@ -267,6 +276,15 @@ static int take_option(struct arguments *arguments, int code, const char *value)
         break;
     case OPTION_LOGS:
         good = parse_list(value, 1, 1000, &lists->logs);
+        break;
+    case OPTION_OVER:
+        options->over = parse_word(value, overs);
+        good = options->over >= 0;
+        break;
+    case OPTION_LENGTH:
+        good = parse_list(value, 1, 1000, &lists->lengths);
+        for (unsigned i = 1; i < lists->lengths.count; i++)
+            good = good && lists->lengths.values[i] > lists->lengths.values[i - 1];
         break;
     case OPTION_WORKERS:
         good = parse_whole(value, 1, 16, &options->workers);
@@ -448,7 +466,8 @@ static int run_scale(struct arguments *arguments)
         arguments->options.in_flight = 64;
     if (!arguments->options.no_limits && limits_measure(&arguments->options, true, true, &limits))
         return 1;
-    return scale_run(&arguments->options, &running, &limits);
+    or_else(&arguments->lists.lengths, (struct bench_list){1, {1}});
+    return scale_run(&arguments->options, &arguments->lists.lengths, &running, &limits);
 }
 
 static const struct command commands[] = {
@@ -488,6 +507,8 @@ static int settle(struct arguments *arguments)
         (arguments->command->run == run_tail || arguments->command->run == run_failover ||
          arguments->command->run == run_breakdown))
         return usage_error("--logs is not for", arguments->command->name);
+    if ((lists->lengths.count > 0 || options->over >= 0) && arguments->command->run != run_scale)
+        return usage_error("--length and --over are for scale, not for", arguments->command->name);
     if (options->html && arguments->command->run == run_limits)
         return usage_error("limits has nothing to draw: --html is not for it", NULL);
     if (options->attach && !arguments->command->attach)
@@ -513,6 +534,7 @@ int main(int argc, char **argv)
                                       .net = "memif",
                                       .profile = "development",
                                       .directory = "/var/tmp",
+                                      .over = -1,
                                       .runs = 10,
                                       .readers = 1,
                                       .size_bytes = 64,

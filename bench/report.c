@@ -271,6 +271,10 @@ static void add_result(cJSON *object, const struct bench_result *result)
     cJSON_AddNumberToObject(object, "appends_per_s", (double)result->appends / result->seconds);
     add_latency(object, "latency_us", &result->latency);
     add_timeline(object, result);
+    if (result->log_gib > 0) {
+        cJSON_AddNumberToObject(object, "log_gib", result->log_gib);
+        cJSON_AddNumberToObject(object, "restart_seconds", result->restart_seconds);
+    }
     cJSON_AddNumberToObject(object, "cpu_us_per_append", result->cpu_us_per_append);
     cJSON_AddNumberToObject(object, "cpu_seconds", result->cpu_seconds);
     cJSON_AddNumberToObject(object, "client_cpu_seconds", result->client_cpu_seconds);
@@ -316,6 +320,9 @@ void report_point(const struct bench_options *options, const struct bench_limits
                us(leat_histogram_at(latency, 0.5)), us(leat_histogram_at(latency, 0.99)),
                us(latency->max_ns),
                (double)result->appends * options->size_bytes / result->seconds / 1e6);
+        if (result->log_gib > 0)
+            printf("      behind %u GiB of log; all killed, %.2f s to the first append\n",
+                   result->log_gib, result->restart_seconds);
         headed = true;
     }
     fflush(stdout);

@@ -68,8 +68,8 @@ int sweep_run(const struct bench_options *options, const struct bench_lists *lis
 static const struct bench_list one = {.count = 1, .values = {1}},
                                three = {.count = 1, .values = {3}};
 
-int scale_run(const struct bench_options *options, struct bench_cluster *cluster,
-              struct bench_limits *limits)
+int scale_run(const struct bench_options *options, const struct bench_list *lengths,
+              struct bench_cluster *cluster, struct bench_limits *limits)
 {
     struct bench_lists base = {
         .nodes = three,
@@ -83,7 +83,13 @@ int scale_run(const struct bench_options *options, struct bench_cluster *cluster
     logs.logs = (struct bench_list){.count = 4, .values = {1, 16, 256, 1000}};
     nodes.nodes = (struct bench_list){.count = 4, .values = {1, 3, 5, 7}};
     clients.clients = (struct bench_list){.count = 5, .values = {1, 4, 16, 32, 64}};
-    return sweep_run(options, &logs, cluster, limits) ||
-           sweep_run(options, &nodes, cluster, limits) ||
-           sweep_run(options, &clients, cluster, limits);
+    const struct bench_lists *sweeps[] = {
+        [BENCH_OVER_LOGS] = &logs, [BENCH_OVER_NODES] = &nodes, [BENCH_OVER_CLIENTS] = &clients};
+    for (int over = BENCH_OVER_LOGS; over <= BENCH_OVER_CLIENTS; over++) {
+        if ((options->over < 0 || options->over == over) &&
+            sweep_run(options, sweeps[over], cluster, limits))
+            return 1;
+    }
+    return (options->over < 0 || options->over == BENCH_OVER_LENGTH) &&
+           length_run(options, lengths, cluster, limits);
 }

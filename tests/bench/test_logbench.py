@@ -123,13 +123,26 @@ def sweep(folder):
     check(all(row["appends"] > 0 and row["ack"] == "replicated" for row in rows), "a row without appends")
 
 
+def scale(folder):
+    """At least what is cheap of it; a cluster that is killed as a whole comes back."""
+    text = run(folder, "scale", "--over", "length", "--length", "1", "--seconds", "0.5", "--no-limits", "--json").stdout
+    rows = [json.loads(line) for line in text.splitlines()]
+    check(len(rows) == 1 and rows[0]["log_gib"] == 1 and rows[0]["appends"] > 0, f"length: {rows}")
+    check(0 < rows[0]["restart_seconds"] < 60, f"restart: {rows[0]['restart_seconds']} s")
+    text = run(folder, "scale", "--over", "nodes", "--seconds", "0.3", "--warm", "0.1", *MEMORY, "--no-limits").stdout
+    check([line.split()[0] for line in text.splitlines()[1:]] == ["1", "3", "5", "7"], f"nodes: {text}")
+    done = run(folder, "scale", "--over", "length", "--length", "1000", "--no-limits", code=1)
+    check("--length takes less" in done.stderr, f"no room: {done.stderr}")
+
+
 def refused(folder):
     for words, reason in ((["append"], "--local"), (["append", "--local", "2"], "2"), (["flood"], "flood"), ([], "say"),
                           (["append", "--local", "3", "--size", "1,2"], "sweep"), (["tail", "--local", "1", "--size", "4"], "8"),
                           (["failover", "--local", "1"], "3"), (["failover", "--fault", "burn"], "burn"),
                           (["sweep", "--attach", "x"], "--attach"), (["limits", "--html", "x"], "--html"),
                           (["tail", "--local", "1", "--logs", "4"], "--logs"), (["failover", "--logs", "4"], "--logs"), (["append", "--local", "3", "--inflight", "1.5"], "1.5"),
-                          (["breakdown", "--workers", "2"], "--workers"), (["breakdown", "--attach", "x"], "--attach"),
+                          (["breakdown", "--workers", "2"], "--workers"), (["append", "--local", "1", "--length", "1"], "--length"),
+                          (["scale", "--length", "4,2"], "4,2"), (["scale", "--over", "the moon"], "the moon"), (["breakdown", "--attach", "x"], "--attach"),
                           (["append", "--attach", "x", "--logs", "4"], "--logs")):
         done = run(folder, *words, "--no-limits", code=2)
         check(reason in done.stderr and "--help" in done.stderr and done.stderr.count("\n") == 1,
@@ -190,7 +203,7 @@ def page(folder):
         check(os.listdir(place) == ["page.html"], f"left: {os.listdir(place)}")
 
 
-TESTS = [appends, open_loop, tail, replay_of_files, breakdown, failover, sweep, page, refused, interrupted]
+TESTS = [appends, open_loop, tail, replay_of_files, breakdown, failover, sweep, scale, page, refused, interrupted]
 
 
 def main():
