@@ -208,6 +208,31 @@ static void peers_pin(struct node_worker *worker, uint32_t node_id,
                 (unsigned long)hello->incarnation);
 }
 
+static void peer_is_alive(struct node_log *log, const struct node_peer *peer, unsigned other)
+{
+    struct leat_core_input input = {
+        .kind = LEAT_INPUT_PEER_ALIVE,
+        .peer = peer->member,
+        .incarnation = peer->links[other].incarnation,
+        .now_ns = log->worker->now_ns,
+    };
+    leat_core_step(&log->core, &input);
+}
+
+/* All logs that it hosts too learn of its new life: one that says nothing by itself, since it is
+ * damaged and has no leader, would be asked for its vote by its former name for ever. */
+static void peers_new_life(struct node_worker *worker, unsigned index, unsigned other)
+{
+    struct node_peer *peer = &worker->peers[index];
+    for (uint32_t i = 0; i < worker->log_count; i++) {
+        struct node_log *log = worker->logs[i];
+        if (!log || peers_worker_of(peer, log->id) != other)
+            continue;
+        peer_is_alive(log, peer, other);
+        worker_wake(log);
+    }
+}
+
 bool peers_take_hello(struct node_worker *worker, unsigned index, const struct leat_wire_view *view)
 {
     const struct leat_wire_hello *hello = view->body;
@@ -236,6 +261,7 @@ bool peers_take_hello(struct node_worker *worker, unsigned index, const struct l
         link->incarnation = hello->incarnation;
         link->set_is_held = false;
         link->told_counter = 0;
+        peers_new_life(worker, index, other);
     }
     link->known = true;
     link->refused = false;
@@ -352,13 +378,7 @@ static void peers_are_alive(struct node_worker *worker, unsigned index, unsigned
         struct node_log *log = worker->logs[i];
         if (!log || log->core.role != LEAT_LEADER || peers_worker_of(peer, log->id) != other)
             continue; /* only a leader asks who hears it */
-        struct leat_core_input input = {
-            .kind = LEAT_INPUT_PEER_ALIVE,
-            .peer = peer->member,
-            .incarnation = peer->links[other].incarnation,
-            .now_ns = worker->now_ns,
-        };
-        leat_core_step(&log->core, &input);
+        peer_is_alive(log, peer, other);
         worker_due(log, leat_core_deadline_ns(&log->core));
     }
 }

@@ -220,6 +220,7 @@ void leat_core_step(struct leat_core *core, const struct leat_core_input *input)
         break;
     case LEAT_INPUT_PERSISTED:
         disk_persisted(core, input->sequence);
+        follower_heal_damage(core);
         break;
     case LEAT_INPUT_VOTE_PERSISTED:
         LEAT_ASSERT(input->sequence <= core->vote_next_seq);

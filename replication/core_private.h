@@ -76,6 +76,7 @@ void follower_heartbeat(struct leat_core *core, uint8_t peer, uint32_t term, uin
 void follower_reconcile_reply(struct leat_core *core, const struct leat_message *message,
                               const struct leat_run *runs);
 void follower_advance(struct leat_core *core);
+void follower_heal_damage(struct leat_core *core);
 void follower_begin_again(struct leat_core *core);
 void follower_cut_settled(struct leat_core *core, uint64_t cut_epoch);
 void follower_emit(struct leat_core *core, struct leat_core_effects *effects);

@@ -155,14 +155,21 @@ static void follower_heal(struct leat_core *core)
         core->ack_due = true;
         core->counters.amnesia_cleared++;
     }
-    if (core->damaged && core->durable_pos > 0) {
-        uint32_t term = runs_term_at(core->runs, core->run_count, core->durable_pos - 1);
-        if (term > core->claim_term ||
-            (term == core->claim_term && core->durable_pos >= core->claim_end)) {
-            core->damaged = false;
-            core->ack_due = true;
-        }
-    }
+}
+
+/* Whoever repaired it: a log that is durable to a later term, or as far in the claim's own, holds
+ * what the replica had (Ongaro's thesis, section 3.5, Log Matching) or what a leader had instead.
+ * It needs no leader: memory that was whole is written again before there is one. */
+void follower_heal_damage(struct leat_core *core)
+{
+    if (!core->damaged || core->durable_pos == 0)
+        return;
+    uint32_t term = runs_term_at(core->runs, core->run_count, core->durable_pos - 1);
+    if (term < core->claim_term ||
+        (term == core->claim_term && core->durable_pos < core->claim_end))
+        return;
+    core->damaged = false;
+    core->ack_due = true;
 }
 
 /* The leader trimmed what this replica needs next: from the reconcile on, once more. At the poll,

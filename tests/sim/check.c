@@ -234,6 +234,11 @@ static void memory_look(uint32_t log_id)
         lost += check_replicas[i][log_id].amnesiac || cluster.nodes[i].memory_lost;
     if (lost < majority())
         return;
+    check_memory_given_up(log_id);
+}
+
+void check_memory_given_up(uint32_t log_id)
+{
     ledger.logs[log_id].memory_lost_ns = world.now_ns;
     ledger.logs[log_id].memory_lost_pos = check_truths[log_id].commit_r;
     check_majority_amnesiac(log_id);

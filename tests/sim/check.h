@@ -77,6 +77,12 @@ bool check_log_exists(uint32_t log);
 uint64_t check_committed_end(uint32_t log);
 /* All replicas of all logs have the same, durable, committed; false: not yet, *ret_why says what is
  * missed. */
+/* From now on there are no faults: a log that has no leader for long is an operator's. */
+void check_healed(void);
+void check_leaderless(void);
+/* What was acknowledged of the log at the replicated level may be gone: a majority lost it, or an
+ * operator accepted that. */
+void check_memory_given_up(uint32_t log);
 bool check_converged(const char **ret_why);
 
 #endif

@@ -28,7 +28,13 @@ void clients_trace(void);
 void clients_hurry(void);
 void clients_stop(void);
 
-enum operator_wish { OPERATOR_CREATE_LOGS, OPERATOR_TRANSFER, OPERATOR_TRIM, OPERATOR_TAIL };
+enum operator_wish {
+    OPERATOR_CREATE_LOGS,
+    OPERATOR_TRANSFER,
+    OPERATOR_TRIM,
+    OPERATOR_TAIL,
+    OPERATOR_ACCEPT_AMNESIA,
+};
 /* A process of its own on a host; it gives up when the node does not answer. */
 void operator_wish(enum operator_wish wish, unsigned node, uint32_t log, uint64_t argument);
 void operators_begin(void);

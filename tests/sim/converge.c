@@ -3,6 +3,9 @@
  * Have all replicas the same? And what runs reached, and what nodes know when they do not converge.
  */
 #include "check_private.h"
+#include "client.h"
+
+#define ACCEPT_NS (10 * SIM_S) /* without a leader, and without faults */
 
 struct sim_reached reached;
 
@@ -117,6 +120,49 @@ bool check_leader(uint32_t log, unsigned *ret_node)
 uint64_t check_committed_end(uint32_t log)
 {
     return check_truths[log].end.position;
+}
+
+/* ---- an operator's part ---- */
+
+static uint64_t led_ns[LEDGER_LOGS_MAX]; /* when the log was last seen to have a leader */
+
+void check_healed(void)
+{
+    for (uint32_t id = 0; id < LEDGER_LOGS_MAX; id++)
+        led_ns[id] = world.now_ns;
+}
+
+/* A majority that lost its memory elects by itself (W5). Fewer, and one that is gone or claims what
+ * no other has, leave a log without a leader until somebody decides: so an operator does. */
+static void accept_amnesia(uint32_t id)
+{
+    unsigned voters = 0;
+    for (unsigned i = 0; i < cluster.count; i++) {
+        const struct replica *replica = &check_replicas[i][id];
+        voters += replica->log && replica->amnesiac && !replica->log->core.damaged;
+    }
+    if (voters > cluster.count / 2)
+        return;
+    for (unsigned i = 0; i < cluster.count; i++) {
+        if (!check_replicas[i][id].log || !check_replicas[i][id].amnesiac)
+            continue;
+        world_trace("node %u is told to accept its amnesia of log %u", i + 1, id);
+        check_memory_given_up(id);
+        operator_wish(OPERATOR_ACCEPT_AMNESIA, i, id, 0);
+    }
+}
+
+void check_leaderless(void)
+{
+    unsigned leader;
+    for (uint32_t id = 0; id <= draw.logs; id++) {
+        if (!check_log_exists(id) || check_leader(id, &leader))
+            led_ns[id] = world.now_ns;
+        if (world.now_ns - led_ns[id] < ACCEPT_NS)
+            continue;
+        led_ns[id] = world.now_ns;
+        accept_amnesia(id);
+    }
 }
 
 bool check_converged(const char **ret_why)

@@ -266,10 +266,26 @@ static struct sim_node *any_victim(void)
     return NULL;
 }
 
+static void rot_seen(void *context, uint64_t loses_power)
+{
+    struct sim_node *node = context;
+    if (on && loses_power)
+        cluster_power_cut(node);
+    else if (on)
+        cluster_kill(node);
+}
+
+/* What is hurt is met when the node starts again: often soon, before it was repaired or came to lie
+ * far behind. */
 static void do_rot(void)
 {
     struct sim_node *node = any_victim();
-    fault_counts.rot += node && files_rot(&node->host);
+    if (!node || !files_rot(&node->host))
+        return;
+    fault_counts.rot++;
+    if (world_chance(STREAM_FAULTS, 400000))
+        world_at(world.now_ns + world_log_uniform(STREAM_FAULTS, SIM_MS, 300 * SIM_MS),
+                 EVENT_ACTION, rot_seen, node, world_draw(STREAM_FAULTS, 2));
 }
 
 static void do_wipe(void)

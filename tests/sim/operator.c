@@ -69,6 +69,8 @@ static void *operator_main(void *context)
         ask_tail(socket, wish->log);
     else if (wish->wish == OPERATOR_TRANSFER)
         (void)leat_transfer(socket, wish->log, (uint32_t)wish->argument, NULL, 0);
+    else if (wish->wish == OPERATOR_ACCEPT_AMNESIA)
+        (void)leat_amnesia_accept(socket, wish->log, NULL, 0);
     else if (wish->wish == OPERATOR_TRIM)
         (void)leat_trim(socket, wish->log, wish->argument, NULL, 0);
     else

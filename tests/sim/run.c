@@ -30,6 +30,7 @@ static bool run_until(bool (*done)(const char **ret_why), uint64_t most_ns, cons
 
 static bool converged(const char **ret_why)
 {
+    check_leaderless();
     *ret_why = "appends have not ended";
     return clients_are_done() && check_converged(ret_why);
 }
@@ -69,6 +70,7 @@ static void run_phases(void)
     if (world.failed)
         return;
     faults_heal();
+    check_healed();
     cluster_start_all();
     clients_hurry();
     if (draw.logs > 1)

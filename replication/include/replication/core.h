@@ -76,7 +76,7 @@ enum leat_input_kind {
     LEAT_INPUT_TICK,           /* time passed */
     LEAT_INPUT_MESSAGE,        /* message, runs */
     LEAT_INPUT_HEARTBEAT,      /* peer says it leads in `term`, incarnation (G4) */
-    LEAT_INPUT_PEER_ALIVE,     /* peer answered a heartbeat of this node */
+    LEAT_INPUT_PEER_ALIVE,     /* peer said hello, or answered a heartbeat of this node */
     LEAT_INPUT_APPENDED,       /* leader: own frames lie below `position`, published */
     LEAT_INPUT_VERIFIED,       /* follower: frames checked below `position`, published */
     LEAT_INPUT_RUN,            /* a TERM frame of `term` lies at `position`, to be covered next */
