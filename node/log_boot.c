@@ -195,8 +195,8 @@ static void boot_report(struct node_log *log, const struct leat_recovered *recov
                     log->id);
 }
 
-/* What is damaged on disk and whole in memory may be committed: it is applied up to what is
- * durable, and the rest when the leader says again that it is committed. */
+/* What is damaged on disk may have been committed beyond what recovery answers for: it is applied
+ * up to there, and the rest when the leader says again that it is committed. */
 static int boot_recover(struct node_log *log, const struct leat_storage_arena *arena,
                         struct boot_log *state, char *error, unsigned error_bytes)
 {
@@ -214,11 +214,11 @@ static int boot_recover(struct node_log *log, const struct leat_storage_arena *a
                      log->id, (unsigned long)state->walk.misfit_pos);
             return LEAT_ECORRUPT;
         }
-        commit_d = state->recovered.durable_pos;
+        commit_d = state->recovered.commit_d;
         if (log->applied.position <= commit_d)
             return LEAT_OK;
     }
-    snprintf(error, error_bytes, "log %u: committed to %lu but durable to %lu only", log->id,
+    snprintf(error, error_bytes, "log %u: committed to %lu but recovered to %lu only", log->id,
              (unsigned long)log->applied.position, (unsigned long)commit_d);
     return LEAT_ECORRUPT;
 }

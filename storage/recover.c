@@ -248,6 +248,17 @@ static uint64_t recovered_epoch(const struct log *log, uint64_t durable_pos)
     return log->found.cut_epoch + (shorter ? 1 : 0);
 }
 
+/* A disk that lost or misplaced a write shows, where the log was cut once, frames of before the
+ * cut: they fit what lies below, and the chain breaks behind them only. So nothing above the BASE
+ * frame of a damaged disk is known to be what was committed; the leader says it again. */
+static uint64_t recovered_commit(const struct log *log, const struct leat_recovered *recovered)
+{
+    bool may_be_older =
+        recovered->damaged && recovered->kind == LEAT_RECOVERED_DISK && log->found.cut_epoch > 0;
+    return min_u64(log->found.commit_d,
+                   may_be_older ? recovered->start_pos : recovered->durable_pos);
+}
+
 static int recover_from_disk(struct walk *walk, struct leat_recovered *recovered)
 {
     uint64_t start_pos = walk->chain.position;
@@ -325,7 +336,7 @@ int leat_storage_recover(struct leat_storage *storage, uint32_t index,
                            ": run the build that wrote it",
                            log->log_id, walk.chain.position);
     recovered.start_pos = start.position;
-    recovered.commit_d = min_u64(log->found.commit_d, recovered.durable_pos);
+    recovered.commit_d = recovered_commit(log, &recovered);
     recovered.cut_epoch = recovered_epoch(log, recovered.durable_pos);
     log->arena = arena->bytes;
     log->recovered_placed_pos = min_u64(walk.missing_pos, block_of(recovered.durable_pos));

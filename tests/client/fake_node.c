@@ -30,8 +30,8 @@ static struct fake_taken *slot_at(struct fake_client *client, uint64_t index)
     return &client->slots[index & (client->rings->completion_count - 1)];
 }
 
-static void client_end(struct fake_client *client, struct fake_taken *slot, int error,
-                       uint64_t position, uint64_t last)
+static void client_end_as(struct fake_client *client, struct fake_taken *slot, int error,
+                          uint64_t position, uint64_t last, uint64_t detail)
 {
     struct node_rings *rings = client->rings;
     rings->completions[client->completion_tail & (rings->completion_count - 1)] =
@@ -43,11 +43,18 @@ static void client_end(struct fake_client *client, struct fake_taken *slot, int 
             .offset = error == LEAT_OK ? slot->sequence - 1 : UINT64_MAX,
             .last_sequence = last,
             .level = error == LEAT_OK ? slot->level : 0,
+            .detail = detail,
         };
     client->completion_tail++;
     __atomic_store_n(&rings->answers->completion_tail.value, client->completion_tail,
                      __ATOMIC_RELEASE);
     slot->ended = true;
+}
+
+static void client_end(struct fake_client *client, struct fake_taken *slot, int error,
+                       uint64_t position, uint64_t last)
+{
+    client_end_as(client, slot, error, position, last, 0);
 }
 
 static void see(struct fake_node *node, const struct fake_client *client,
@@ -136,15 +143,6 @@ static void record(struct fake_node *node, const struct fake_client *client,
     atomic_store(&node->record_count, count);
 }
 
-static void client_refuse(struct fake_client *client, struct fake_taken *slot, int error,
-                          uint64_t detail)
-{
-    struct node_rings *rings = client->rings;
-    client_end(client, slot, error, slot->sequence * 64, 0);
-    rings->completions[(client->completion_tail - 1) & (rings->completion_count - 1)].detail =
-        detail;
-}
-
 /* As a leader judges. */
 static int judge(const struct fake_node *node, const struct leat_ring_record *record,
                  uint64_t *ret_detail)
@@ -189,7 +187,7 @@ static void client_answer(struct fake_node *node, struct fake_client *client)
         int refused = slot->log_id == 1 ? judge(node, &slot->record, &detail) : LEAT_OK;
         session->last_sequence = slot->sequence;
         if (refused != LEAT_OK) {
-            client_refuse(client, slot, refused, detail);
+            client_end_as(client, slot, refused, slot->sequence * 64, 0, detail);
             continue;
         }
         if (slot->log_id == 1 && slot->record.kind == LEAT_RING_FENCE)

@@ -148,7 +148,7 @@ struct leat_recovered {
     uint64_t start_pos; /* the base that recovery began at */
     struct leat_chain chain; /* at M */
     uint64_t durable_pos;    /* D, flushed */
-    uint64_t commit_d;       /* the highest that the journal knew, at most D */
+    uint64_t commit_d; /* the highest that the journal knew, at most D; damaged: less (recover.c) */
     uint64_t cut_epoch;
     uint64_t torn_pos;
     uint64_t torn_end;
