@@ -73,6 +73,7 @@ static void frames_walk(unsigned node, struct replica *replica, const struct nod
     while (replica->walked_pos < log->chain.position && !world.failed) {
         const struct leat_frame *frame = frame_at(log, replica->walked_pos, &replica->walked_pos);
         frame_look(node, log, replica->walked_pos, frame);
+        ledger.logs[log->id].closes |= leat_frame_type(frame) == LEAT_FRAME_SESSION_CLOSE;
     }
 }
 

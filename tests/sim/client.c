@@ -60,12 +60,13 @@ static void refusal_look(struct sim_client *self, const struct leat_result *resu
         (void)leat_writer_epoch(self->client, result->log, (uint32_t)result->detail);
 }
 
-/* ADR 0061: a first append opens its session, unless one was closed that may have been it. */
+/* ADR 0061: a first append opens its session, unless one was closed that may have been it; that is
+ * told when it is committed in memory. */
 static void unknown_look(const struct leat_result *result)
 {
     const struct ledger_append *append = &ledger.appends[result->user];
     if (result->error == LEAT_ENOSESSION && append->sequence == 1 &&
-        ledger.logs[append->log].closed_pos == 0)
+        !ledger.logs[append->log].closes)
         world_fail("C10",
                    "append %lu, a client's first to log %u, was told that its session is "
                    "unknown; none was ever closed there",

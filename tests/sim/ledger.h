@@ -46,6 +46,7 @@ struct ledger_log {
     uint64_t memory_lost_ns; /* a majority had lost its memory then: replicated is void; 0: never */
     uint64_t memory_lost_pos; /* what was committed as replicated by then ended there at most */
     uint64_t closed_pos;      /* the end of the last session that was closed */
+    bool closes;              /* a node has a frame that closes one, committed or not */
     uint64_t fence_epoch;     /* of the newest fence that is committed */
     uint64_t batch_next;   /* committed up to within a batch: what follows; else LEDGER_NOWHERE */
     uint64_t record_count; /* committed */
