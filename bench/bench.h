@@ -8,6 +8,7 @@
  *   place.c    which process runs where
  *   logs.c     many logs in it, all led by one node
  *   load.c     clients that append and measure
+ *   cpu.c      what processes took of it
  *   tail.c     readers that follow, and that replay
  *   breakdown.c where an append is when, by the nodes' own notes
  *   failover.c the leader goes, by kill, pause or transfer, again and again

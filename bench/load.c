@@ -10,10 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "bench.h"
+#include "cpu.h"
 #include "dataplane/clock.h"
 #include "dataplane/idle.h"
 #include "leat/leat.h"
@@ -153,24 +153,6 @@ static void *load_thread(void *context)
 
 /* ---- what the nodes cost ---- */
 
-static double node_cpu_seconds(pid_t pid)
-{
-    char path[64], text[1024];
-    unsigned long user = 0, system = 0;
-    snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-    FILE *file = fopen(path, "r");
-    if (!file)
-        return 0;
-    size_t got = fread(text, 1, sizeof(text) - 1, file);
-    fclose(file);
-    text[got] = '\0';
-    const char *at = strrchr(text, ')');
-    if (!at ||
-        sscanf(at + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2)
-        return 0;
-    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
-}
-
 static double node_rss_mib(pid_t pid)
 {
     char path[64], line[256];
@@ -190,16 +172,8 @@ static double cluster_cpu_seconds(const struct bench_cluster *cluster)
 {
     double sum = 0;
     for (unsigned i = 0; i < cluster->count; i++)
-        sum += node_cpu_seconds(cluster->pids[i]);
+        sum += cpu_seconds_of(cluster->pids[i]);
     return sum;
-}
-
-static double own_cpu_seconds(void)
-{
-    struct rusage used;
-    getrusage(RUSAGE_SELF, &used);
-    return (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
-           (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
 }
 
 static void sleep_seconds(const struct bench_options *options, double seconds, const char *what)
@@ -266,7 +240,7 @@ static void measure(const struct bench_options *options, const struct bench_clus
                     _Atomic int *phase, struct bench_result *result)
 {
     sleep_seconds(options, options->warm_seconds, "warming up");
-    double cpu = cluster_cpu_seconds(cluster), own = own_cpu_seconds();
+    double cpu = cluster_cpu_seconds(cluster), own = cpu_seconds_own();
     uint64_t begin = leat_clock_monotonic_ns();
     load_began_ns = begin;
     atomic_store(phase, LOAD_MEASURE);
@@ -274,7 +248,7 @@ static void measure(const struct bench_options *options, const struct bench_clus
     atomic_store(phase, LOAD_STOP);
     result->seconds = (double)(leat_clock_monotonic_ns() - begin) / 1e9;
     result->cpu_seconds = cluster_cpu_seconds(cluster) - cpu;
-    result->client_cpu_seconds = own_cpu_seconds() - own;
+    result->client_cpu_seconds = cpu_seconds_own() - own;
     for (unsigned i = 0; i < cluster->count; i++)
         result->rss_mib_per_node += node_rss_mib(cluster->pids[i]) / cluster->count;
 }

@@ -102,8 +102,11 @@ int trace_open(struct node_worker *worker, char *error, unsigned error_bytes)
                  strerror(errno), bytes >> 10);
     if (fd >= 0)
         close(fd);
-    if (map == MAP_FAILED)
+    if (map == MAP_FAILED) {
+        if (fd >= 0)
+            unlink(path);
         return LEAT_ESYSTEM;
+    }
     trace->header = map;
     trace->events = (void *)((uint8_t *)map + LEAT_TRACE_HEADER_BYTES);
     *trace->header = (struct leat_trace_header){.version = LEAT_TRACE_VERSION,

@@ -19,29 +19,31 @@ import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from chart import draw  # noqa: E402
-from systems import SYSTEMS, VERSIONS, NotUp  # noqa: E402
+from systems import SYSTEMS, VERSIONS, Failed, NotUp  # noqa: E402
 
 FIGURES = ("appends_per_s", "p50_us", "p99_us", "cpu_s_per_million", "client_cpu_share")
-PATIENCE = 3  # starts of a system for one measurement: its ports may be taken from under it
+PATIENCE = 3  # starts of a system for one measurement: its ports may be taken from under it. What was up and fails, fails
 
 
 def measure(kind, build, directory, point):
-    """One measurement: the figures, or NotUp."""
+    """One measurement: the figures, or NotUp, or Failed."""
     for attempt in range(PATIENCE):
         folder = tempfile.mkdtemp(prefix="leat-compare-", dir=directory)
         system = kind(build, folder)
         try:
             seen = system.measure(point)
-        except (NotUp, subprocess.TimeoutExpired) as error:
+        except subprocess.TimeoutExpired as error:
+            raise Failed(f"{kind.name}: the load does not end: {error}") from error
+        except NotUp as error:
             if attempt + 1 == PATIENCE:
-                raise NotUp(str(error)) from error
+                raise
             print(f"compare: {error}; once more", file=sys.stderr, flush=True)
             continue
         finally:
             system.close()
             shutil.rmtree(folder, ignore_errors=True)
         if seen["errors"]:
-            raise NotUp(f"{kind.name}: {seen['errors']} appends failed")
+            raise Failed(f"{kind.name}: {seen['errors']} appends failed")
         cpu = seen["servers_cpu_s"] + seen["client_cpu_s"]
         return {**seen, "appends_per_s": seen["appends"] / seen["seconds"], "cpu_s_per_million": cpu * 1e6 / seen["appends"],
                 "client_cpu_share": seen["client_cpu_s"] / seen["seconds"]}
@@ -163,7 +165,7 @@ def main():
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except NotUp as failure:
+    except (NotUp, Failed) as failure:
         sys.exit(f"compare: {failure}")
     except KeyboardInterrupt:
         sys.exit("compare: interrupted")

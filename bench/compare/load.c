@@ -5,10 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
-#include <unistd.h>
 
+#include "../cpu.h"
 #include "base/histogram.h"
 
 #define LOAD_DRAIN_S 5.0 /* for what is in flight at the end */
@@ -81,39 +80,14 @@ void load_begin(int argc, char **argv, struct load_options *ret_options)
     *ret_options = *options;
 }
 
-static double own_cpu_s(void)
-{
-    struct rusage used;
-    getrusage(RUSAGE_SELF, &used);
-    return (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
-           (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
-}
-
-static double cpu_s_of(int pid)
-{
-    char path[64], text[1024];
-    unsigned long user = 0, system = 0;
-    snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-    FILE *file = fopen(path, "r");
-    size_t got = file ? fread(text, 1, sizeof(text) - 1, file) : 0;
-    if (file)
-        fclose(file);
-    text[got] = '\0';
-    const char *at = strrchr(text, ')');
-    if (!at ||
-        sscanf(at + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2)
-        return 0;
-    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
-}
-
 /* Taken at the begin of what is measured, and again at its end: then it holds what lies between. */
 static void cpu_take(void)
 {
     double servers = 0;
     for (unsigned i = 0; i < load.options.pid_count; i++)
-        servers += cpu_s_of(load.options.pids[i]);
+        servers += cpu_seconds_of(load.options.pids[i]);
     load.servers_cpu_s = servers - load.servers_cpu_s;
-    load.client_cpu_s = own_cpu_s() - load.client_cpu_s;
+    load.client_cpu_s = cpu_seconds_own() - load.client_cpu_s;
 }
 
 static double since_began_s(uint64_t ns)

@@ -13,7 +13,11 @@ START_SECONDS = 40
 
 
 class NotUp(Exception):
-    pass
+    """It did not start: a port was taken from under it, say."""
+
+
+class Failed(Exception):
+    """It was up, and could not be measured."""
 
 
 def free_ports(count):
@@ -81,7 +85,7 @@ class System:
             return (file.read().strip().splitlines() or ["no output"])[-1][:300]
 
     def load(self, address, point, mode=""):
-        """One JSON object of load.h, or NotUp with the client's word."""
+        """One JSON object of load.h, or Failed with the client's word."""
         words = [self.client(), "--address", address, "--size", point["size"], "--inflight", point["inflight"],
                  "--warm", point["warm"], "--seconds", point["seconds"], "--mode", mode]
         if self.nodes:
@@ -89,7 +93,7 @@ class System:
         done = subprocess.run([str(word) for word in words], capture_output=True, text=True,
                               timeout=60 + point["seconds"])
         if done.returncode != 0:
-            raise NotUp(f"{self.name}: the client ended with {done.returncode}: {done.stderr.strip()[-300:]} {done.stdout.strip()}")
+            raise Failed(f"{self.name}: the client ended with {done.returncode}: {done.stderr.strip()[-300:]} {done.stdout.strip()}")
         return json.loads(done.stdout)
 
     def measure(self, point):
@@ -159,8 +163,7 @@ class Nats(System):
             with open(os.path.join(self.folder, f"node{number}.log"), encoding="utf-8", errors="replace") as file:
                 texts.append(file.read())
         return all("Server is ready" in text for text in texts) and any(
-            "JetStream cluster new metadata leader" in text or "new JetStream meta leader" in text.lower()
-            for text in texts)
+            "JetStream cluster new metadata leader" in text for text in texts)
 
 
 class NatsFile(Nats):
@@ -187,7 +190,7 @@ class Raft(System):
         done = subprocess.run([self.client(), *words], cwd=self.place(1), capture_output=True, text=True,
                               timeout=60 + point["seconds"])
         if done.returncode != 0:
-            raise NotUp(f"libraft: the leader ended with {done.returncode}: {done.stderr.strip()[-300:]}")
+            raise Failed(f"libraft: the leader ended with {done.returncode}: {done.stderr.strip()[-300:]}")
         seen = json.loads(done.stdout)
         seen["servers_cpu_s"] += seen["client_cpu_s"]  # the leader is the client
         seen["client_cpu_s"] = 0
@@ -240,7 +243,7 @@ class Leat(System):
                  "--directory", self.folder, "--json", "--quiet", *([] if point.get("limits") else ["--no-limits"])]
         done = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=120 + point["seconds"])
         if done.returncode != 0:
-            raise NotUp(f"{self.name}: logbench ended with {done.returncode}: {done.stderr.strip()[-300:]}")
+            raise Failed(f"{self.name}: logbench ended with {done.returncode}: {done.stderr.strip()[-300:]}")
         seen = json.loads(done.stdout)
         return {"appends": seen["appends"], "errors": seen["errors"], "seconds": seen["seconds"],
                 "p50_us": seen["latency_us"]["p50"], "p99_us": seen["latency_us"]["p99"], "max_us": seen["latency_us"]["max"],

@@ -15,7 +15,7 @@ COMPARE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "
 sys.path.insert(0, COMPARE)
 import compare  # noqa: E402
 from chart import draw  # noqa: E402
-from systems import SYSTEMS, NotUp, System  # noqa: E402
+from systems import SYSTEMS, Failed, NotUp, System  # noqa: E402
 
 POINT = {"size": 64, "inflight": 4, "seconds": 0.4, "warm": 0.1}
 
@@ -58,12 +58,13 @@ def measured_and_put_away(folder):
     seen = compare.measure(Scripted, BUILD, folder, POINT)
     check(seen["appends_per_s"] == 50 and seen["cpu_s_per_million"] == 20000 and seen["client_cpu_share"] == 0.25, f"{seen}")
     check(len(Scripted.folders) == compare.PATIENCE and not os.listdir(folder), f"left: {os.listdir(folder)}")
-    for failures, errors, word in ((compare.PATIENCE, 0, "as told"), (0, 3, "3 appends failed")):
+    for failures, errors, starts, word in ((compare.PATIENCE, 0, compare.PATIENCE, "as told"), (0, 3, 1, "3 appends failed")):
         Scripted.failures, Scripted.errors = failures, errors
+        Scripted.folders.clear()
         try:
             compare.measure(Scripted, BUILD, folder, POINT)
-        except NotUp as failure:
-            check(word in str(failure), f"said: {failure}")
+        except (NotUp, Failed) as failure:
+            check(word in str(failure) and len(Scripted.folders) == starts, f"said: {failure}, after {len(Scripted.folders)} starts")
         else:
             raise AssertionError(f"passed: {word}")
         check(not os.listdir(folder), f"left: {os.listdir(folder)}")

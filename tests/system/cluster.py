@@ -246,7 +246,8 @@ class Cluster:
                       f"segment: {settings.get('segment', '16MiB')}, arena: {settings.get('arena', '32MiB')}, "
                       f"largest_entry: {settings.get('largest_entry', '256KiB')}}}\n"
                       f"worker: {{count: {settings.get('workers', 1)}, idle: {settings.get('idle', IDLE)}"
-                      f"{', lcores: ' + settings['lcores'] if 'lcores' in settings else ''}}}\n"
+                      f"{', lcores: ' + settings['lcores'] if 'lcores' in settings else ''}"
+                      f"{', trace: ' + settings['trace'] if 'trace' in settings else ''}}}\n"
                       f"raft: {{window: {settings.get('window', '4MiB')}, "
                       f"election_timeout: {settings.get('election', '[150ms, 300ms]')}}}\n"
                       f"{settings.get('more', '')}")

@@ -3,6 +3,7 @@
 """Bad input to real programs: configurations, directories, appends, dying clients, wrong calls. Each is
 refused by name, and what was there is as it was."""
 import fcntl
+import glob
 import hashlib
 import os
 import random
@@ -180,6 +181,29 @@ def directories(cluster):
     cluster.start()
 
 
+def traces(cluster):
+    """A file of notes is there while it is asked for, is taken away by a start that does not ask, and is not laid over
+    what is something else."""
+    node = cluster.start()
+
+    def there():
+        return glob.glob(os.path.join(node.arena, "*", "trace-*"))
+    check([os.path.getsize(path) for path in there()] == [4096 + (1 << 20)], f"traces: {there()}")
+    check(os.stat(there()[0]).st_mode & 0o777 == 0o600, "others may read it")
+    path = there()[0]
+    node.stop()
+    cluster.settings.pop("trace")
+    cluster.write_config(node)
+    node.start()
+    cluster.leader()
+    check(not there(), f"left: {there()}")
+    node.stop()
+    os.mkdir(path)
+    cluster.write_config(node, trace="1MiB")
+    call(LEATD, "--config", node.config, code=1, words=("trace-0", "File exists"))
+    check(os.path.isdir(path), "it was taken away")
+
+
 def formatted_twice(cluster):
     node = cluster.nodes[0]
     node.format()
@@ -339,6 +363,7 @@ def append_interrupted(cluster):
 TESTS = [
     ("configurations are refused by file and line", configurations, {}),
     ("directories are refused by name", directories, {}),
+    ("notes for who measures", traces, {"count": 1, "trace": "1MiB"}),
     ("format refuses", formatted_twice, {}),
     ("a directory in use", in_use, {"count": 1}),
     ("appends are refused", appends_refused, {"count": 1, "replicated": False}),
