@@ -116,9 +116,9 @@ def fresh_seed():
     return int.from_bytes(os.urandom(4), "little")
 
 
-def sim(name, build, count, first=None, jobs=2, options=()):
+def sim(name, build, count, first=None, jobs=2, options=(), program="leat-sim"):
     first = fresh_seed() if first is None else first
-    program = [os.path.join(build, "tests", "sim", "leat-sim"), *options]
+    program = [os.path.join(build, "tests", "sim", program), *options]
     command = [*program, "--seed", str(first), "--seeds", str(count), "--jobs", str(jobs), "--max",
                str(SIM_FAILURES_MAX)]
     record = Record(name, command, "seeds")
@@ -251,6 +251,7 @@ def arguments():
     parser.add_argument("--name", help="in the sums (default: the gate's)")
     parser.add_argument("--count", type=int, default=1000, metavar="N", help="seeds of the simulator")
     parser.add_argument("--seed", type=int, help="the first one of the simulator, the one of chaos (default: fresh)")
+    parser.add_argument("--small-ring", action="store_true", help="the simulator whose journals come round")
     parser.add_argument("--minutes", type=float, default=1, help="of load, all rows of chaos together")
     parser.add_argument("--all-rows", action="store_true")
     parser.add_argument("--seconds", type=int, default=10, help="for each fuzz target")
@@ -263,7 +264,8 @@ def main():
     name, build = given.name or given.gate, os.path.abspath(given.build)
     signal.signal(signal.SIGINT, on_signal)
     signal.signal(signal.SIGTERM, on_signal)
-    run = {"sim": lambda: sim(name, build, given.count, given.seed, given.jobs),
+    simulator = "leat-sim-small-ring" if given.small_ring else "leat-sim"
+    run = {"sim": lambda: sim(name, build, given.count, given.seed, given.jobs, program=simulator),
            "planted": lambda: planted(name, build, ["--recorded"], given.jobs),
            "chaos": lambda: chaos(name, build, given.minutes, given.seed, given.all_rows),
            "fuzz": lambda: fuzz(name, build, given.seconds, given.jobs)}

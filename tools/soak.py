@@ -119,6 +119,8 @@ def parts(given, builds):
         Part("sim", lambda: gates.sim("sim-dassert", builds["dassert"], dassert, jobs=jobs), {"seeds": dassert}),
         Part("sim", lambda: gates.sim("sim-beyond", builds["plain"], dassert, jobs=jobs, options=["--profile", "beyond"]),
              {"seeds": dassert}),
+        Part("sim", lambda: gates.sim("sim-ring", builds["plain"], dassert, jobs=jobs, program="leat-sim-small-ring"),
+             {"seeds": dassert}),
         Part("planted", hunt, due("planted")),
         Part("chaos", lambda: gates.chaos("chaos-all", builds["plain"], max(1, 10 * scale), all_rows=True),
              due("chaos-all")),

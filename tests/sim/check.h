@@ -27,6 +27,7 @@
     X(segments)                                                                                    \
     X(trimmed)                                                                                     \
     X(followed)                                                                                    \
+    X(ring_rounds)                                                                                 \
     X(rolled_back)                                                                                 \
     X(batches)                                                                                     \
     X(conditions_met)                                                                              \

@@ -4,6 +4,7 @@
  */
 #include "check_private.h"
 #include "client.h"
+#include "state.h"
 
 #define ACCEPT_NS (10 * SIM_S) /* without a leader, and without faults */
 
@@ -38,6 +39,8 @@ void check_end(void)
             check_log_reached(log);
             reached.segments += log->core.memory_pos / log->shape.segment_bytes;
             reached.trimmed += log->core.base_pos / log->shape.segment_bytes;
+            if (log->worker->number == id) /* once a worker */
+                reached.ring_rounds += log->worker->storage->ring_head / LEAT_JOURNAL_BYTES;
         }
     }
 }
