@@ -113,6 +113,7 @@ void leat_core_init(struct leat_core *core, const struct leat_core_config *confi
         core->voted_for = LEAT_CORE_NOBODY;
     }
     election_reset_timer(core);
+    follower_heal_damage(core); /* before the journal could say so */
 }
 
 static void core_campaign_now(struct leat_core *core, const struct leat_message *message)
@@ -278,6 +279,8 @@ void leat_core_poll(struct leat_core *core, uint64_t now_ns, struct leat_core_ef
     core->role_changed = false;
     effects->amnesia_changed = core->amnesia_changed;
     core->amnesia_changed = false;
+    effects->damage_ended = core->damage_ended;
+    core->damage_ended = false;
     effects->won_by_amnesiacs = core->won_by_amnesiacs;
     core->won_by_amnesiacs = false;
     election_emit(core, effects);

@@ -162,13 +162,14 @@ static void follower_heal(struct leat_core *core)
  * It needs no leader: memory that was whole is written again before there is one. */
 void follower_heal_damage(struct leat_core *core)
 {
-    if (!core->damaged || core->durable_pos == 0)
+    if (!core->damaged || core->installing || core->durable_pos == 0)
         return;
     uint32_t term = runs_term_at(core->runs, core->run_count, core->durable_pos - 1);
     if (term < core->claim_term ||
         (term == core->claim_term && core->durable_pos < core->claim_end))
         return;
     core->damaged = false;
+    core->damage_ended = true;
     core->ack_due = true;
 }
 

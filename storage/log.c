@@ -117,10 +117,3 @@ uint32_t log_find(const struct leat_storage *storage, uint32_t log_id)
     }
     return NO_LOG;
 }
-
-bool claim_exceeds(const struct leat_journal_claim *claim, uint32_t term, uint64_t end_pos)
-{
-    if (claim->term != term)
-        return claim->term > term;
-    return claim->end_pos > end_pos;
-}

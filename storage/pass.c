@@ -339,6 +339,15 @@ void leat_storage_set_amnesiac(struct leat_storage *storage, uint32_t index, boo
     log_say(storage, index);
 }
 
+void leat_storage_drop_claim(struct leat_storage *storage, uint32_t index)
+{
+    LEAT_ASSERT(index < storage->log_count && storage->logs[index].begun);
+    if (!storage->logs[index].claims)
+        return;
+    storage->logs[index].claims = false;
+    log_say(storage, index);
+}
+
 /* ---- submit ---- */
 
 static bool floors_are_due(const struct leat_storage *storage, uint64_t now_ns)
@@ -418,8 +427,6 @@ static void item_settle(struct leat_storage *storage, const struct batch *batch,
     LEAT_ASSERT(log->durable_pos <= log->issued_end);
     if (log->recorded_floor < log->durable_pos)
         log_floor_queue(storage, item->log_index);
-    if (log->claims && !claim_exceeds(&log->claim, log->last_term, log->durable_pos))
-        log->claims = false;
     if (item->start_moved && !log->installing) {
         log->base_pos = max_u64(log->base_pos, item->start_pos);
         segment_close_below(storage, item->log_index, item->start_pos);

@@ -202,6 +202,14 @@ static int arena_choose(struct leat_storage *storage, struct log *log,
 
 /* ---- table V: clean, torn, damaged ---- */
 
+/* In the order that votes compare. */
+static bool claim_exceeds(const struct leat_journal_claim *claim, uint32_t term, uint64_t end_pos)
+{
+    if (claim->term != term)
+        return claim->term > term;
+    return claim->end_pos > end_pos;
+}
+
 static struct leat_journal_claim claim_of(const struct log *log)
 {
     struct leat_journal_claim claim = {log->found.end_pos, log->found.last_term, 0};

@@ -458,8 +458,6 @@ void log_age_remove(struct leat_storage *storage, uint32_t index);
 void log_age_touch(struct leat_storage *storage, uint32_t index);
 uint32_t log_find(const struct leat_storage *storage, uint32_t log_id);
 uint64_t log_key(uint32_t log_id, uint32_t generation);
-/* True while (term, end) is below what the log claims to have had. */
-bool claim_exceeds(const struct leat_journal_claim *claim, uint32_t term, uint64_t end_pos);
 
 /* segment.c */
 void segment_path(const struct leat_storage *storage, const struct log *log, uint64_t base_pos,

@@ -21,7 +21,7 @@ static struct leat_core core;
 static struct leat_core_effects effects;
 static uint64_t now_ns;
 
-static void boot(bool damaged, uint64_t memory_pos)
+static void boot_at(bool damaged, uint64_t memory_pos, uint64_t durable_pos)
 {
     static const struct leat_run runs[] = {{.first_pos = 0, .term = 1},
                                            {.first_pos = 200, .term = CLAIM_TERM}};
@@ -42,8 +42,13 @@ static void boot(bool damaged, uint64_t memory_pos)
                                    .runs = runs,
                                    .run_count = 2,
                                    .memory_pos = memory_pos,
-                                   .durable_pos = 400};
+                                   .durable_pos = durable_pos};
     leat_core_init(&core, &config, &found);
+}
+
+static void boot(bool damaged, uint64_t memory_pos)
+{
+    boot_at(damaged, memory_pos, 400);
 }
 
 static void poll_for(uint64_t ns)
@@ -68,9 +73,11 @@ static void memory_that_was_whole_heals_without_a_leader(void **state)
     poll_for(2 * ELECTION_NS + 1000);
     assert_int_equal(core.role, LEAT_FOLLOWER); /* it may not campaign yet */
     assert_true(core.damaged);
+    assert_false(effects.damage_ended);
     written();
     assert_false(core.damaged);
     poll_for(2 * ELECTION_NS + 1000);
+    assert_true(effects.damage_ended); /* storage is told, once */
     assert_int_equal(core.role, LEAT_PRE_CANDIDATE);
     assert_int_equal(effects.message_count, 2);
 }
@@ -86,6 +93,20 @@ static void what_ends_below_the_claim_does_not(void **state)
     assert_true(core.damaged);
     assert_int_equal(core.role, LEAT_FOLLOWER);
     assert_int_equal(core.term, CLAIM_TERM);
+}
+
+/* The process died before its journal could say that all was there again. */
+static void what_is_durable_at_the_start_heals_at_once(void **state)
+{
+    (void)state;
+    boot_at(true, CLAIM_END, CLAIM_END);
+    assert_false(core.damaged);
+    poll_for(1000);
+    assert_true(effects.damage_ended);
+    poll_for(1000);
+    assert_false(effects.damage_ended);
+    boot_at(true, CLAIM_END, CLAIM_END - 8);
+    assert_true(core.damaged);
 }
 
 static uint64_t asked_incarnation(uint8_t peer)
@@ -118,6 +139,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_that_was_whole_heals_without_a_leader),
         cmocka_unit_test(what_ends_below_the_claim_does_not),
+        cmocka_unit_test(what_is_durable_at_the_start_heals_at_once),
         cmocka_unit_test(a_peer_that_says_hello_is_asked_by_its_new_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

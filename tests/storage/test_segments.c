@@ -192,6 +192,9 @@ static void damage_below_the_floor_is_claimed_until_repaired(void **state)
     rig->logs[1].chain = good;
     rig_write(rig, 1);
     rig_settle(rig);
+    reopen(rig);
+    assert_true(rig->logs[1].recovered.damaged); /* nobody judged yet */
+    leat_storage_drop_claim(rig->storage, 1);
     rig_append_durably(rig, 1, 64);
     uint64_t end = rig->logs[1].reported_end;
     reopen(rig);
@@ -229,6 +232,81 @@ static void an_older_claim_outlives_new_damage(void **state)
     assert_int_equal(recovered->chain.position, part.position);
     assert_true(recovered->damaged && !recovered->clean && recovered->durable_pos <= 100000);
     assert_int_equal(recovered->claim_end, claimed);
+}
+
+/* The record of a write lands, its blocks do not, and the power goes. */
+static void crash_between_record_and_blocks(struct rig *rig)
+{
+    for (unsigned i = 0; i < fake_queued(); i++) {
+        if (fake_is_write_to(i, "journal")) {
+            assert_true(fake_step(i));
+            break;
+        }
+    }
+    fake.dead = true;
+    fake.held = false;
+    rig_crash(rig);
+    fake.dead = false;
+    rig_start(rig);
+}
+
+/* A frame of a later term in memory is no proof that what is below it is durable again. */
+static void a_claim_outlives_a_later_term_in_memory(void **state)
+{
+    struct rig *rig = *state;
+    char path[600];
+    fill_to(rig, 400000);
+    uint64_t claimed = rig->logs[1].chain.position;
+    rig_append_term(rig, 1, 2);
+    rig_stop(rig);
+    rig_segment_path(rig, 1, 0, path);
+    rig_file_flip(path, 200000, 6);
+    rig_start(rig);
+    const struct leat_recovered *recovered = &rig->logs[1].recovered;
+    assert_int_equal(recovered->kind, LEAT_RECOVERED_ARENA);
+    assert_true(recovered->damaged && recovered->durable_pos < claimed);
+    assert_int_equal(recovered->claim_end, claimed);
+    fake.held = true;
+    rig_write(rig, 1);
+    rig_turn(rig);
+    crash_between_record_and_blocks(rig);
+    assert_true(recovered->damaged && recovered->durable_pos < claimed);
+    assert_true(recovered->claim_end >= claimed);
+}
+
+/* Nor is one that was asked for while a write of what comes before it was on its way. */
+static void a_claim_outlives_a_later_term_that_is_asked_for(void **state)
+{
+    struct rig *rig = *state;
+    char path[600];
+    static uint8_t copy[RIG_SEGMENT];
+    fill_to(rig, 300000);
+    struct leat_chain part = rig->logs[1].chain;
+    fill_to(rig, 400000);
+    struct leat_chain good = rig->logs[1].chain;
+    memcpy(copy, rig->logs[1].arena, good.position);
+    rig_crash(rig);
+    rig_segment_path(rig, 1, 0, path);
+    rig_file_flip(path, 200000, 6);
+    rig_start(rig);
+    memcpy(rig->logs[1].arena, copy, good.position); /* the leader of term 2 sends in two bursts */
+    rig->logs[1].chain = part;
+    fake.held = true;
+    rig_write(rig, 1);
+    rig_turn(rig);
+    rig->logs[1].chain = good;
+    rig_append_term(rig, 1, 2);
+    for (int i = 0; i < 5; i++)
+        rig_append(rig, 1, 60000);
+    rig_write(rig, 1);
+    while (fake_queued() > 0)
+        fake_step(0);
+    rig_turn(rig);
+    rig_turn(rig);
+    assert_int_equal(rig->logs[1].reported_end, part.position);
+    crash_between_record_and_blocks(rig);
+    const struct leat_recovered *recovered = &rig->logs[1].recovered;
+    assert_true(recovered->damaged && recovered->claim_end >= good.position);
 }
 
 /* The log was cut, what was written in the cut's place was lost by the disk, and there the old
@@ -514,6 +592,8 @@ int main(void)
         CASE(a_batch_in_part_is_a_torn_tail),
         CASE(damage_below_the_floor_is_claimed_until_repaired),
         CASE(an_older_claim_outlives_new_damage),
+        CASE(a_claim_outlives_a_later_term_in_memory),
+        CASE(a_claim_outlives_a_later_term_that_is_asked_for),
         CASE(frames_of_before_a_cut_are_not_committed),
         CASE(a_clean_stop_says_so_once),
         CASE(a_trim_unlinks_after_its_record),

@@ -110,6 +110,7 @@ struct leat_core_effects {
     bool append_term; /* seal a TERM frame for `term` at the end; report RUN, then APPENDED */
     bool role_changed;
     bool amnesia_changed;  /* journal core->amnesiac */
+    bool damage_ended;     /* journal the claim no more */
     bool won_by_amnesiacs; /* W5 (ii): replicated appends may be lost since commit_d: report it */
     uint8_t voted_for;
     uint32_t vote_term;
@@ -194,6 +195,7 @@ struct leat_core {
     bool damaged;
     bool role_changed;
     bool amnesia_changed;
+    bool damage_ended;
     uint32_t term;
     uint32_t claim_term;
     uint64_t claim_end;

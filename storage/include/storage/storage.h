@@ -254,6 +254,10 @@ void leat_storage_vote(struct leat_storage *storage, uint32_t index, uint32_t te
                        uint32_t voted_for, uint64_t vote_seq);
 void leat_storage_set_amnesiac(struct leat_storage *storage, uint32_t index, bool amnesiac);
 
+/* What the log claims to have had (recovered.claim_*) is durable again, or a later term's in its
+ * place, as the core judges by the terms of its runs: the journal need not say it any more. */
+void leat_storage_drop_claim(struct leat_storage *storage, uint32_t index);
+
 /* Remembers a peer; written with the next vote slots, or by itself within a second. */
 void leat_storage_pin_peer(struct leat_storage *storage, const struct leat_peer_pin *pin);
 const struct leat_peer_pin *leat_storage_peer_pin(const struct leat_storage *storage,
