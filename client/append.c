@@ -30,11 +30,14 @@ static void ring_publish(struct client_rings *rings, uint64_t tail)
 static int ring_reserve(struct leat_client *client, uint64_t extent, uint64_t *ret_position)
 {
     struct client_rings *rings = &client->rings;
-    uint64_t used = rings->tail - client_load(&rings->answers->head.value);
+    uint64_t room = client->ring_bytes - (rings->tail & (client->ring_bytes - 1));
+    uint64_t wanted = extent > room ? room + extent : extent;
+    if (wanted > client->ring_bytes - (rings->tail - rings->head))
+        rings->head = client_load(&rings->answers->head.value);
+    uint64_t used = rings->tail - rings->head;
     if (used > client->ring_bytes)
         return LEAT_EPROTO;
     uint64_t available = client->ring_bytes - used;
-    uint64_t room = client->ring_bytes - (rings->tail & (client->ring_bytes - 1));
     if (extent > room) {
         if (room > available)
             return LEAT_EAGAIN;

@@ -70,6 +70,7 @@ struct client_rings {
     const struct leat_ring_node *answers;
     const struct leat_completion *completions;
     uint64_t tail;            /* ours; the shared word is for the node */
+    uint64_t head;            /* the node's, as of the last look: its line is on the node's core */
     uint64_t completion_head; /* ours */
 };
 

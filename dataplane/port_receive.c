@@ -169,9 +169,11 @@ static unsigned receive_lanes(struct leat_port *port, struct leat_packet *packet
     unsigned taken = 0, count = port->device_count;
     if (count == 0 || (port_is_memif(port) && !port_memif_enter(port)))
         return 0;
-    unsigned first = port->first_device++ % count; /* a busy link must not starve the others */
+    if (++port->first_device >= count) /* a busy link must not starve the others */
+        port->first_device = 0;
     for (unsigned i = 0; i < count && taken < max; i++) {
-        struct port_lane *lane = &port->lanes[(first + i) % count];
+        unsigned at = port->first_device + i;
+        struct port_lane *lane = &port->lanes[at < count ? at : at - count];
         if (atomic_load_explicit(&lane->device->running, memory_order_acquire))
             taken += receive_lane(port, lane, packets + taken, max - taken);
     }

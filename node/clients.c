@@ -13,6 +13,8 @@
 #include "base/assert.h"
 #include "worker.h"
 
+#define CLIENT_TELL_EACH 16u /* of the completions of one pass */
+
 struct node_append client_append(const struct node_client *client, const struct client_slot *slot)
 {
     uint64_t at = slot->ring_pos & (client->rings->ring_bytes - 1);
@@ -45,7 +47,7 @@ void clients_adopt(struct node_worker *worker, struct node_log *log)
     for (uint32_t i = 0; i < worker->clients_high; i++) {
         if (!worker->clients[i].rings)
             continue;
-        uint32_t session = leat_sessions_find(&log->committed, &worker->clients[i].rings->client);
+        uint32_t session = leat_sessions_find(log->committed, &worker->clients[i].rings->client);
         if (session != 0)
             log->owners[session - 1] = i;
     }
@@ -56,7 +58,7 @@ uint32_t clients_owner(const struct node_log *log, uint32_t session, bool behind
     uint32_t owner = log->owners[session - 1];
     if (!behind)
         return owner;
-    const struct leat_session_row *row = leat_sessions_row(&log->committed, session);
+    const struct leat_session_row *row = leat_sessions_row(log->committed, session);
     if (!row)
         return NODE_NO_CLIENT;
     if (owner != NODE_NO_CLIENT &&
@@ -68,7 +70,7 @@ uint32_t clients_owner(const struct node_log *log, uint32_t session, bool behind
 /* A client's session as of the end of what completions went over at either level; 0: none. */
 static uint32_t clients_session(const struct node_log *log, const struct leat_uuid *client)
 {
-    uint32_t session = leat_sessions_find(&log->committed, client);
+    uint32_t session = leat_sessions_find(log->committed, client);
     for (uint64_t position = log->applied.position; position < log->completed.position;) {
         const struct leat_frame *frame = (const void *)log_at(log, position);
         unsigned type = leat_frame_type(frame);
@@ -150,12 +152,24 @@ uint32_t clients_unended(const struct node_worker *worker, const struct node_rin
     return count;
 }
 
+static uint32_t client_awaits_memory(const struct node_client *client)
+{
+    uint32_t count = 0;
+    for (uint64_t n = client->slot_first; n < client->slot_next; n++) {
+        const struct client_slot *slot = client_slot_at(client, n);
+        count +=
+            !slot->ended && slot->log != CLIENT_FOREIGN_LOG && slot->level == LEAT_LEVEL_REPLICATED;
+    }
+    return count;
+}
+
 void clients_forget(struct node_worker *worker, const struct node_rings *rings)
 {
     for (uint32_t i = 0; i < worker->clients_high; i++) {
         if (worker->clients[i].rings != rings)
             continue;
         clients_disown(worker, i);
+        worker->await_memory -= client_awaits_memory(&worker->clients[i]);
         memset(&worker->clients[i], 0, sizeof(worker->clients[i]));
     }
 }
@@ -202,16 +216,23 @@ static void client_let_go(struct node_worker *worker, struct node_client *client
 
 /* ---- ending ---- */
 
+static void client_tell(struct node_client *client)
+{
+    client->completion_told = client->completion_tail;
+    __atomic_store_n(&client->rings->answers->completion_tail.value, client->completion_told,
+                     __ATOMIC_RELEASE); /* pairs with the client's acquire in its poll */
+}
+
 static void client_push(struct node_client *client, const struct leat_completion *completion)
 {
     struct node_rings *rings = client->rings;
     rings->completions[client->completion_tail & (rings->completion_count - 1)] = *completion;
     client->completion_tail++;
-    __atomic_store_n(&rings->answers->completion_tail.value, client->completion_tail,
-                     __ATOMIC_RELEASE); /* pairs with the client's acquire in its poll */
+    if (client->completion_tail - client->completion_told >= CLIENT_TELL_EACH)
+        client_tell(client);
 }
 
-void client_release(struct node_worker *worker, struct node_client *client)
+static void client_release(struct node_worker *worker, struct node_client *client)
 {
     uint64_t released = client->released;
     while (client->slot_first < client->slot_next &&
@@ -229,6 +250,18 @@ void client_release(struct node_worker *worker, struct node_client *client)
     __atomic_store_n(&client->rings->answers->head.value, released, __ATOMIC_RELEASE);
 }
 
+void clients_tell(struct node_worker *worker)
+{
+    for (uint32_t i = 0; i < worker->clients_high; i++) {
+        struct node_client *client = &worker->clients[i];
+        if (!client->rings)
+            continue;
+        if (client->completion_told != client->completion_tail)
+            client_tell(client);
+        client_release(worker, client);
+    }
+}
+
 /* Ends the slot with number `number`, wherever its client is. */
 void client_end_slot(struct node_worker *worker, struct node_client *client, uint64_t number,
                      const struct leat_completion *completion)
@@ -238,6 +271,7 @@ void client_end_slot(struct node_worker *worker, struct node_client *client, uin
     LEAT_ASSERT(!slot->ended && of_log->unended > 0);
     slot->ended = true;
     of_log->unended--;
+    worker->await_memory -= slot->level == LEAT_LEVEL_REPLICATED;
     of_log->forwarded_ns = worker->now_ns; /* progress: the timer begins anew */
     of_log->forwards = 0;
     if (of_log->submitted > 0)
@@ -292,7 +326,6 @@ void clients_end(struct node_worker *worker, uint32_t owner, uint32_t log_index,
     if (number == CLIENT_NO_SLOT)
         return;
     client_end_slot(worker, client, number, completion);
-    client_release(worker, client);
 }
 
 void clients_complete(struct node_worker *worker, uint32_t owner, struct node_log *log,
@@ -318,7 +351,6 @@ void clients_complete(struct node_worker *worker, uint32_t owner, struct node_lo
         completion.offset = UINT64_MAX;
     }
     client_end_slot(worker, client, number, &completion);
-    client_release(worker, client);
 }
 
 void clients_end_session(struct node_worker *worker, uint32_t owner, struct node_log *log,
@@ -344,7 +376,6 @@ void clients_end_session(struct node_worker *worker, uint32_t owner, struct node
     }
     client->logs[log->index].next_sequence = 0;
     client->logs[log->index].sent_sequence = client->logs[log->index].former_sequence = 0;
-    client_release(worker, client);
 }
 
 /* ---- taking ---- */
@@ -426,6 +457,7 @@ static int client_admit(struct node_worker *worker, struct node_client *client, 
     *slot = *record;
     slot->log = (uint16_t)log->index;
     slot->next_of_log = CLIENT_NO_SLOT;
+    worker->await_memory += slot->level == LEAT_LEVEL_REPLICATED;
     if (of_log->unended++ == 0) {
         client->busy[log->index / 64] |= 1ull << log->index % 64;
         of_log->first = of_log->submit = number;
@@ -468,7 +500,7 @@ static bool client_take(struct node_worker *worker, struct node_client *client,
     client->taken += extent;
     if (record->kind == LEAT_RING_SKIP)
         return true;
-    if (record->log_id % worker->config->worker_count != worker->number) {
+    if (node_worker_of(record->log_id, worker->config->worker_count) != worker->number) {
         client_hand_over(worker, client, record->log_id, &slot);
         return true;
     }
@@ -491,7 +523,6 @@ void clients_foreign_ended(struct node_worker *worker, struct node_client *clien
     }
     slot->ended = true;
     client_push(client, completion);
-    client_release(worker, client);
 }
 
 void clients_take_guest(struct node_worker *worker, uint32_t home, struct node_rings *rings,
@@ -538,7 +569,6 @@ static int client_take_all(struct node_worker *worker, struct node_client *clien
             return -1;
         taken++;
     }
-    client_release(worker, client);
     return taken;
 }
 
@@ -564,8 +594,11 @@ unsigned clients_poll(struct node_worker *worker)
         }
         work += (unsigned)taken + client_submit_all(worker, i);
     }
-    worker->client_records = NODE_PASS_RECORDS / (attached > 0 ? attached : 1);
-    if (worker->client_records < NODE_CLIENT_RECORDS)
-        worker->client_records = NODE_CLIENT_RECORDS;
+    if (attached != worker->clients_attached) {
+        worker->clients_attached = attached;
+        worker->client_records = NODE_PASS_RECORDS / (attached > 0 ? attached : 1);
+        if (worker->client_records < NODE_CLIENT_RECORDS)
+            worker->client_records = NODE_CLIENT_RECORDS;
+    }
     return work;
 }

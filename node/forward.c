@@ -64,12 +64,13 @@ static bool session_user_has_all(struct node_log *log, const struct leat_uuid *c
 {
     uint32_t uid = node_client_uid(client), held = 0;
     uint64_t now_ns = log->worker->now_ns;
-    if (uid == NODE_ADMIN_OPERATOR || log->tail.count < NODE_SESSIONS_PER_USER)
+    if (uid == NODE_ADMIN_OPERATOR || log->tail->count < NODE_SESSIONS_PER_USER)
         return false;
     if (log->crowd_uid == uid && log->crowd_ns != 0 && now_ns - log->crowd_ns < NODE_CROWD_NS)
         return true;
     for (uint32_t i = 0; i < LEAT_SESSIONS_MAX; i++)
-        held += log->tail.rows[i].session != 0 && node_client_uid(&log->tail.rows[i].client) == uid;
+        held +=
+            log->tail->rows[i].session != 0 && node_client_uid(&log->tail->rows[i].client) == uid;
     if (held < NODE_SESSIONS_PER_USER)
         return false;
     log->crowd_uid = uid;
@@ -85,14 +86,14 @@ static enum append_verdict session_open(struct node_log *log, const struct leat_
                                         const struct node_append *append, uint64_t applied_pos,
                                         bool oldest, uint32_t *ret_session, int *ret_error)
 {
-    if (append->sequence != 1 || (append->again && log->tail.closed_pos != 0)) {
+    if (append->sequence != 1 || (append->again && log->tail->closed_pos != 0)) {
         *ret_error = LEAT_ENOSESSION;
         return oldest && session_verdict_stands(log, client) ? APPEND_REFUSED : APPEND_WAIT;
     }
-    if (applied_pos <= log->tail.closed_pos)
+    if (applied_pos <= log->tail->closed_pos)
         return APPEND_WAIT;
     struct leat_session_payload payload = {.client = *client,
-                                           .session = leat_sessions_free(&log->tail)};
+                                           .session = leat_sessions_free(log->tail)};
     if (payload.session == 0 || session_user_has_all(log, client)) {
         *ret_error = LEAT_ESESSIONS;
         return log_rules(log) ? APPEND_REFUSED : APPEND_WAIT;
@@ -108,7 +109,7 @@ enum append_verdict session_append(struct node_log *log, const struct leat_uuid 
                                    const struct node_append *append, uint64_t applied_pos,
                                    bool oldest, struct leat_session_row *ret_row, int *ret_error)
 {
-    uint32_t session = leat_sessions_find(&log->tail, client);
+    uint32_t session = leat_sessions_find(log->tail, client);
     bool full = log_has_no_space(log); /* what is sealed now would end as unknown: it is refused */
     if (session == 0 && full)
         return APPEND_WAIT;
@@ -118,8 +119,8 @@ enum append_verdict session_append(struct node_log *log, const struct leat_uuid 
         if (opened != APPEND_SEALED)
             return opened;
     }
-    *ret_row = *leat_sessions_row(&log->tail, session);
-    switch (leat_sessions_judge(&log->tail, session, append->sequence)) {
+    *ret_row = *leat_sessions_row(log->tail, session);
+    switch (leat_sessions_judge(log->tail, session, append->sequence)) {
     case LEAT_SESSION_NEXT:
         if (full)
             return APPEND_WAIT;
@@ -282,8 +283,8 @@ static void forward_append(struct node_log *log, unsigned peer,
         log->counters.forwards_in++;
         return;
     case APPEND_RECORDED: {
-        uint32_t session = leat_sessions_find(&log->committed, &forward->client);
-        const struct leat_session_row *committed = leat_sessions_row(&log->committed, session);
+        uint32_t session = leat_sessions_find(log->committed, &forward->client);
+        const struct leat_session_row *committed = leat_sessions_row(log->committed, session);
         if (committed && forward->sequence <= committed->last_sequence)
             forward_answer(log, peer, forward, committed,
                            log_recorded_error(log, committed, &append));

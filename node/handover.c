@@ -18,14 +18,14 @@
 
 bool handover_has_room(const struct node_worker *worker, uint32_t log_id)
 {
-    uint32_t other = log_id % worker->config->worker_count;
+    uint32_t other = node_worker_of(log_id, worker->config->worker_count);
     return other == worker->number || worker->handed[other] < HANDOVER_RECORDS_MAX;
 }
 
 void handover_record(struct node_worker *worker, struct node_client *client, uint32_t log_id,
                      uint64_t slot, const struct client_slot *record)
 {
-    uint32_t other = log_id % worker->config->worker_count;
+    uint32_t other = node_worker_of(log_id, worker->config->worker_count);
     struct handover_message *message = handover_room(worker->outbox[other]);
     LEAT_ASSERT(message && other != worker->number);
     message->kind = HANDOVER_RECORD;

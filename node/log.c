@@ -72,7 +72,7 @@ void log_load_base(struct node_log *log, const struct leat_chain *chain, const v
     const struct leat_base_head *head = payload;
     const struct leat_base_member *members = (const void *)(head + 1);
     const struct leat_session_row *rows = (const void *)(members + head->member_count);
-    leat_sessions_load(&log->committed, rows, head->session_count, head->closed_pos);
+    leat_sessions_load(log->committed, rows, head->session_count, head->closed_pos);
     clients_adopt(log->worker, log);
     if (log->id == 0) {
         catalogue_load(log->worker->catalogue, leat_base_catalogue(head, rows),
@@ -124,7 +124,7 @@ static void log_seal(struct node_log *log, uint32_t type_flags, uint32_t session
     leat_frame_seal(&log->shape, &log->chain, log_at(log, position), &frame, payload);
     /* the arena's copy: what the caller points to may lie in a client's memory */
     const void *sealed = log_at(log, position) + LEAT_FRAME_HEADER_BYTES;
-    int rc = leat_sessions_apply(&log->tail, position, &frame, sealed);
+    int rc = leat_sessions_apply(log->tail, position, &frame, sealed);
     LEAT_ASSERT(rc == LEAT_OK);
     log_note_tail(log, &frame, sealed);
     log_note_frame(log, position, &frame);
@@ -139,7 +139,7 @@ void log_note_frame(struct node_log *log, uint64_t position, const struct leat_f
 
 static void log_seal_base(struct node_log *log)
 {
-    uint32_t bytes = base_payload(log, &log->chain, &log->tail, log->worker->catalogue_tail,
+    uint32_t bytes = base_payload(log, &log->chain, log->tail, log->worker->catalogue_tail,
                                   log->trim_tail, log->fence_tail);
     log_seal(log, LEAT_FRAME_BASE, 0, 0, log->worker->base_scratch, bytes);
 }
@@ -150,7 +150,8 @@ static uint64_t log_append_span(const struct node_log *log, uint64_t frame_bytes
     uint64_t position = log->chain.position;
     uint64_t base_bytes = LEAT_FRAME_HEADER_BYTES + sizeof(struct leat_base_head) +
                           log->base_head.member_count * sizeof(struct leat_base_member) +
-                          log->tail.count * sizeof(struct leat_session_row) + LEAT_TERM_FRAME_BYTES;
+                          log->tail->count * sizeof(struct leat_session_row) +
+                          LEAT_TERM_FRAME_BYTES;
     if (log->id == 0)
         base_bytes += log->worker->catalogue_tail->count * sizeof(struct leat_catalogue_row);
     uint64_t room = leat_segment_room(&log->shape, position);
@@ -342,14 +343,14 @@ static void chain_step(const struct node_log *log, struct leat_chain *chain,
 void log_rebuild_tail(struct node_log *log)
 {
     struct leat_chain chain = log->applied;
-    log->tail = log->committed;
+    *log->tail = *log->committed;
     log->trim_tail = log->trim_committed;
     log->fence_tail = log->fence_committed;
     if (log->id == 0)
         *log->worker->catalogue_tail = *log->worker->catalogue;
     while (chain.position < log->chain.position) {
         const struct leat_frame *frame = log_frame(log, chain.position);
-        int rc = leat_sessions_apply(&log->tail, chain.position, frame, frame + 1);
+        int rc = leat_sessions_apply(log->tail, chain.position, frame, frame + 1);
         LEAT_ASSERT(rc == LEAT_OK);
         log_note_tail(log, frame, frame + 1);
         chain_step(log, &chain, frame);
@@ -419,12 +420,12 @@ static bool log_apply_frame(struct node_log *log, const struct leat_frame *frame
 {
     uint64_t position = log->applied.position;
     if (leat_frame_type(frame) == LEAT_FRAME_BASE) {
-        uint32_t bytes = base_payload(log, &log->applied, &log->committed, log->worker->catalogue,
+        uint32_t bytes = base_payload(log, &log->applied, log->committed, log->worker->catalogue,
                                       log->trim_committed, log->fence_committed);
         return bytes == frame->length_bytes - LEAT_FRAME_HEADER_BYTES &&
                memcmp(log->worker->base_scratch, frame + 1, bytes) == 0;
     }
-    if (leat_sessions_apply(&log->committed, position, frame, frame + 1) != LEAT_OK)
+    if (leat_sessions_apply(log->committed, position, frame, frame + 1) != LEAT_OK)
         return false;
     if (leat_frame_type(frame) == LEAT_FRAME_CATALOGUE)
         return log_apply_catalogue(log, (const void *)(frame + 1));
@@ -450,14 +451,45 @@ static void log_complete(struct node_log *log, uint64_t position, const struct l
         clients_complete(log->worker, owner, log, frame, position, level);
 }
 
+/* What is committed in memory only is gone over when somebody waits for that; else the walk that
+ * follows the disk goes over it once. */
+static bool log_memory_is_awaited(const struct node_log *log)
+{
+    return log->completed.position < log->core.commit_r &&
+           (log->worker->await_memory > 0 || log->worker->tail_count > 0);
+}
+
+static void log_complete_memory(struct node_log *log)
+{
+    if (log->completed.position < log->applied.position)
+        log->completed = log->applied;
+    while (log_memory_is_awaited(log)) {
+        const struct leat_frame *frame = log_frame(log, log->completed.position);
+        log_complete(log, log->completed.position, frame, LEAT_LEVEL_REPLICATED);
+        chain_step(log, &log->completed, frame);
+    }
+}
+
+/* Readers poll these words from other cores. */
+static void log_publish_commits(struct node_log *log)
+{
+    struct leat_arena_header *header = log->arena.header;
+    if (header->commit_d.value != log->core.commit_d)
+        store_release(&header->commit_d, log->core.commit_d);
+    if (header->commit_r.value != log->core.commit_r)
+        store_release(&header->commit_r, log->core.commit_r);
+    if (log->core.commit_r > log->told_commit_r)
+        log->told_commit_r = log->core.commit_r;
+}
+
 int log_apply_commits(struct node_log *log)
 {
     uint64_t commit_r = log->core.commit_r;
     uint64_t commit_d = log->core.commit_d;
     if (log->applied.position < commit_d)
         log->commit_moved_ns = log->worker->now_ns;
-    if (log->installing ||
-        (log->completed.position == commit_r && log->applied.position == commit_d)) {
+    if (log->installing || (log->applied.position == commit_d && !log_memory_is_awaited(log) &&
+                            log->arena.header->commit_r.value == commit_r)) {
         log_let_go(log);
         return LEAT_OK;
     }
@@ -468,19 +500,10 @@ int log_apply_commits(struct node_log *log)
         log_complete(log, log->applied.position, frame, LEAT_LEVEL_DURABLE);
         chain_step(log, &log->applied, frame);
     }
-    if (log->completed.position < log->applied.position)
-        log->completed = log->applied;
     log->worker->expect_ns = 0; /* what was awaited has come: a client may want this core */
-    while (log->completed.position < commit_r) {
-        const struct leat_frame *frame = log_frame(log, log->completed.position);
-        log_complete(log, log->completed.position, frame, LEAT_LEVEL_REPLICATED);
-        chain_step(log, &log->completed, frame);
-    }
+    log_complete_memory(log);
     leat_storage_commit(log->worker->storage, log->index, commit_d);
-    store_release(&log->arena.header->commit_d, commit_d);
-    store_release(&log->arena.header->commit_r, commit_r);
-    if (commit_r > log->told_commit_r)
-        log->told_commit_r = commit_r;
+    log_publish_commits(log);
     log_let_go(log); /* here, not at a next pass: a log that falls idle now has none */
     return LEAT_OK;
 }

@@ -127,61 +127,61 @@ struct node_log_counters {
     uint64_t appends_no_space;
 };
 
+/* What each pass touches comes first, and the large tables lie elsewhere: with hundreds of logs a
+ * pass goes over as many of these, and every page of one costs a TLB entry. */
 struct node_log {
     struct node_worker *worker;
-    struct boot_log *boot; /* what recovery found, until the log serves */
-    bool active;           /* in the worker's list of logs to be gone over in this pass */
-    uint32_t index;        /* in storage, and the arena's number for the port */
+    struct leat_sessions *committed;
+    struct leat_sessions *tail; /* leader only: as of the log's end */
+    struct boot_log *boot;      /* what recovery found, until the log serves */
+    uint32_t index;             /* in storage, and the arena's number for the port */
     uint32_t id;
     uint32_t generation;
+    uint32_t role_epoch; /* counts changes of leader: clients submit again */
+    bool active;         /* in the worker's list of logs to be gone over in this pass */
     bool accepts_replicated;
-    struct leat_uuid uuid;
-    struct leat_log_shape shape;
-    struct node_arena arena;
-
-    struct leat_core core;
-
-    struct leat_chain chain;         /* at the log's end: sealed or verified; a batch's end */
-    struct leat_chain applied;       /* at commitD: sessions, base frames, completions */
-    struct leat_chain completed;     /* at commitR: completions of that level */
-    struct leat_base_head base_head; /* what does not change, from the genesis frame */
-    struct leat_base_member members[LEAT_MEMBERS_MAX];
-    struct leat_sessions committed;
-    struct leat_sessions tail; /* leader only: as of the log's end */
-    uint64_t trim_committed;
-    uint64_t trim_tail;
-    uint64_t fence_committed; /* writers of a lower epoch are shut out */
-    uint64_t fence_tail;
     bool tail_is_valid;
     bool installing; /* reset to a base whose frame has not come yet: the chains are not known */
-    uint32_t expire_cursor;
-    struct node_mark marks[NODE_MARKS]; /* of the present reign; where its log ended, when */
     uint32_t mark_count;
-    uint64_t pads[NODE_PADS]; /* by segment modulo: where its closing PAD frame lies, 0 none */
-    uint32_t owners[LEAT_SESSIONS_MAX]; /* by session - 1: attached client slot, or none */
-
-    struct node_assembler assembler;
-    struct node_send sends[LEAT_MEMBERS_MAX];
-    struct node_log_counters counters;
-    uint64_t told_commit_r; /* the highest commitR that readers were ever shown here (W6) */
-    struct node_doubt doubts[NODE_DOUBTS];
-    uint32_t crowd_uid;       /* the user that was last refused for its share of sessions, */
-    uint64_t crowd_ns;        /* and when; 0: none was */
     uint64_t cut_settled;     /* cut epoch that storage is done with; 0 none */
     uint64_t durable_wanted;  /* somebody waits for what lies below to be durable */
     uint64_t write_asked;     /* end of the last write asked of storage */
     uint64_t needed_from;     /* log_needed_from() as of this pass */
     uint64_t append_limit;    /* of the core, as of this pass */
     uint64_t commit_moved_ns; /* when commitD last rose */
+    uint64_t told_commit_r;   /* the highest commitR that readers were ever shown here (W6) */
     uint64_t expired_ns;      /* when sessions were last looked through */
-    struct node_tail tail_asked;
+    uint64_t trim_committed;
+    uint64_t trim_tail;
+    uint64_t fence_committed; /* writers of a lower epoch are shut out */
+    uint64_t fence_tail;
     uint64_t retention_bytes; /* 0: keeps everything */
     uint64_t retention_ns;
     uint64_t retention_ns_looked;
-    uint64_t oldest_next_base;          /* the BASE behind the oldest segment, when it was read: */
-    uint64_t oldest_time_ns;            /* the oldest segment's last log time */
-    uint32_t role_epoch;                /* counts changes of leader: clients submit again */
+    struct leat_log_shape shape;
+    struct leat_chain chain;     /* at the log's end: sealed or verified; a batch's end */
+    struct leat_chain applied;   /* at commitD: sessions, base frames, completions */
+    struct leat_chain completed; /* at commitR, or behind: completions of that level */
+    struct node_tail tail_asked;
+    struct node_arena arena;
+    struct leat_core core;
+    struct node_assembler assembler;
+    struct node_send sends[LEAT_MEMBERS_MAX];
     uint64_t traced[LEAT_TRACE_POINTS]; /* how far trace.c saw it */
+    struct node_log_counters counters;
+    uint64_t pads[NODE_PADS]; /* by segment modulo: where its closing PAD frame lies, 0 none */
+    uint32_t owners[LEAT_SESSIONS_MAX]; /* by session - 1: attached client slot, or none */
+
+    struct leat_uuid uuid;
+    struct leat_base_head base_head; /* what does not change, from the genesis frame */
+    struct leat_base_member members[LEAT_MEMBERS_MAX];
+    struct node_mark marks[NODE_MARKS]; /* of the present reign; where its log ended, when */
+    struct node_doubt doubts[NODE_DOUBTS];
+    uint32_t expire_cursor;
+    uint32_t crowd_uid;        /* the user that was last refused for its share of sessions, */
+    uint64_t crowd_ns;         /* and when; 0: none was */
+    uint64_t oldest_next_base; /* the BASE behind the oldest segment, when it was read: */
+    uint64_t oldest_time_ns;   /* the oldest segment's last log time */
 };
 
 static inline uint8_t *log_at(const struct node_log *log, uint64_t position)

@@ -79,7 +79,7 @@ static void boot_begin_at(struct boot_walk *walk, const struct leat_base_head *h
 static bool boot_apply(struct node_log *log, uint64_t position, const struct leat_frame *frame,
                        const void *payload)
 {
-    if (leat_sessions_apply(&log->committed, position, frame, payload) != LEAT_OK)
+    if (leat_sessions_apply(log->committed, position, frame, payload) != LEAT_OK)
         return false;
     if (leat_frame_type(frame) == LEAT_FRAME_CATALOGUE && log->id == 0) {
         if (catalogue_apply(log->worker->catalogue, payload) != LEAT_OK)
@@ -226,9 +226,15 @@ static int boot_recover(struct node_log *log, const struct leat_storage_arena *a
 struct node_log *log_new(void)
 {
     struct node_log *log = aligned_alloc(64, (sizeof(*log) + 63) & ~63ul);
-    if (log)
-        memset(log, 0, sizeof(*log));
-    return log;
+    if (!log)
+        return NULL;
+    memset(log, 0, sizeof(*log));
+    log->committed = calloc(1, sizeof(*log->committed));
+    log->tail = calloc(1, sizeof(*log->tail));
+    if (log->committed && log->tail)
+        return log;
+    log_free(log);
+    return NULL;
 }
 
 void log_free(struct node_log *log)
@@ -237,6 +243,8 @@ void log_free(struct node_log *log)
         return;
     node_arena_close(&log->arena);
     free(log->boot);
+    free(log->committed);
+    free(log->tail);
     free(log);
 }
 

@@ -400,17 +400,17 @@ static const struct node_mark *pass_mark(struct node_log *log)
 
 static void pass_expire(struct node_log *log)
 {
-    if (!leat_core_may_append(&log->core) || log->tail.count == 0 ||
+    if (!leat_core_may_append(&log->core) || log->tail->count == 0 ||
         log->worker->now_ns - log->expired_ns < PASS_EXPIRE_NS)
         return;
     log->expired_ns = log->worker->now_ns;
     const struct node_mark *mark = pass_mark(log);
-    uint32_t session = mark ? leat_sessions_idle(&log->tail, mark->position, mark->time_ns,
+    uint32_t session = mark ? leat_sessions_idle(log->tail, mark->position, mark->time_ns,
                                                  PASS_EXPIRE_EFFORT, &log->expire_cursor)
                             : 0;
     if (session == 0)
         return;
-    struct leat_session_payload payload = {.client = leat_sessions_row(&log->tail, session)->client,
+    struct leat_session_payload payload = {.client = leat_sessions_row(log->tail, session)->client,
                                            .session = session};
     log_append(log, LEAT_FRAME_SESSION_CLOSE, session, 0, &payload, sizeof(payload));
 }
@@ -455,7 +455,7 @@ static void pass_put_to_sleep(struct node_worker *worker)
             continue;
         }
         log->active = false;
-        bool looks = log->tail.count > 0 || log->retention_bytes > 0 || log->retention_ns > 0;
+        bool looks = log->tail->count > 0 || log->retention_bytes > 0 || log->retention_ns > 0;
         if (log->core.role == LEAT_LEADER && looks && due_ns > worker->now_ns + PASS_EXPIRE_NS)
             due_ns = worker->now_ns + PASS_EXPIRE_NS;
         worker_due(log, due_ns);
@@ -527,10 +527,14 @@ unsigned node_pass(struct node_worker *worker)
     }
     if (worker->fatal)
         return 1;
+    clients_tell(worker);
     leat_storage_submit(worker->storage, worker->now_ns);
     pass_watch_space(worker);
     pass_put_to_sleep(worker);
-    work += commands_run(worker);
+    if (commands_run(worker) > 0) {
+        clients_tell(worker);
+        work++;
+    }
     worker->passes++;
     worker->busy_passes += work > 0;
     return work;

@@ -65,7 +65,7 @@ void peers_send(struct node_log *log, unsigned peer, unsigned kind, const void *
 
 unsigned peers_worker_of(const struct node_peer *peer, uint32_t log_id)
 {
-    return peer->worker_count ? log_id % peer->worker_count : 0;
+    return node_worker_of(log_id, peer->worker_count);
 }
 
 struct node_link *peers_link(struct node_worker *worker, unsigned peer, uint32_t log_id)

@@ -121,7 +121,7 @@ static uint64_t send_piece_end(const struct node_log *log, uint32_t room, uint64
     if (piece_end > segment_end)
         piece_end = segment_end;
     *ret_next = piece_end;
-    uint64_t pad = log->pads[begin / log->shape.segment_bytes % NODE_PADS];
+    uint64_t pad = log->pads[(begin >> __builtin_ctzll(log->shape.segment_bytes)) % NODE_PADS];
     if (pad == 0 || pad >= segment_end || pad < segment_end - log->shape.segment_bytes)
         return piece_end;
     uint64_t body = pad + LEAT_FRAME_HEADER_BYTES;

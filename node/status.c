@@ -16,7 +16,7 @@ static void status_fill_log(const struct node_log *log, struct node_status_log *
         .worker = log->worker->number,
         .term = core->term,
         .leader_node = core->leader == LEAT_CORE_NOBODY ? 0 : config->nodes[core->leader].id,
-        .sessions = log->committed.count,
+        .sessions = log->committed->count,
         .role = (uint8_t)core->role,
         .amnesiac = core->amnesiac,
         .damaged = core->damaged,
@@ -101,7 +101,7 @@ static bool status_fill_sessions(const struct node_log *log, uint32_t first,
     if (end > LEAT_SESSIONS_MAX)
         end = LEAT_SESSIONS_MAX;
     for (uint32_t i = first; i < end; i++) {
-        const struct leat_session_row *row = leat_sessions_row(&log->committed, i + 1);
+        const struct leat_session_row *row = leat_sessions_row(log->committed, i + 1);
         if (row && status->session_count < LEAT_SESSIONS_MAX)
             status->sessions[status->session_count++] = (struct node_status_session){
                 .row = *row, .attached = log->owners[i] != NODE_NO_CLIENT};

@@ -54,7 +54,6 @@ static void client_end_from(struct node_worker *worker, struct node_client *clie
         }
         number = next;
     }
-    client_release(worker, client);
 }
 
 void clients_refuse_from(struct node_worker *worker, uint32_t owner, struct node_log *log,
@@ -71,21 +70,19 @@ void clients_refuse_from(struct node_worker *worker, uint32_t owner, struct node
 
 /* Seals one slot's record into a log led here. Returns false to stop for this pass. */
 static bool client_seal(struct node_worker *worker, uint32_t owner, struct node_log *log,
-                        uint64_t number, bool oldest)
+                        uint64_t number, const struct node_append *append, bool oldest)
 {
     struct node_client *client = &worker->clients[owner];
-    const struct client_slot *slot = client_slot_at(client, number);
     struct leat_session_row row;
-    struct node_append append = client_append(client, slot);
     int error = LEAT_OK;
-    switch (session_append(log, &client->rings->client, &append, log->applied.position, oldest,
-                           &row, &error)) {
+    switch (session_append(log, &client->rings->client, append, log->applied.position, oldest, &row,
+                           &error)) {
     case APPEND_SEALED:
         return true;
     case APPEND_RECORDED: { /* completes with its commit, unless that has passed */
-        uint32_t session = leat_sessions_find(&log->committed, &client->rings->client);
-        const struct leat_session_row *committed = leat_sessions_row(&log->committed, session);
-        if (committed && slot->sequence <= committed->last_sequence)
+        uint32_t session = leat_sessions_find(log->committed, &client->rings->client);
+        const struct leat_session_row *committed = leat_sessions_row(log->committed, session);
+        if (committed && append->sequence <= committed->last_sequence)
             client_end_recorded(worker, client, log, number, committed);
         return true;
     }
@@ -162,7 +159,7 @@ static unsigned client_submit(struct node_worker *worker, uint32_t owner, struct
             of_log->submitted++;
             if (of_log->sent_sequence < slot->sequence)
                 of_log->sent_sequence = slot->sequence;
-            bool on = leads ? client_seal(worker, owner, log, number, oldest)
+            bool on = leads ? client_seal(worker, owner, log, number, &append, oldest)
                             : forward_record(log, &client->rings->client, &append, oldest);
             oldest = false;
             if (!on) {
@@ -175,8 +172,6 @@ static unsigned client_submit(struct node_worker *worker, uint32_t owner, struct
         if (of_log->submit == number) /* it may have ended, and moved on, in the call */
             of_log->submit = next;
     }
-    if (done > 0)
-        client_release(worker, client);
     return done;
 }
 

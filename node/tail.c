@@ -149,8 +149,10 @@ static void tail_step(struct node_worker *worker, struct node_tail_question *que
     }
     const struct leat_chain *reached = question->replicated ? &log->completed : &log->applied;
     if (question->answered) {
-        if (reached->position < question->target_pos)
+        if (reached->position < question->target_pos) {
+            worker_wake(log); /* what is committed in memory is gone over for whoever asks */
             return;
+        }
         question->command->ret_position = reached->position;
         question->command->ret_offset = reached->next_offset;
         tail_finish(worker, question, LEAT_OK);

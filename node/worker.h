@@ -86,6 +86,8 @@ struct node_client {
     uint64_t taken;    /* ring position up to which records were taken */
     uint64_t released; /* ring position given back */
     uint64_t completion_tail;
+    uint64_t
+        completion_told; /* as the client was told: the line is on its core, so not each time */
     uint64_t slot_first; /* count of the oldest slot not given back */
     uint64_t slot_next;
     uint64_t slot_mask;
@@ -93,6 +95,12 @@ struct node_client {
     uint64_t busy[NODE_LOGS_MAX / 64]; /* logs with unended slots */
     struct client_log logs[NODE_LOGS_MAX];
 };
+
+/* The worker of a node with so many that hosts the log. */
+static inline uint32_t node_worker_of(uint32_t log_id, uint32_t worker_count)
+{
+    return worker_count <= 1 ? 0 : log_id % worker_count; /* no division where there is one */
+}
 
 static inline struct client_slot *client_slot_at(const struct node_client *client, uint64_t number)
 {
@@ -291,6 +299,8 @@ struct node_worker {
     struct node_client *clients; /* NODE_CLIENTS_MAX */
     uint32_t clients_high;       /* slots ever used */
     uint32_t client_records;     /* a client's share of NODE_PASS_RECORDS, as of the last pass */
+    uint32_t clients_attached;   /* as of the last pass */
+    uint32_t await_memory;       /* unended appends here of clients that wait for memory's commit */
     struct node_reassembly reassembly[NODE_REASSEMBLY_MAX];
     uint8_t *catchup;      /* NODE_CATCHUPS_MAX buffers of NODE_CATCHUP_BYTES */
     uint32_t catchup_used; /* one bit each */
@@ -382,7 +392,8 @@ void clients_foreign_ended(struct node_worker *worker, struct node_client *clien
                            const struct leat_completion *completion);
 void client_end_slot(struct node_worker *worker, struct node_client *client, uint64_t number,
                      const struct leat_completion *completion);
-void client_release(struct node_worker *worker, struct node_client *client);
+/* Tells clients what ended since, and gives back their rings' room. */
+void clients_tell(struct node_worker *worker);
 /* submit.c */
 /* The log's leader has no room for a client's appends from `sequence` on: they end. */
 void clients_refuse_from(struct node_worker *worker, uint32_t owner, struct node_log *log,

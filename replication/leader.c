@@ -247,16 +247,25 @@ uint64_t leader_deadline_ns(const struct leat_core *core)
     return deadline;
 }
 
+static uint64_t member_position(const struct leat_core *core, unsigned member, bool durable)
+{
+    if (member == core->config.self)
+        return durable ? core->durable_pos : core->memory_pos;
+    return durable ? core->peers[member].durable_pos : core->peers[member].memory_pos;
+}
+
 /* The position that a majority has reached: the majority-th largest. */
 static uint64_t leader_quorum_position(const struct leat_core *core, bool durable)
 {
     uint64_t sorted[LEAT_MEMBERS_MAX] = {0};
     unsigned count = core->config.member_count;
+    if (count == 3) { /* at each poll of each log: the middle one */
+        uint64_t a = member_position(core, 0, durable), b = member_position(core, 1, durable);
+        uint64_t c = member_position(core, 2, durable);
+        return max_u64(min_u64(a, b), min_u64(max_u64(a, b), c));
+    }
     for (unsigned i = 0; i < count; i++) {
-        const struct leat_core_peer *peer = &core->peers[i];
-        uint64_t value = durable ? peer->durable_pos : peer->memory_pos;
-        if (i == core->config.self)
-            value = durable ? core->durable_pos : core->memory_pos;
+        uint64_t value = member_position(core, i, durable);
         unsigned at = i;
         for (; at > 0 && sorted[at - 1] < value; at--)
             sorted[at] = sorted[at - 1];

@@ -56,10 +56,11 @@ static void batch_lay_entry(const struct log *log, const struct leat_journal_ent
 {
     uint32_t tail_room = (entry->tail_bytes + 7u) & ~7u;
     uint64_t tail_pos = entry->end_pos - entry->tail_bytes;
-    LEAT_ASSERT(tail_pos % log->arena_bytes + entry->tail_bytes <= log->arena_bytes);
+    LEAT_ASSERT((tail_pos & (log->arena_bytes - 1)) + entry->tail_bytes <= log->arena_bytes);
     memcpy(to, entry, sizeof(*entry));
     if (entry->tail_bytes > 0)
-        memcpy(to + sizeof(*entry), log->arena + tail_pos % log->arena_bytes, entry->tail_bytes);
+        memcpy(to + sizeof(*entry), log->arena + (tail_pos & (log->arena_bytes - 1)),
+               entry->tail_bytes);
     memset(to + sizeof(*entry) + entry->tail_bytes, 0, tail_room - entry->tail_bytes);
     if (entry->flags & LEAT_JOURNAL_DAMAGED)
         memcpy(to + sizeof(*entry) + tail_room, &log->claim, sizeof(log->claim));
@@ -70,11 +71,11 @@ static bool log_has_to_begin_anew(const struct leat_storage *storage, const stru
                                   uint64_t reach)
 {
     LEAT_ASSERT(log->placed_pos <= block_of(reach) && log->issued_end <= reach);
-    uint64_t arena_left = log->arena_bytes - log->issued_end % log->arena_bytes;
+    uint64_t arena_left = log->arena_bytes - (log->issued_end & (log->arena_bytes - 1));
     if (leat_segment_base(&log->shape, log->placed_pos) < leat_segment_base(&log->shape, reach))
         return true; /* the end of a segment does not wait: it is to be read, scrubbed, repaired
                         from */
-    if (log->issued_end % log->shape.segment_bytes < LEAT_BLOCK_BYTES)
+    if ((log->issued_end & (log->shape.segment_bytes - 1)) < LEAT_BLOCK_BYTES)
         return true; /* nor does its BASE frame, without which there is no log: it is in each
                         record, then in place */
     return log->whole_wanted ||
@@ -306,7 +307,7 @@ static bool batch_issue_piece(struct leat_storage *storage, struct batch *batch,
 {
     struct log *log = &storage->logs[item->log_index];
     uint64_t base_pos = leat_segment_base(&log->shape, item->place_pos);
-    uint64_t arena_at = item->place_pos % log->arena_bytes;
+    uint64_t arena_at = item->place_pos & (log->arena_bytes - 1);
     uint64_t length = min_u64(item->place_end - item->place_pos, PIECE_BYTES_MAX);
     length = min_u64(length, log->arena_bytes - arena_at);
     length = min_u64(length, base_pos + log->shape.segment_bytes - item->place_pos);

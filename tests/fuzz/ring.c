@@ -29,6 +29,7 @@ struct world {
     struct node_worker workers[WORKERS];
     struct handover_queue queues[WORKERS]; /* by its reader */
     struct node_log logs[LOGS];
+    struct leat_sessions committed[LOGS], tails[LOGS];
     struct node_rings rings;
     uint8_t *writable; /* the client's own mapping */
     struct fuzz_input input;
@@ -101,7 +102,7 @@ enum append_verdict session_append(struct node_log *log, const struct leat_uuid 
                                    const struct node_append *append, uint64_t applied_pos,
                                    bool oldest, struct leat_session_row *ret_row, int *ret_error)
 {
-    struct leat_session_row *row = &log->tail.rows[0];
+    struct leat_session_row *row = &log->tail->rows[0];
     (void)applied_pos;
     LEAT_ASSERT(leat_uuid_equal(client, &world->rings.client));
     if (read_payload(log, append) != LEAT_OK) {
@@ -213,6 +214,8 @@ static void world_begin(void)
     for (uint32_t i = 0; i < LOGS; i++) {
         struct node_log *log = &world->logs[i];
         log->worker = &world->workers[i % WORKERS];
+        log->committed = &world->committed[i];
+        log->tail = &world->tails[i];
         log->index = i / WORKERS;
         log->id = i;
         log->shape.entry_bytes_max = LEAT_ENTRY_BYTES_MIN << i;
@@ -222,8 +225,8 @@ static void world_begin(void)
         log->core.reconciled = true;
         log->role_epoch = 0;
         log->installing = false;
-        log->tail.rows[0] = (struct leat_session_row){.session = 1};
-        leat_sessions_init(&log->committed);
+        log->tail->rows[0] = (struct leat_session_row){.session = 1};
+        leat_sessions_init(log->committed);
         log->worker->logs[log->index] = log;
     }
     memset(world->writable, 0, REGION);
@@ -383,6 +386,7 @@ static void step_detach(void)
     for (uint32_t i = 0; i < WORKERS; i++) {
         LEAT_ASSERT(clients_find(&world->workers[i], &world->rings.client) == NODE_NO_CLIENT);
         LEAT_ASSERT(world->workers[i].handed[1 - i] == 0);
+        LEAT_ASSERT(world->workers[i].await_memory == 0);
     }
 }
 
@@ -439,6 +443,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
     world->verdicts = fuzz_u8(&input);
     for (unsigned i = 0; i < STEPS_MAX && input.left > 0; i++) {
         step_one(&input);
+        for (uint32_t worker = 0; worker < WORKERS; worker++)
+            clients_tell(&world->workers[worker]);
         client_holds();
     }
     step_detach();
