@@ -394,6 +394,8 @@ static void client_refuse(struct node_client *client, const struct leat_ring_rec
 
 static int record_error(const struct node_log *log, const struct client_slot *record)
 {
+    if (!log && record->again) /* a former node may have taken it */
+        return LEAT_EDELETED;
     if (!log || log->id == 0)
         return LEAT_ENOLOG; /* log 0 is the node's own */
     if (record->payload_bytes > log->shape.entry_bytes_max)

@@ -65,7 +65,7 @@ static void life_end_clients(struct node_worker *worker, struct node_log *log)
     for (uint32_t i = 0; i < worker->clients_high; i++) {
         if (!worker->clients[i].rings)
             continue;
-        clients_end_session(worker, i, log, LEAT_ENOLOG, 0);
+        clients_end_session(worker, i, log, LEAT_EDELETED, 0);
         memset(&worker->clients[i].logs[log->index], 0, sizeof(worker->clients[i].logs[0]));
     }
     for (unsigned i = 0; i < NODE_REASSEMBLY_MAX; i++) {

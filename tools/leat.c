@@ -100,6 +100,7 @@ int cli_exit_for(int error)
     case LEAT_EDEADLINE:
     case LEAT_ECLOSED:
     case LEAT_ESESSION:
+    case LEAT_EDELETED:
         return CLI_UNKNOWN;
     default:
         return CLI_FAILED;

@@ -4,12 +4,14 @@
 import os
 import subprocess
 import sys
+import threading
 
 from cluster import LEAT, Library, check, run_tests, wait_for
 
 MIB = 1 << 20
 SMALL = {"segment_bytes": MIB, "arena_bytes": 4 * MIB, "entry_bytes_max": 65536}
 EEXISTS, EINVAL, EBUDGET, EQUOTA, ENOLOG = -26, -1, -39, -38, -4
+UNKNOWN = 4  # leat's exit code: it may be in the log
 
 
 def start(cluster):
@@ -47,6 +49,30 @@ def follow(cluster, node, log):
     return tail
 
 
+def delete_under_load(cluster, library, log):
+    """What is on its way when its log is deleted ends as unknown, not as "certainly not in the log"."""
+    node = cluster.nodes[0]
+    load = subprocess.Popen([LEAT, "append", "--log", str(log), "--socket", node.socket], stdin=subprocess.PIPE,
+                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    cluster.helpers.append(load)
+
+    def feed():
+        try:
+            while True:
+                load.stdin.write("a line that may be in it\n" * 1000)
+        except (OSError, ValueError):
+            pass
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    before = node.state(log)["commit_durable"]
+    wait_for(lambda: node.state(log)["commit_durable"] > before + 100000, "appends under way")
+    check(library.delete(cluster.nodes[1], log)[0] == 0, "deleting under load")
+    code = load.wait(timeout=30)
+    said = load.stderr.read()
+    feeder.join()
+    check(code == UNKNOWN and "deleted" in said, f"appends of a deleted log: {code} {said}")
+
+
 def life(cluster):
     library = Library()
     start(cluster)
@@ -70,6 +96,7 @@ def life(cluster):
         directory = os.path.join(node.data, f"w{second % workers}", f"log-{second}.1")
         wait_for(lambda: not os.path.exists(directory), f"{directory} gone")
     third = make(library, cluster.nodes[0], "beta")
+    everywhere(cluster, third)
     check(third == second + 1, f"an id is not given again: {third}")
     for bad in ("", "0x", "a b", "a" * 48, "-"):
         error = library.create(cluster.nodes[0], bad, **SMALL)[0]
@@ -77,6 +104,7 @@ def life(cluster):
     for wrong in ({"segment_bytes": 3 * MIB}, {"arena_bytes": MIB}, {"entry_bytes_max": 600000},
                   {"retention_bytes": MIB}):
         check(library.create(cluster.nodes[0], "wrong", **{**SMALL, **wrong})[0] == EINVAL, f"sizes {wrong}")
+    delete_under_load(cluster, library, third)
     for log in (0, 1):
         check(library.delete(cluster.nodes[0], log)[0] == EINVAL, f"log {log} stays")
     error, _, why = library.create(cluster.nodes[0], "vast", segment_bytes=MIB, arena_bytes=1 << 33)
