@@ -119,6 +119,13 @@ int leat_amnesia_accept(const char *socket, uint32_t log, char *explanation,
     return operate(socket, &request, explanation, explanation_bytes);
 }
 
+int leat_damage_accept(const char *socket, uint32_t log, char *explanation,
+                       size_t explanation_bytes)
+{
+    struct leat_control_request request = client_request(LEAT_CONTROL_DAMAGE_ACCEPT, log);
+    return operate(socket, &request, explanation, explanation_bytes);
+}
+
 int leat_trim(const char *socket, uint32_t log, uint64_t position, char *explanation,
               size_t explanation_bytes)
 {

@@ -65,6 +65,26 @@ static int command_amnesia(struct node_worker *worker, struct node_command *comm
     return LEAT_OK;
 }
 
+static int command_damage(struct node_worker *worker, struct node_command *command,
+                          struct node_log *log)
+{
+    const struct leat_core *core = &log->core;
+    if (!core->damaged) {
+        snprintf(command->text, command->text_bytes, "log %u of this node is not damaged", log->id);
+        return LEAT_OK;
+    }
+    struct leat_core_input input = {.kind = LEAT_INPUT_DAMAGE_ACCEPT, .now_ns = worker->now_ns};
+    leat_core_step(&log->core, &input);
+    logger_line(worker->out, LEAT_LOG_WARNING,
+                "log %u: the operator accepted damage: what this node had acknowledged from "
+                "position %lu on may be lost",
+                log->id, (unsigned long)core->durable_pos);
+    snprintf(command->text, command->text_bytes,
+             "accepted: what this node had acknowledged from position %lu on may be lost",
+             (unsigned long)core->durable_pos);
+    return LEAT_OK;
+}
+
 /* For the lifecycle thread: which logs shall exist. */
 static int command_catalogue(struct node_worker *worker, struct node_command *command)
 {
@@ -111,6 +131,8 @@ static int command_run(struct node_worker *worker, struct node_command *command)
         return operate_begin(worker, log, command);
     case NODE_COMMAND_AMNESIA_ACCEPT:
         return command_amnesia(worker, command, log);
+    case NODE_COMMAND_DAMAGE_ACCEPT:
+        return command_damage(worker, command, log);
     case NODE_COMMAND_TAIL:
         return tail_begin(worker, log, command);
     case NODE_COMMAND_LOG_CONFIGURE:

@@ -83,6 +83,7 @@ enum node_command_kind {
     NODE_COMMAND_TRANSFER,
     NODE_COMMAND_AMNESIA_ACCEPT,
     NODE_COMMAND_TRIM,
+    NODE_COMMAND_DAMAGE_ACCEPT,
     NODE_COMMAND_TAIL,       /* log_id, node_id: enum leat_level -> ret_position, ret_offset */
     NODE_COMMAND_CHANGE,     /* worker 0: change, uid; done when it is made, ret_position: log id */
     NODE_COMMAND_CATALOGUE,  /* worker 0: catalogue is filled */

@@ -303,6 +303,8 @@ static bool serve_checked(struct node_control *control, struct control_connectio
         return push_command(control, connection, NODE_COMMAND_TRANSFER, request);
     if (request->kind == LEAT_CONTROL_AMNESIA_ACCEPT)
         return push_command(control, connection, NODE_COMMAND_AMNESIA_ACCEPT, request);
+    if (request->kind == LEAT_CONTROL_DAMAGE_ACCEPT)
+        return push_command(control, connection, NODE_COMMAND_DAMAGE_ACCEPT, request);
     LEAT_ASSERT(request->kind == LEAT_CONTROL_TRIM);
     return push_command(control, connection, NODE_COMMAND_TRIM, request);
 }

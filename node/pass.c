@@ -312,8 +312,7 @@ static void pass_effects(struct node_log *log, const struct leat_core_effects *e
         leat_storage_set_amnesiac(worker->storage, log->index, log->core.amnesiac);
     if (effects->damage_ended) {
         leat_storage_drop_claim(worker->storage, log->index);
-        logger_line(worker->out, LEAT_LOG_INFO,
-                    "log %u: holds again what it had: no longer damaged", log->id);
+        logger_line(worker->out, LEAT_LOG_INFO, "log %u: no longer damaged", log->id);
     }
     if (effects->won_by_amnesiacs)
         logger_line(worker->out, LEAT_LOG_WARNING,

@@ -252,6 +252,7 @@ static cJSON *status_log_json(const struct node_status *status, const struct nod
     add(counters, "elections_won", log->core.elections_won);
     add(counters, "won_by_amnesiacs", log->core.won_by_amnesiacs);
     add(counters, "amnesia_accepted", log->core.amnesia_accepted);
+    add(counters, "damage_accepted", log->core.damage_accepted);
     add(counters, "amnesia_cleared", log->core.amnesia_cleared);
     add(counters, "stepped_down_quorum", log->core.stepped_down_quorum);
     add(counters, "cuts", log->core.cuts);

@@ -239,6 +239,11 @@ void leat_core_step(struct leat_core *core, const struct leat_core_input *input)
         core->counters.amnesia_accepted += core->amnesiac;
         core->amnesiac = false;
         break;
+    case LEAT_INPUT_DAMAGE_ACCEPT:
+        core->damage_ended = core->damage_ended || core->damaged;
+        core->counters.damage_accepted += core->damaged;
+        core->damaged = false;
+        break;
     case LEAT_INPUT_BASE:
         LEAT_ASSERT(input->position >= core->base_pos && input->position <= core->commit_d);
         core->base_pos = input->position;

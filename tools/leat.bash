@@ -17,7 +17,7 @@ _leat() {
   COMPREPLY=()
   if [ "$COMP_CWORD" -eq 1 ]; then
     mapfile -t COMPREPLY < <(compgen -W 'append tail tail-position fence log status session counters transfer
-      amnesia format inspect verify --help --version' -- "$word")
+      amnesia damage format inspect verify --help --version' -- "$word")
     return
   fi
   if [ "$command" = log ] || [ "$command" = session ]; then
@@ -45,7 +45,7 @@ _leat() {
     'session ls') options=--log logs=true ;;
     counters) options=--all ;;
     transfer) options=--to logs=true ;;
-    amnesia) place=3 logs=true ;;
+    amnesia | damage) place=3 logs=true ;;
     format) options=--config common='--json --help' ;;
     inspect) options='--identity --votes --journal --segments --frames' common='--json --help' ;;
     verify) options='--log --digest --begin --end' common='--json --help' ;;
@@ -58,7 +58,7 @@ _leat() {
   esac
   if [[ $word == -* ]]; then
     mapfile -t COMPREPLY < <(compgen -W "$options $common" -- "$word")
-  elif [ "$command" = amnesia ] && [ "$COMP_CWORD" -eq 2 ]; then
+  elif [[ $command = amnesia || $command = damage ]] && [ "$COMP_CWORD" -eq 2 ]; then
     mapfile -t COMPREPLY < <(compgen -W accept -- "$word")
   elif $logs && [ "$COMP_CWORD" -eq "$place" ]; then
     mapfile -t COMPREPLY < <(compgen -W "$(_leat_logs "${COMP_WORDS[@]}")" -- "$word")

@@ -33,6 +33,7 @@ static const char usage[] =
     "  counters       every counter and drop reason, one a line\n"
     "  transfer       hand a log's leadership over\n"
     "  amnesia        let a log go on after a majority lost its memory\n"
+    "  damage         let a damaged replica vote and lead again\n"
     "\n"
     "  format         make a node's data directory\n"
     "  inspect        show what a stopped node's data directory holds\n"
@@ -67,6 +68,7 @@ static const struct command {
     {"counters", cli_counters},
     {"transfer", cli_transfer},
     {"amnesia", cli_amnesia},
+    {"damage", cli_damage},
     {"trim", cli_trim}, /* the name it had first */
     {"format", cli_format},
     {"inspect", cli_inspect},

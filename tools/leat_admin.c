@@ -30,6 +30,16 @@ static const char amnesia_help[] =
     "example:\n"
     "  leat amnesia accept orders\n";
 
+static const char damage_help[] =
+    "usage: leat damage accept LOG [--json] [--socket PATH | --config FILE]\n"
+    "\n"
+    "Lets the replica of LOG on this node vote and lead again though it is damaged (leat status):\n"
+    "what it had acknowledged, also as durable, and has no more may be lost by it. For a log that\n"
+    "has no leader because of it, when no other replica can repair it. It is counted and logged.\n"
+    "\n"
+    "example:\n"
+    "  leat damage accept orders\n";
+
 static const char fence_help[] =
     "usage: leat fence LOG EPOCH [--timeout SECONDS] [--json] [--socket PATH | --config FILE]\n"
     "\n"
@@ -97,9 +107,11 @@ int cli_transfer(int count, char **arguments)
     return cli_operated(&common, rc, explanation);
 }
 
-int cli_amnesia(int count, char **arguments)
+/* "amnesia accept LOG", "damage accept LOG" */
+static int accept_loss(const char *name, const char *help, int count, char **arguments,
+                       int accept(const char *, uint32_t, char *, size_t))
 {
-    struct cli_common common = {.name = "amnesia", .help = amnesia_help};
+    struct cli_common common = {.name = name, .help = help};
     const char *option = NULL;
     char explanation[512] = "";
     uint32_t log;
@@ -116,8 +128,18 @@ int cli_amnesia(int count, char **arguments)
         exit_code = cli_usage(&common, "one LOG at a time");
     if (exit_code != CLI_OK)
         return exit_code;
-    int rc = leat_amnesia_accept(common.socket, log, explanation, sizeof(explanation));
+    int rc = accept(common.socket, log, explanation, sizeof(explanation));
     return cli_operated(&common, rc, explanation);
+}
+
+int cli_amnesia(int count, char **arguments)
+{
+    return accept_loss("amnesia", amnesia_help, count, arguments, leat_amnesia_accept);
+}
+
+int cli_damage(int count, char **arguments)
+{
+    return accept_loss("damage", damage_help, count, arguments, leat_damage_accept);
 }
 
 /* ---- fence ---- */

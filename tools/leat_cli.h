@@ -138,6 +138,7 @@ int cli_fence(int count, char **arguments);
 int cli_format(int count, char **arguments);
 int cli_transfer(int count, char **arguments);
 int cli_amnesia(int count, char **arguments);
+int cli_damage(int count, char **arguments);
 int cli_inspect(int count, char **arguments);
 int cli_verify(int count, char **arguments);
 

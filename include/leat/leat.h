@@ -376,6 +376,11 @@ LEAT_API int leat_amnesia_accept(const char *socket, uint32_t log, char *explana
 LEAT_API int leat_trim(const char *socket, uint32_t log, uint64_t position, char *explanation,
                        size_t explanation_bytes);
 
+/* The operator's word that a replica which lost what it had acknowledged as durable shall vote and
+ * lead again, though that may be lost by it: for a log that no other replica can bring back. */
+LEAT_API int leat_damage_accept(const char *socket, uint32_t log, char *explanation,
+                                size_t explanation_bytes);
+
 #ifdef __cplusplus
 }
 #endif

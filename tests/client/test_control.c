@@ -290,6 +290,9 @@ static void test_requests_reach_the_worker(void **state)
     assert_string_equal(explanation, "kind 7 log 2 node 0 position 0");
     assert_int_equal(leat_trim(node->config.socket, 1, 4096, explanation, sizeof(explanation)), 0);
     assert_string_equal(explanation, "kind 8 log 1 node 0 position 4096");
+    assert_int_equal(leat_damage_accept(node->config.socket, 2, explanation, sizeof(explanation)),
+                     0);
+    assert_string_equal(explanation, "kind 9 log 2 node 0 position 0");
     int connection = connect_raw();
     assert_int_equal(ask(connection, request_of(LEAT_CONTROL_LOG), &answer), LEAT_OK);
     assert_int_equal(answer.descriptor_count, 1);
@@ -332,7 +335,8 @@ static int reader_only(void)
         return 2;
     if (leat_trim(node->config.socket, 1, 0, NULL, 0) != LEAT_EPERM)
         return 3;
-    if (leat_amnesia_accept(node->config.socket, 1, NULL, 0) != LEAT_EPERM)
+    if (leat_damage_accept(node->config.socket, 1, NULL, 0) != LEAT_EPERM ||
+        leat_amnesia_accept(node->config.socket, 1, NULL, 0) != LEAT_EPERM)
         return 4;
     if (leat_attach(&options, &client) != LEAT_OK)
         return 5;

@@ -245,8 +245,8 @@ void hostile_grab(const char *path)
         close(descriptors[0]);
     }
     static const int operators[] = {LEAT_CONTROL_TRANSFER, LEAT_CONTROL_AMNESIA_ACCEPT,
-                                    LEAT_CONTROL_TRIM};
-    for (unsigned i = 0; i < 3; i++)
+                                    LEAT_CONTROL_TRIM, LEAT_CONTROL_DAMAGE_ACCEPT};
+    for (unsigned i = 0; i < sizeof(operators) / sizeof(operators[0]); i++)
         grab_note("node", "operate",
                   hostile_ask(ring.socket, operators[i], 1, 1u << 20, &reply, NULL) != LEAT_EPERM);
     printf("],\"tried\":%u,\"punched_before\":%d}\n", grab_tried, punched);

@@ -331,7 +331,7 @@ def wrong_calls(cluster):
         (3, ["status", *nowhere]), (3, ["status", "--socket", text]), (2, ["tail", "--from", "yesterday"]),
         (2, ["tail", "too-much"]), (1, ["tail", *socket, "--log", "7"]), (2, ["transfer"]),
         (2, ["transfer", "1", "--to", "x"]), (3, ["transfer", "1", *nowhere]), (2, ["amnesia", "accept"]),
-        (2, ["amnesia", "reject", "1"]), (2, ["trim", "1"]), (1, ["trim", "7", "--position", "0", *socket]),
+        (2, ["amnesia", "reject", "1"]), (2, ["damage", "reject", "1"]), (2, ["trim", "1"]), (1, ["trim", "7", "--position", "0", *socket]),
         (1, ["transfer", "7", *socket]), (2, ["format"]), (2, ["inspect"]), (2, ["verify"]),
         (1, ["inspect", cluster.dir]), (1, ["verify", cluster.dir]), (2, ["verify", "--log", "x", node.data]),
     ]

@@ -249,6 +249,43 @@ def killed_at_random(cluster):
     settle(cluster)
 
 
+def every_replica_damaged(cluster):
+    """What nobody can bring back keeps the log without a leader until an operator gives it up."""
+    leader = cluster.start()
+    ledger = load(cluster, leader, size=5000)
+    grows(leader, SEGMENT)
+    stop(ledger)
+    cluster.level()
+    end = leader.state()["durable"]
+    for node in cluster.nodes:
+        node.stop()  # a clean stop: all of it counts as acknowledged
+        shutil.rmtree(node.arena, ignore_errors=True)
+    for node in cluster.nodes:
+        base = max(b for b in segments(node) if b < end)
+        flip(segments(node)[base], (end - base) // 2)
+        node.start()
+    for node in cluster.nodes:
+        wait_for(lambda: node.state() and node.state()["damaged"], f"node {node.id} to say that it is damaged")
+
+    def ask(node):
+        done = subprocess.run([LEAT, "damage", "accept", "1", "--socket", node.socket], capture_output=True, text=True,
+                              timeout=30)
+        check(done.returncode == 0, f"damage accept: {done.stderr}")
+        return done.stdout
+    elections = [node.state()["counters"]["elections"] for node in cluster.nodes]
+    check("may be lost" in ask(cluster.nodes[0]), "what may be lost")
+    check("is not damaged" in ask(cluster.nodes[0]), "accepted once")
+    check(cluster.nodes[0].state()["counters"]["damage_accepted"] == 1, "it is counted")
+    check(all(node.state()["counters"]["elections"] == before for node, before in zip(cluster.nodes, elections)),
+          "the two that claim more do not elect the one that gave it up")
+    ask(cluster.nodes[1])
+    cluster.leader()
+    wait_for(lambda: not cluster.nodes[2].state()["damaged"], "the third takes what the log is now")
+    done = subprocess.run([LEAT, "append", "--socket", cluster.nodes[2].socket], input="and on\n", capture_output=True,
+                          text=True, timeout=60)
+    check(done.returncode == 0, f"append: {done.stderr}")
+
+
 TESTS = [
     ("a trim, and a follower that was down meanwhile", trimmed, SMALL),
     ("a bit of the last segment flips", segment_damaged, CALM_SMALL),
@@ -256,6 +293,7 @@ TESTS = [
     ("a bit of a sealed segment flips", sealed_segment_damaged, SMALL),
     ("bits of the journal flip", journal_damaged, CALM_SMALL),
     ("vote slots are damaged", votes_damaged, CALM_SMALL),
+    ("every replica is damaged", every_replica_damaged, SMALL),
     ("killed at random moments", killed_at_random, SMALL),
 ]
 

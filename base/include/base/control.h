@@ -43,7 +43,8 @@ enum leat_control_kind {
                                  leat_catalogue_row */
     LEAT_CONTROL_EVENTS = 13, /* attached; log_id 0 -> an eventfd that becomes readable when results
                                  are there (base/ring.h); else: also when this log moved */
-    LEAT_CONTROL_KIND_LAST = LEAT_CONTROL_EVENTS,
+    LEAT_CONTROL_DAMAGE_ACCEPT = 14, /* log_id */
+    LEAT_CONTROL_KIND_LAST = LEAT_CONTROL_DAMAGE_ACCEPT,
 };
 
 struct leat_control_request {

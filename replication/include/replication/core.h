@@ -85,6 +85,7 @@ enum leat_input_kind {
     LEAT_INPUT_CUT_SETTLED,    /* cut epoch `sequence`: nothing covers the range any more */
     LEAT_INPUT_TRANSFER,       /* hand leadership to `peer` */
     LEAT_INPUT_AMNESIA_ACCEPT, /* the operator accepts that replicated appends may be lost */
+    LEAT_INPUT_DAMAGE_ACCEPT,  /* and that what this replica had, and has no more, may be */
     LEAT_INPUT_BASE,           /* the log was trimmed: `position` is the lowest held */
 };
 
@@ -171,6 +172,7 @@ struct leat_core_counters {
     uint64_t elections_won;
     uint64_t won_by_amnesiacs;
     uint64_t amnesia_accepted;
+    uint64_t damage_accepted;
     uint64_t amnesia_cleared;
     uint64_t stepped_down_quorum;
     uint64_t cuts;
