@@ -255,6 +255,20 @@ static void *lane_run(void *context)
 
 /* ---- starting and stopping ---- */
 
+/* A core that others want takes a spinning worker away for whole slices of the scheduler. */
+static void warn_of_floating(struct node *node)
+{
+    const struct leat_config *config = node->config;
+    uint32_t floating = 0;
+    for (uint32_t i = 0; i < config->worker_count; i++)
+        floating += lane_lcore(config, i) < 0;
+    if (config->idle == LEAT_IDLE_SPIN && floating > 0)
+        logger_line(&node->out, LEAT_LOG_WARNING,
+                    "%u of %u workers spin without a core of their own: give each one "
+                    "(worker.lcore, worker.lcores), and nothing else to do",
+                    floating, config->worker_count);
+}
+
 static void lcores_text(const struct leat_config *config, char *text, size_t text_bytes)
 {
     size_t at = 0;
@@ -289,6 +303,7 @@ static void node_report_start(struct node *node)
                 (unsigned long)(config->election_max_ns / 1000000),
                 (unsigned long)(config->heartbeat_ns / 1000000),
                 (unsigned long)(config->window_bytes >> 10), config->entry_bytes_max);
+    warn_of_floating(node);
     logger_line(&node->out, LEAT_LOG_INFO, "ready: node %u of %u, incarnation %lu, socket %s",
                 config->node_id, config->node_count, (unsigned long)first->incarnation,
                 config->socket);

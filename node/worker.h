@@ -48,12 +48,11 @@
  * some. What one client costs the others is its share. */
 #define NODE_PASS_RECORDS   1024u
 #define NODE_CLIENT_RECORDS 64u
-#define NODE_SESSIONS_PER_USER                                                                     \
-    (LEAT_SESSIONS_MAX / 2) /* of a log; root and the node's user: all                             \
-                             */
-#define NODE_CROWD_NS       100000000u
-#define NODE_FORWARD_WINDOW 1024u
-#define NODE_FORWARD_BYTES  (256u << 10) /* per client and pass, but for one record */
+/* Of a log; root and the node's user may have all. */
+#define NODE_SESSIONS_PER_USER (LEAT_SESSIONS_MAX / 2)
+#define NODE_CROWD_NS          100000000u
+#define NODE_FORWARD_WINDOW    1024u
+#define NODE_FORWARD_BYTES     (256u << 10) /* per client and pass, but for one record */
 
 #define CLIENT_NO_SLOT     UINT64_MAX
 #define CLIENT_FOREIGN_LOG UINT16_MAX /* of a slot whose log is another worker's */

@@ -10,7 +10,7 @@
 #include "leat/error.h"
 #include "node/node.h"
 
-/* documented in docs/cli.md */
+/* documented in docs/operations.md */
 enum leatd_exit { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_FENCED = 6 };
 
 static const char usage[] =

@@ -204,6 +204,21 @@ def traces(cluster):
     check(os.path.isdir(path), "it was taken away")
 
 
+def spins_without_a_core(cluster):
+    node = cluster.start()
+    check(node.says("1 of 1 workers spin without a core of their own"), f"no warning: {node.last_lines(12)}")
+    node.stop()
+    with open(node.config, encoding="utf-8") as file:
+        text = file.read()
+    with open(node.config, "w", encoding="utf-8") as file:
+        file.write(text.replace("idle: spin", "idle: spin, lcore: 0"))
+    before = os.path.getsize(node.log)
+    node.start()
+    cluster.leader()
+    with open(node.log, encoding="utf-8") as file:
+        check("without a core" not in file.read()[before:], "a warning though it has a core")
+
+
 def formatted_twice(cluster):
     node = cluster.nodes[0]
     node.format()
@@ -364,6 +379,7 @@ TESTS = [
     ("configurations are refused by file and line", configurations, {}),
     ("directories are refused by name", directories, {}),
     ("notes for who measures", traces, {"count": 1, "trace": "1MiB"}),
+    ("a worker that spins without a core", spins_without_a_core, {"count": 1, "idle": "spin"}),
     ("format refuses", formatted_twice, {}),
     ("a directory in use", in_use, {"count": 1}),
     ("appends are refused", appends_refused, {"count": 1, "replicated": False}),
