@@ -165,7 +165,9 @@ static void runs_look(unsigned node, const struct node_log *log)
     if (core->term < last->term)
         world_fail("W7", "node %u is in term %u and has log %u to term %u", node + 1, core->term,
                    log->id, last->term);
-    if (log->installing || log->chain.position != core->memory_pos)
+    if (log->installing || log->chain.position != core->memory_pos ||
+        core->memory_pos == core->base_pos || /* damaged from its beginning on */
+        last->term == 0) /* an install, of what lies below its leader's first run */
         return;
     if (last->term != log->chain.term || last->first_pos >= core->memory_pos)
         world_fail("G3",
