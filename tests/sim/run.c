@@ -93,6 +93,7 @@ static void run_phases(void)
     if (world.failed)
         return;
     ledger_audit();
+    world_run(world.now_ns + QUIET * draw.election_ms * SIM_MS); /* candidacies, transfers end */
     check_quiet_begin();
     world_run(world.now_ns + QUIET * draw.election_ms * SIM_MS);
     check_quiet_end();
