@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "check_private.h"
+#include "faults.h"
 #include "map.h"
 
 struct replica check_replicas[SIM_HOSTS_MAX][LEDGER_LOGS_MAX];
@@ -28,6 +29,7 @@ void check_begin(void)
     frames = committed = leaders = (struct sim_map){0};
     check_said_begin();
     check_rules_begin();
+    check_words_begin();
 }
 
 static unsigned majority(void)
@@ -63,16 +65,28 @@ static bool in_arena(const struct node_log *log, uint64_t position)
            log->chain.position - position <= log->arena.arena_bytes;
 }
 
+static void walk_from(struct replica *replica, const struct leat_chain *chain)
+{
+    replica->walked_pos = chain->position;
+    replica->walked_crc = chain->crc;
+    replica->walked_known = true;
+}
+
 static void frames_walk(unsigned node, struct replica *replica, const struct node_log *log)
 {
     uint64_t cuts = log->core.counters.cuts + log->core.counters.resets;
     if (cuts != replica->cuts || replica->walked_pos > log->chain.position ||
         !in_arena(log, replica->walked_pos))
-        replica->walked_pos = log->chain.position; /* where they were is not known any more */
+        walk_from(replica, &log->chain); /* where they were is not known any more */
     replica->cuts = cuts;
     while (replica->walked_pos < log->chain.position && !world.failed) {
         const struct leat_frame *frame = frame_at(log, replica->walked_pos, &replica->walked_pos);
         frame_look(node, log, replica->walked_pos, frame);
+        if (replica->walked_known && frame->previous_crc != replica->walked_crc)
+            world_fail("R6", "node %u has a frame before %lu of log %u that does not go on there",
+                       node + 1, (unsigned long)replica->walked_pos, log->id);
+        replica->walked_crc = frame->crc;
+        replica->walked_known = true;
         ledger.logs[log->id].closes |= leat_frame_type(frame) == LEAT_FRAME_SESSION_CLOSE;
     }
 }
@@ -253,7 +267,10 @@ static void replica_look(unsigned node, struct node_log *log)
     monotone_look(node, replica, log);
     cut_look(node, replica, log);
     published_look(node, log);
+    if (core->term != before.term || core->voted_for != before.voted_for)
+        faults_ambush(node);
     if (core->counters.cuts + core->counters.resets != replica->cuts) {
+        faults_ambush(node);
         replica->said_memory_pos = 0; /* what it said of a longer log is void */
         replica->said_durable_pos = 0;
         replica->held_pos = 0;
@@ -261,7 +278,7 @@ static void replica_look(unsigned node, struct node_log *log)
     if (replica->held_pos < core->memory_pos)
         replica->held_pos = core->memory_pos;
     if (log->installing || leat_chain_in_batch(&log->chain))
-        replica->walked_pos = log->chain.position;
+        walk_from(replica, &log->chain);
     else
         frames_walk(node, replica, log);
     leader_look(node, replica, log);
@@ -271,6 +288,7 @@ static void replica_look(unsigned node, struct node_log *log)
     replica->amnesiac = core->amnesiac;
     replica->role = core->role;
     replica->term = core->term;
+    replica->voted_for = core->voted_for;
     replica->memory_pos = core->memory_pos;
     replica->durable_pos = core->durable_pos;
     replica->commit_d = core->commit_d;
@@ -281,6 +299,7 @@ static void replica_look(unsigned node, struct node_log *log)
     if (core->amnesiac && !before.amnesiac)
         memory_look(log->id);
     check_rules(node, &before, log);
+    check_words(node, &before, log);
 }
 
 /* ---- disks ---- */
@@ -312,6 +331,7 @@ unsigned __wrap_node_pass(struct node_worker *worker)
     unsigned work = __real_node_pass(worker);
     if (worker->fatal)
         return work;
+    check_links(node, worker);
     if (draw.wipe_ms > 0 && worker->number == 0)
         disks_look(worker, false);
     for (uint32_t i = 0; i < worker->log_count && !world.failed; i++) {
@@ -359,13 +379,14 @@ static void boot_look(unsigned node, unsigned worker, const struct node_log *log
     if (replica->said_memory_pos > core->memory_pos)
         replica->said_memory_pos = core->memory_pos;
     replica->log = NULL;
-    replica->walked_pos = log->chain.position;
+    walk_from(replica, &log->applied); /* what was recovered is looked at as well */
     replica->cuts = core->counters.cuts + core->counters.resets;
     replica->resets = core->counters.resets;
     replica->amnesiac = core->amnesiac;
     replica->role = core->role;
     replica->memory_pos = core->memory_pos;
     replica->durable_pos = core->durable_pos;
+    check_words_life(node, log->id, check_replicated(log->id));
 }
 
 int __real_worker_boot(struct node_worker *worker, char *error, unsigned error_bytes);

@@ -85,5 +85,8 @@ void check_leaderless(void);
  * operator accepted that. */
 void check_memory_given_up(uint32_t log);
 bool check_converged(const char **ret_why);
+/* Nothing happens in between. */
+void check_quiet_begin(void);
+void check_quiet_end(void);
 
 #endif

@@ -20,7 +20,13 @@ struct replica {
     uint64_t memory_pos, durable_pos, commit_d, commit_r;
     uint64_t held_pos;   /* had in memory once, and never cut: a leader may count it for that */
     uint64_t walked_pos; /* the frames below were looked at */
+    uint32_t walked_crc; /* of the last of them */
+    bool walked_known;
     uint64_t cuts, resets;
+    uint8_t voted_for;
+    uint64_t shown_pos, shown_epoch; /* to readers at the replicated level; of rollbacks told */
+    uint64_t sealed_pos;
+    bool hands_over;
     /* what it said to others, in any life */
     uint32_t granted_term;
     uint8_t granted_to;
@@ -44,6 +50,8 @@ extern struct node_worker
 void check_said_begin(void);
 /* A worker has booted. */
 void check_life(unsigned node, const struct node_worker *worker);
+/* After a pass. */
+void check_links(unsigned node, const struct node_worker *worker);
 /* Its disk was replaced. */
 void check_said_forget(unsigned node);
 
@@ -54,6 +62,17 @@ void check_rules(unsigned node, const struct replica *before, const struct node_
 void check_vote_spoken(unsigned node, const struct node_log *log, uint32_t term);
 void check_trimmed(uint32_t log, uint64_t trim_pos);
 void check_majority_amnesiac(uint32_t log);
+/* Known as replicated, since a majority lost its memory last. */
+uint64_t check_replicated(uint32_t log);
+
+/* check_words.c */
+void check_words_begin(void);
+void check_word(unsigned node, const struct leat_message *message, uint32_t log_id);
+/* After a pass. */
+void check_words(unsigned node, const struct replica *before, const struct node_log *log);
+/* A node comes back; so much was known as replicated. */
+void check_words_life(unsigned node, uint32_t log_id, uint64_t replicated_pos);
+void check_words_forgiven(uint32_t log_id);
 
 /* converge.c: adds what a log's life reached. */
 void check_log_reached(const struct node_log *log);

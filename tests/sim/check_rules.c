@@ -44,6 +44,12 @@ void check_majority_amnesiac(uint32_t log)
 {
     memset(rules[log].replicated, 0, sizeof(rules[log].replicated));
     rules[log].lost_pos = rules[log].known_pos;
+    check_words_forgiven(log);
+}
+
+uint64_t check_replicated(uint32_t log)
+{
+    return rules[log].known_pos > rules[log].lost_pos ? rules[log].known_pos : 0;
 }
 
 /* W5, W1: who is elected has what was replicated in earlier terms, unless a majority was amnesiac.
@@ -107,8 +113,76 @@ static void trim_look(unsigned node, const struct node_log *log)
                    log->id, (unsigned long)core->base_pos, (unsigned long)core->durable_pos);
 }
 
+/* W6: of a cut below what readers were shown as replicated they are told. */
+static void shown_look(unsigned node, const struct replica *before, const struct node_log *log)
+{
+    struct replica *replica = &check_replicas[node][log->id];
+    const struct leat_arena_header *header = log->arena.header;
+    bool cut =
+        before->log == log && log->core.counters.cuts + log->core.counters.resets != before->cuts;
+    uint64_t shown_pos = before->log == log ? before->shown_pos : log->told_commit_r;
+    if (cut && log->core.cut_pos < shown_pos) {
+        if (header->epoch.value == before->shown_epoch)
+            world_fail("W6", "node %u cuts log %u at %lu, shown to %lu, and tells no reader",
+                       node + 1, log->id, (unsigned long)log->core.cut_pos,
+                       (unsigned long)shown_pos);
+        shown_pos = log->core.cut_pos;
+    }
+    replica->shown_pos = shown_pos > header->commit_r.value ? shown_pos : header->commit_r.value;
+    replica->shown_epoch = header->epoch.value;
+}
+
+/* Who hands a log over takes nothing more into it (Ongaro's thesis, 3.10). */
+static void handover_look(unsigned node, const struct replica *before, const struct node_log *log)
+{
+    struct replica *replica = &check_replicas[node][log->id];
+    const struct leat_core *core = &log->core;
+    bool hands_over = core->role == LEAT_LEADER && core->transfer_to != LEAT_CORE_NOBODY;
+    if (hands_over && before->hands_over && before->log == log && before->term == core->term &&
+        log->chain.position > before->sealed_pos)
+        world_fail("TRANSFER", "node %u hands log %u over in term %u and appends to it", node + 1,
+                   log->id, core->term);
+    replica->hands_over = hands_over;
+    replica->sealed_pos = log->chain.position;
+}
+
+/* CM3, J5: what a leader sends is the log; nothing of it is refused but what was hurt on a disk or
+ * on the way. */
+static void refused_look(unsigned node, const struct node_log *log)
+{
+    bool hurt = draw.damage_ppm > 0;
+    for (unsigned i = 0; i < cluster.count; i++)
+        hurt |= cluster.nodes[i].victim;
+    if (log->counters.frames_refused > 0 && !hurt)
+        world_fail("CM3", "node %u was sent other bytes than log %u has", node + 1, log->id);
+}
+
+/* G3, W7: the runs say what the log has, and no frame is of a later term than the node's. */
+static void runs_look(unsigned node, const struct node_log *log)
+{
+    const struct leat_core *core = &log->core;
+    const struct leat_run *last = &core->runs[core->run_count - 1];
+    if (core->term < last->term)
+        world_fail("W7", "node %u is in term %u and has log %u to term %u", node + 1, core->term,
+                   log->id, last->term);
+    if (log->installing || log->chain.position != core->memory_pos ||
+        core->memory_pos == core->base_pos || /* damaged from its beginning on */
+        last->term == 0) /* an install, of what lies below its leader's first run */
+        return;
+    if (last->term != log->chain.term || last->first_pos >= core->memory_pos)
+        world_fail("G3",
+                   "node %u has log %u to %lu, term %u, and takes it to end in term %u, from %lu "
+                   "on",
+                   node + 1, log->id, (unsigned long)core->memory_pos, log->chain.term, last->term,
+                   (unsigned long)last->first_pos);
+}
+
 void check_rules(unsigned node, const struct replica *before, const struct node_log *log)
 {
+    runs_look(node, log);
+    shown_look(node, before, log);
+    handover_look(node, before, log);
+    refused_look(node, log);
     replicated_look(node, before, log);
     hearing_look(node, before, log);
     trim_look(node, log);

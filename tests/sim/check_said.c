@@ -3,20 +3,27 @@
  * What a node says to others, when it says it: votes are given once, and to who has as much;
  * nothing leaves a node whose disk failed; each life has a higher number.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "check_private.h"
+#include "files.h"
 #include "map.h"
 
 static struct sim_map votes; /* (log, voter, term): whom it granted */
 /* (log, 2 * candidate, term): the last term that it asked with; one further: its M */
 static struct sim_map candidates;
 static uint64_t incarnations[SIM_HOSTS_MAX][LEAT_WORKERS_MAX]; /* highest that ran */
+static uint64_t spoken[SIM_HOSTS_MAX][LEAT_WORKERS_MAX];       /* it has sent something as that */
+/* By node, its worker, a peer and that one's worker. */
+static uint64_t known[SIM_HOSTS_MAX][LEAT_WORKERS_MAX][SIM_HOSTS_MAX][LEAT_WORKERS_MAX];
 
 void check_said_begin(void)
 {
     votes = candidates = (struct sim_map){0};
     memset(incarnations, 0, sizeof(incarnations));
+    memset(spoken, 0, sizeof(spoken));
+    memset(known, 0, sizeof(known));
 }
 
 void check_said_forget(unsigned node)
@@ -32,6 +39,37 @@ void check_life(unsigned node, const struct node_worker *worker)
         world_fail("W7", "node %u worker %u starts as incarnation %lu and has been %lu", node + 1,
                    worker->number, (unsigned long)worker->incarnation, (unsigned long)*highest);
     *highest = worker->incarnation;
+    memset(known[node][worker->number], 0, sizeof(known[node][worker->number]));
+}
+
+/* W7: nothing is said in the name of a life that its disk may forget. */
+static void life_look(unsigned node, const struct leat_wire_header *wire)
+{
+    char path[LEAT_CONFIG_TEXT_BYTES + 32];
+    if (wire->worker >= LEAT_WORKERS_MAX || spoken[node][wire->worker] == wire->from_incarnation)
+        return;
+    spoken[node][wire->worker] = wire->from_incarnation;
+    snprintf(path, sizeof(path), "%s/w%u/votes", cluster.nodes[node].config.data_dir,
+             (unsigned)wire->worker);
+    if (!files_hold(path, &wire->from_incarnation, sizeof(wire->from_incarnation)))
+        world_fail("W7", "node %u worker %u speaks as incarnation %lu, which is not on its disk",
+                   node + 1, (unsigned)wire->worker, (unsigned long)wire->from_incarnation);
+}
+
+/* R15, W7: who was known in a newer life is not taken for an older one. */
+void check_links(unsigned node, const struct node_worker *worker)
+{
+    for (uint32_t i = 0; i < worker->peer_count; i++) {
+        for (uint32_t other = 0; other < worker->config->worker_count; other++) {
+            uint64_t now = worker->peers[i].links[other].incarnation;
+            uint64_t *newest = &known[node][worker->number][i][other];
+            if (now < *newest)
+                world_fail("W7", "node %u takes node %u for its incarnation %lu, and knew its %lu",
+                           node + 1, worker->peers[i].node_id, (unsigned long)now,
+                           (unsigned long)*newest);
+            *newest = now;
+        }
+    }
 }
 
 uint64_t check_incarnation(unsigned node)
@@ -68,7 +106,9 @@ static void order_look(unsigned node, const struct replica *replica,
     if (core->term == message->term && core->role != LEAT_LEADER &&
         core->leader == LEAT_CORE_NOBODY &&
         own_term < message->term && /* a reply that waited: what the elected has sent since */
-        (own_term > last_term || (own_term == last_term && core->memory_pos > memory_pos)))
+        (own_term > last_term || (own_term == last_term && core->memory_pos > memory_pos) ||
+         (core->damaged && (core->claim_term > last_term || /* V2: and what it had */
+                            (core->claim_term == last_term && core->claim_end > memory_pos)))))
         world_fail(
             "W1",
             "node %u has log %u to %lu, last term %u, and grants its vote to member %u, which "
@@ -108,10 +148,13 @@ void check_sent(unsigned node, const struct sim_process *process, const void *he
     struct leat_message message;
     if (process->disk_failed && !cluster.nodes[node].lost)
         world_fail("J7", "node %u sends though a write of its disk failed", node + 1);
-    if (bytes < sizeof(wire) + sizeof(message))
+    if (bytes < sizeof(wire))
         return;
     memcpy(&wire, header, sizeof(wire));
-    if (wire.kind != LEAT_WIRE_LOG || wire.log_id >= LEDGER_LOGS_MAX)
+    if (!cluster.nodes[node].lost)
+        life_look(node, &wire);
+    if (bytes < sizeof(wire) + sizeof(message) || wire.kind != LEAT_WIRE_LOG ||
+        wire.log_id >= LEDGER_LOGS_MAX)
         return;
     memcpy(&message, (const uint8_t *)header + sizeof(wire), sizeof(message));
     struct replica *replica = &check_replicas[node][wire.log_id];
@@ -119,6 +162,7 @@ void check_sent(unsigned node, const struct sim_process *process, const void *he
     if (cluster.nodes[node].lost)
         return; /* nobody may listen, whatever else it says */
     granted_look(node, replica, &message, wire.log_id);
+    check_word(node, &message, wire.log_id);
     if (message.kind != LEAT_MESSAGE_APPEND_ACK)
         return;
     if (message.memory_pos > replica->said_memory_pos)

@@ -135,6 +135,7 @@ static void node_start(void *context, uint64_t life)
     node->process->ended = node_ended;
     node->process->dying = node_dying;
     node->process->killed = node_killed;
+    faults_ambush(node->host.number);
 }
 
 /* ---- formatting ---- */

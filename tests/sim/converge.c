@@ -125,6 +125,33 @@ uint64_t check_committed_end(uint32_t log)
     return check_truths[log].end.position;
 }
 
+/* ---- idle ---- */
+
+static struct {
+    bool led;
+    unsigned node;
+    uint32_t term;
+} reigns[LEDGER_LOGS_MAX];
+
+void check_quiet_begin(void)
+{
+    for (uint32_t id = 0; id < LEDGER_LOGS_MAX; id++) {
+        reigns[id].led = check_leader(id, &reigns[id].node);
+        reigns[id].term = reigns[id].led ? check_replicas[reigns[id].node][id].term : 0;
+    }
+}
+
+/* L2: in a cluster that is whole and idle who leads goes on leading. */
+void check_quiet_end(void)
+{
+    for (uint32_t id = 0; id < LEDGER_LOGS_MAX; id++) {
+        const struct replica *replica = &check_replicas[reigns[id].node][id];
+        if (reigns[id].led && (replica->role != LEAT_LEADER || replica->term != reigns[id].term))
+            world_fail("L2", "log %u of a healed, idle cluster is not led on by node %u in term %u",
+                       id, reigns[id].node + 1, reigns[id].term);
+    }
+}
+
 /* ---- an operator's part ---- */
 
 static uint64_t led_ns[LEDGER_LOGS_MAX]; /* when the log was last seen to have a leader */

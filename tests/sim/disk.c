@@ -311,10 +311,24 @@ void disk_orphan(struct sim_process *process)
     }
 }
 
+/* It was being written when the power went. */
+static void sector_spoil(struct request *request, uint32_t at)
+{
+    uint64_t from = world_draw(STREAM_DISK, SIM_SECTOR_BYTES);
+    uint64_t to = world_between(STREAM_DISK, from + 1, SIM_SECTOR_BYTES);
+    for (; from < to; from++)
+        request->copy[at + from] = (uint8_t)world_draw(STREAM_DISK, 256);
+    fault_counts.garbage++;
+}
+
 static void request_cut(struct request *request)
 {
     for (uint32_t at = 0; at < request->length_bytes; at += SIM_SECTOR_BYTES) {
-        if (world_chance(STREAM_DISK, 500000))
+        bool spoilt = disk_faults.garbage_ppm > 0 &&
+                      world_chance(STREAM_DISK, (uint32_t)disk_faults.garbage_ppm);
+        if (spoilt)
+            sector_spoil(request, at);
+        if (spoilt || world_chance(STREAM_DISK, 500000))
             inode_write_through(request->open->inode, request->copy + at, SIM_SECTOR_BYTES,
                                 request->offset + at);
     }

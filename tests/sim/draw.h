@@ -91,7 +91,9 @@
       "a copy is made of the disk of one of these, or an older one put back; never drawn")         \
     X(beyond, "every disk may be hurt: right or halted is owed")                                   \
     X(misdirect_ppm, "writes of a segment of the minority that may be hurt that land elsewhere, "  \
-                     "or half as often nowhere")
+                     "or half as often nowhere")                                                   \
+    X(ambush_ppm, "starts, votes and cuts of a log soon after which the node dies")                \
+    X(garbage_ppm, "sectors in flight in a power cut that are neither old nor new")
 
 struct sim_draw {
 #define SIM_DRAW_FIELD(name, text) uint64_t name;

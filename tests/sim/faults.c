@@ -65,6 +65,27 @@ static void do_power(void)
         cluster_power_cut(&cluster.nodes[i]);
 }
 
+static void ambush_event(void *context, uint64_t life)
+{
+    struct sim_node *node = context;
+    if (!on || node->life != life)
+        return;
+    world.events[EVENT_ACTION]++;
+    fault_counts.ambush++;
+    if (world_chance(STREAM_AMBUSH, 700000))
+        cluster_power_cut(node);
+    else
+        cluster_kill(node);
+}
+
+void faults_ambush(unsigned number)
+{
+    struct sim_node *node = &cluster.nodes[number];
+    if (on && world_chance(STREAM_AMBUSH, draw.ambush_ppm))
+        world_at(world.now_ns + world_log_uniform(STREAM_AMBUSH, 20 * SIM_US, 40 * SIM_MS),
+                 EVENT_ACTION, ambush_event, node, node->life);
+}
+
 static void do_absent(void)
 {
     struct sim_node *node = any_target();
@@ -397,6 +418,7 @@ static void disks_begin(void)
         .short_ppm = draw.short_ppm,
         .again_ppm = draw.again_ppm,
         .error_ppm = draw.write_error_ppm,
+        .garbage_ppm = draw.garbage_ppm,
     };
 }
 
@@ -424,7 +446,7 @@ void faults_heal(void)
     on = false;
     network_heal();
     disk_faults.slow_ppm = disk_faults.short_ppm = disk_faults.again_ppm = 0;
-    disk_faults.error_ppm = 0;
+    disk_faults.error_ppm = disk_faults.garbage_ppm = 0;
     for (unsigned i = 0; i < cluster.count; i++) {
         struct sim_node *node = &cluster.nodes[i];
         node->host.flush_error_ppm = node->host.misdirect_ppm = 0;

@@ -12,6 +12,7 @@ struct sim_disk_faults {
     uint64_t write_ns, jitter_ns;
     uint64_t slow_ppm, slow_ns;
     uint64_t short_ppm, again_ppm, error_ppm;
+    uint64_t garbage_ppm;
 };
 extern struct sim_disk_faults disk_faults;
 
@@ -39,7 +40,9 @@ extern struct sim_disk_faults disk_faults;
     X(misdirect)                                                                                   \
     X(wipe)                                                                                        \
     X(rollback)                                                                                    \
-    X(tail)
+    X(tail)                                                                                        \
+    X(ambush)                                                                                      \
+    X(garbage)
 
 struct sim_fault_counts {
 #define SIM_FAULT_FIELD(name) uint32_t name;
@@ -52,6 +55,8 @@ extern struct sim_fault_counts fault_counts;
 void faults_begin(void);
 void faults_heal(void);
 bool faults_are_on(void);
+/* The node is about to write what it may not forget: now and then it dies soon. */
+void faults_ambush(unsigned node);
 
 /* disk.c: the host's processes are dead; what was in flight is torn. */
 void disk_power_cut(struct sim_host *host);

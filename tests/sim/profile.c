@@ -22,7 +22,8 @@ static const struct {
     {SIM_realtime_ms, CLOCK},        {SIM_transfer_ms, USERS},      {SIM_trim_ms, USERS},
     {SIM_client_death_ms, USERS},    {SIM_client_switch_ms, USERS}, {SIM_scribble_ms, USERS},
     {SIM_fence_ms, USERS},           {SIM_rot_ms, DAMAGE},          {SIM_wipe_ms, DAMAGE},
-    {SIM_rollback_ms, DAMAGE},       {SIM_misdirect_ppm, DAMAGE},
+    {SIM_rollback_ms, DAMAGE},       {SIM_misdirect_ppm, DAMAGE},   {SIM_ambush_ppm, PROCESS},
+    {SIM_garbage_ppm, DISK},
 };
 
 static const struct {

@@ -15,6 +15,7 @@
 #define CONVERGE_NS (60 * SIM_S) /* after the healing */
 #define READ_NS     (20 * SIM_S)
 #define STEP_NS     (10 * SIM_MS)
+#define QUIET       8u /* least election timeouts */
 
 /* True: it came to be within `most_ns`. */
 static bool run_until(bool (*done)(const char **ret_why), uint64_t most_ns, const char **ret_why)
@@ -92,6 +93,10 @@ static void run_phases(void)
     if (world.failed)
         return;
     ledger_audit();
+    world_run(world.now_ns + QUIET * draw.election_ms * SIM_MS); /* candidacies, transfers end */
+    check_quiet_begin();
+    world_run(world.now_ns + QUIET * draw.election_ms * SIM_MS);
+    check_quiet_end();
     readers_begin();
     if (!run_until(all_read, READ_NS, &why) && !world.failed)
         world_fail("L1", "the logs of a healed cluster cannot be read: %s", why);

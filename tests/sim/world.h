@@ -24,6 +24,7 @@ enum sim_stream {
     STREAM_DISK,    /* writes and flushes */
     STREAM_CLIENTS, /* what is appended */
     STREAM_SYSTEM,  /* what processes get from the kernel */
+    STREAM_AMBUSH,  /* whom it befalls at the worst moment */
     STREAM_COUNT,
 };
 
