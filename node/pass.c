@@ -288,7 +288,7 @@ static void pass_role_changed(struct node_log *log, const struct leat_core_effec
 static void pass_write(struct node_log *log, const struct leat_core_effects *effects)
 {
     struct leat_storage *storage = log->worker->storage;
-    bool wanted = log->durable_wanted > log->write_asked;
+    bool wanted = log->durable_wanted > log->write_asked || log->core.installing;
     if (effects->write) {
         (wanted ? leat_storage_write : leat_storage_write_lazily)(
             storage, log->index, effects->write_seq, effects->write_end, effects->write_last_term);

@@ -68,7 +68,9 @@ struct leat_message *core_message(struct leat_core *core, struct leat_core_effec
     message->term = core->term;
     message->from_incarnation = core->incarnation;
     message->to_incarnation = core->peers[to].incarnation;
-    message->memory_pos = core->memory_pos;
+    /* until the journal says that the log begins anew, no memory above the new base outlives this
+     * process: recovery finds the old log, and that the arena does not go on from it (W4) */
+    message->memory_pos = core->installing ? core->base_pos : core->memory_pos;
     message->durable_pos = core->installing ? 0 : core->durable_pos;
     message->commit_r = core->commit_r;
     message->commit_d = core->commit_d;
