@@ -96,10 +96,10 @@ struct bench_cluster {
     uint32_t *log_ids; /* options.logs many; the caller's to free() */
 };
 
-/* What ended within one interval of the time line. */
+/* One interval of the time line. */
 struct bench_interval {
-    uint64_t appends;
-    uint64_t max_ns; /* the highest latency among them */
+    uint64_t appends; /* that were acknowledged within it */
+    uint64_t max_ns;  /* the longest wait among them, and of what still waited at its end */
 };
 
 /* One append that was acknowledged. */
@@ -110,14 +110,15 @@ struct bench_sample {
 };
 
 struct bench_result {
-    struct leat_histogram latency;
+    struct leat_histogram latency;   /* of what was meant to be sent within the window */
     struct bench_interval *timeline; /* the caller's to free() */
     unsigned interval_count;
     struct bench_sample
         *samples; /* with options.trace, the first so many; the caller's to free() */
     uint32_t sample_count;
-    uint64_t appends;
-    uint64_t errors;
+    uint64_t appends; /* acknowledged within the window */
+    uint64_t errors;  /* within it and after it, until all have ended */
+    uint64_t behind;  /* open loop: due within the window and not started in it */
     double seconds;
     double cpu_seconds;        /* of all nodes together */
     double client_cpu_seconds; /* of this process */

@@ -178,6 +178,18 @@ static void print_slowest(const struct bench_result *result)
                (unsigned long)least->appends, us(least->max_ns));
 }
 
+static void print_rate(const struct bench_options *options, const struct bench_result *result)
+{
+    if (options->rate == 0)
+        return;
+    printf("  open loop: %lu/s offered, %.0f/s done", (unsigned long)options->rate,
+           (double)result->appends / result->seconds);
+    if (result->behind > 0)
+        printf("; %lu that were due had not been started at the stop",
+               (unsigned long)result->behind);
+    printf("\n");
+}
+
 static void print_append(const struct bench_options *options, const struct bench_limits *limits,
                          const struct bench_result *result)
 {
@@ -191,6 +203,7 @@ static void print_append(const struct bench_options *options, const struct bench
            us(leat_histogram_at(latency, 0.9)), us(leat_histogram_at(latency, 0.99)),
            us(leat_histogram_at(latency, 0.999)), us(latency->max_ns),
            (double)result->appends / result->seconds, (unsigned long)result->errors);
+    print_rate(options, result);
     print_slowest(result);
     printf("  %.2f us of cpu an append in the nodes, %.2f in the clients, %.0f MiB a node",
            result->cpu_us_per_append, result->client_cpu_seconds * 1e6 / (double)result->appends,
@@ -267,6 +280,7 @@ static void add_result(cJSON *object, const struct bench_result *result)
 {
     cJSON_AddNumberToObject(object, "appends", (double)result->appends);
     cJSON_AddNumberToObject(object, "errors", (double)result->errors);
+    cJSON_AddNumberToObject(object, "behind", (double)result->behind);
     cJSON_AddNumberToObject(object, "seconds", result->seconds);
     cJSON_AddNumberToObject(object, "appends_per_s", (double)result->appends / result->seconds);
     add_latency(object, "latency_us", &result->latency);

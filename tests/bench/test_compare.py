@@ -112,6 +112,8 @@ def load_clients(_):
     check(abs(seen["errors"] - seen["appends"]) <= 1 and seen["errors"] > 0, f"every second one failed: {seen}")
     seen = json.loads(load("--inflight", "2", "--mode", "lost", code=1).stdout)
     check(seen["left"] == 1, f"one does not end: {seen}")
+    seen = json.loads(load("--inflight", "2", "--mode", "stall").stdout)
+    check(seen["max_us"] > 450e3 and seen["errors"] == 1 and seen["left"] == 0, f"a stall that lasts to the end is hidden: {seen}")
     for words in (["--inflight", "0"], ["--colour", "red"], ["--size"]):
         check("--inflight" in load(*words, code=2).stderr, f"{words}: no usage")
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """logbench measures what it says, on clusters of its own, and leaves nothing behind (TAP). Of speed nothing is
 asked here: figures have to be there, to add up, and to fit each other.
-Usage: test_logbench.py LOGBENCH"""
+Usage: test_logbench.py LOGBENCH [TEST...]"""
 import glob
 import json
 import os
@@ -49,23 +49,125 @@ def appends(folder):
     seen = measured(folder, "append", "--local", "3", "--seconds", "1", "--inflight", "16", *MEMORY)
     latency_is_sane(seen["latency_us"])
     check(seen["errors"] == 0, f"errors: {seen}")
-    check(seen["appends"] == seen["latency_us"]["count"], "not each append has its latency")
+    # by when they end and by when they begin: the window's edges are in flight
+    check(abs(seen["appends"] - seen["latency_us"]["count"]) <= 16, "not each append has its latency")
     line = seen["timeline"]
-    check(line["interval_ms"] == 100 and len(line["appends"]) == len(line["max_us"]), f"time line: {line}")
+    check(line["interval_ms"] == 100 and len(line["appends"]) == len(line["max_us"]) == 10, f"time line: {line}")
     check(sum(line["appends"]) == seen["appends"], "the time line does not add up")
-    check(max(line["max_us"]) == seen["latency_us"]["max"], "the time line has another maximum")
     check(sum(n > 0 for n in line["appends"]) > 1, f"all in one moment: {line}")
     check(seen["limits"]["disk_write_shared_us_p50"] > 0 and seen["ratio_to_limit"] > 0, f"limits: {seen['limits']}")
     text = run(folder, "append", "--local", "1", "--seconds", "2", "--no-limits").stdout
     check("appends/s" in text and "the slowest 100 ms" in text, f"for people: {text}")
 
 
+def accounted(seen, rate, seconds):
+    """Each append that was due has its latency, or is an error, whatever became of it."""
+    due, told = rate * seconds, seen["latency_us"]["count"] + seen["errors"]
+    check(abs(told - due) <= 4, f"{due} were due, {told} are accounted for: {seen}")
+
+
 def open_loop(folder):
-    """At a rate that one node holds, what is asked for is what is done."""
+    """What is asked for is accounted for, where it can be done and where it cannot."""
     seen = measured(folder, "append", "--local", "1", "--rate", "500", "--inflight", "64", "--seconds", "2", *MEMORY,
                     "--no-limits")
-    # closed, it would do a hundred times as many; fewer where the machine stands still at the end
-    check(500 <= seen["appends"] <= 1300, f"500 a second for 2 s were {seen['appends']}")
+    accounted(seen, 500, 2)
+    seen = measured(folder, "append", "--local", "1", "--rate", "3000000", "--inflight", "1", "--clients", "2", "--seconds", "1",
+                    *MEMORY, "--no-limits")
+    accounted(seen, 3000000, 1)
+    check(seen["behind"] > 1000000 and seen["latency_us"]["p50"] > 100000, f"it keeps a pace that it cannot: {seen}")
+    check(seen["appends_per_s"] < 1000000, f"done, that was not: {seen['appends_per_s']}")
+
+
+def nodes_of(program):
+    """The node processes of a logbench that runs, by number."""
+    found = {}
+    for path in glob.glob("/proc/[0-9]*/stat"):
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                parent = int(file.read().rsplit(")", 1)[1].split()[1])
+            with open(os.path.dirname(path) + "/cmdline", encoding="utf-8", errors="replace") as file:
+                node = re.search(r"leatd\0--config\0.*/node(\d+)\.yaml", file.read())
+        except (OSError, IndexError):
+            continue  # it went
+        if parent == program.pid and node:
+            found[int(node.group(1))] = int(os.path.basename(os.path.dirname(path)))
+    return found
+
+
+def stalled(folder, begin, length, *words):
+    """An open loop on three nodes, of which two are stopped `begin` seconds after appends began, for so long."""
+    program = subprocess.Popen([LOGBENCH, "append", "--local", "3", *words, *MEMORY, "--no-limits", "--json", "--directory", folder,
+                                "--quiet"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 60
+        while not threads_append(program) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        begin += time.monotonic()
+        followers = [pid for number, pid in nodes_of(program).items() if number != 1]
+        check(len(followers) == 2, f"of {program.pid}: {followers}")
+        time.sleep(max(0, begin - time.monotonic()))
+        for pid in followers:
+            os.kill(pid, signal.SIGSTOP)
+        end = time.monotonic() + length
+        while program.poll() is None and time.monotonic() < end:  # one that ends wakes and ends them itself
+            time.sleep(0.01)
+        for pid in nodes_of(program).values():
+            os.kill(pid, signal.SIGCONT)
+        out, err = program.communicate(timeout=120)
+    finally:
+        if program.poll() is None:
+            program.terminate()
+            program.communicate(timeout=60)
+    check(program.returncode == 0 and not left_behind(folder), f"{words}: exit {program.returncode}: {err}")
+    return json.loads(out)
+
+
+def threads_append(program):
+    """The clients are threads of their own, and are there from when the cluster is."""
+    try:
+        return len(os.listdir(f"/proc/{program.pid}/task")) > 1
+    except OSError:
+        return False
+
+
+def late(seen, from_us):
+    """How many took so long, at least and at most, by the percentiles."""
+    row = seen["latency_us"]
+    fast = max((p for p, us in row["percentiles"] if us < from_us), default=0)
+    slow = min((p for p, us in row["percentiles"] if us >= from_us), default=1)
+    return (1 - slow) * row["count"], (1 - fast) * row["count"]
+
+
+def stall_is_seen(seen, rate, seconds):
+    """Half a second in which nothing is acknowledged: all that was due in it is late, evenly from 0 to 500 ms."""
+    accounted(seen, rate, seconds)
+    check(seen["latency_us"]["max"] >= 450e3, f"half a second of stall, and the longest took {seen['latency_us']['max']} us")
+    for from_us in 100e3, 250e3, 350e3:
+        expected, (least, most) = rate * (0.5 - from_us / 1e6), late(seen, from_us)
+        check(most >= expected * 0.9, f"at least {expected} took over {from_us} us, and {least} to {most} are told: {seen['latency_us']}")
+    check(late(seen, 50e3)[0] <= rate * 1.5, f"three times as many are late as there can be: {seen['latency_us']}")
+    line = seen["timeline"]
+    check(max(line["max_us"]) >= 350e3, f"the time line does not show it: {line}")
+    empty = [us for us, count in zip(line["max_us"], line["appends"]) if count == 0]
+    check(len(empty) >= 3 and all(us > 0 for us in empty), f"nothing waits where nothing ends: {line}")
+
+
+def stall_within(folder):
+    stall_is_seen(stalled(folder, 1.5, 0.5, "--rate", "500", "--inflight", "64", "--seconds", "4"), 500, 4)
+
+
+def stall_at_the_end(folder):
+    """Ended only after the stop."""
+    seen = stalled(folder, 0.5 + 4 - 0.55, 0.8, "--rate", "500", "--inflight", "64", "--seconds", "4")
+    stall_is_seen(seen, 500, 4)
+    check(seen["behind"] >= 100, f"more were due than the window lets: {seen['behind']} behind")
+
+
+def lost_at_the_end(folder):
+    """What is not acknowledged within its ten seconds is an error, though the window was over long before."""
+    seen = stalled(folder, 0.5 + 1 - 0.5, 20, "--rate", "500", "--inflight", "8", "--seconds", "1")
+    check(seen["errors"] == 8, f"eight were in flight, and {seen['errors']} are told to be lost")
+    accounted(seen, 500, 1)
 
 
 def tail(folder):
@@ -207,19 +309,21 @@ def page(folder):
         check(os.listdir(place) == ["page.html"], f"left: {os.listdir(place)}")
 
 
-TESTS = [appends, open_loop, tail, replay_of_files, breakdown, failover, sweep, scale, page, refused, interrupted]
+TESTS = [appends, open_loop, stall_within, stall_at_the_end, lost_at_the_end, tail, replay_of_files, breakdown, failover, sweep, scale, page, refused, interrupted]
 
 
 def main():
-    print(f"1..{len(TESTS)}", flush=True)
+    """All tests, or those that are named after LOGBENCH."""
+    tests = [test for test in TESTS if not sys.argv[2:] or test.__name__ in sys.argv[2:]]
+    print(f"1..{len(tests)}", flush=True)
     failed = False
-    for number, test in enumerate(TESTS, 1):
+    for number, test in enumerate(tests, 1):
         name = test.__name__.replace("_", " ")
         with tempfile.TemporaryDirectory(prefix="leat-test-bench-", dir="/var/tmp") as folder:
             try:
                 test(folder)
                 print(f"ok {number} - {name}", flush=True)
-            except (AssertionError, subprocess.TimeoutExpired, KeyError, ValueError) as error:
+            except Exception as error:
                 failed = True
                 print(f"not ok {number} - {name}", flush=True)
                 print(f"# {name}: {error}", file=sys.stderr, flush=True)
