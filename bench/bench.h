@@ -56,7 +56,7 @@ struct bench_options {
     uint32_t workers; /* of each node */
     double seconds;
     double warm_seconds;
-    uint64_t rate; /* appends a second, all clients together; 0: as fast as the window lets */
+    unsigned rate; /* appends a second, all clients together; 0: as fast as the window lets */
     bool json;
     const char *html; /* a page of what was measured; NULL: none */
     bool quiet;       /* no progress line */

@@ -54,7 +54,7 @@ static const char usage[] =
     "  --length GIB,...  of the log, on each of three nodes [scale: 1]\n"
     "  --workers N       of each node [1]\n"
     "  --rate R          appends a second in all, open loop: latency counts from when each was\n"
-    "                    meant to be sent [0: closed loop, as fast as the window lets]\n"
+    "                    meant to be sent [none: closed loop, as fast as the window lets]\n"
     "  --fault KIND      kill, pause or transfer [kill]\n"
     "  --runs N          so many faults [10]\n"
     "  --seconds S       measured time [3; sweep, scale: 1 each]\n"
@@ -233,7 +233,6 @@ static int take_option(struct arguments *arguments, int code, const char *value)
     static const char *const profiles[] = {"development", "rack", NULL};
     struct bench_options *options = &arguments->options;
     struct bench_lists *lists = &arguments->lists;
-    double number = 0;
     int word;
     bool good = true;
     switch (code) {
@@ -290,8 +289,7 @@ static int take_option(struct arguments *arguments, int code, const char *value)
         good = parse_whole(value, 1, 16, &options->workers);
         break;
     case OPTION_RATE:
-        good = parse_number(value, 0, 1e9, &number);
-        options->rate = (uint64_t)number;
+        good = parse_whole(value, 1, 1e9, &options->rate);
         break;
     case OPTION_SECONDS:
         good = parse_number(value, 0.1, 86400, &options->seconds);

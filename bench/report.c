@@ -182,7 +182,7 @@ static void print_rate(const struct bench_options *options, const struct bench_r
 {
     if (options->rate == 0)
         return;
-    printf("  open loop: %lu/s offered, %.0f/s done", (unsigned long)options->rate,
+    printf("  open loop: %u/s offered, %.0f/s done", options->rate,
            (double)result->appends / result->seconds);
     if (result->behind > 0)
         printf("; %lu that were due had not been started at the stop",
@@ -272,7 +272,7 @@ static cJSON *run_json(const struct bench_options *options, const char *what)
     cJSON_AddNumberToObject(object, "logs", options->logs);
     cJSON_AddNumberToObject(object, "workers", options->workers);
     cJSON_AddBoolToObject(object, "pinned", place_node(options, 0) >= 0);
-    cJSON_AddNumberToObject(object, "rate", (double)options->rate);
+    cJSON_AddNumberToObject(object, "rate", options->rate);
     return object;
 }
 

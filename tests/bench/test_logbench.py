@@ -76,6 +76,12 @@ def open_loop(folder):
     accounted(seen, 3000000, 1)
     check(seen["behind"] > 1000000 and seen["latency_us"]["p50"] > 100000, f"it keeps a pace that it cannot: {seen}")
     check(seen["appends_per_s"] < 1000000, f"done, that was not: {seen['appends_per_s']}")
+    seen = measured(folder, "append", "--local", "1", "--rate", "700000000", "--seconds", "0.1", "--warm", "0.1", *MEMORY,
+                    "--no-limits")
+    accounted(seen, 700000000, 0.1)  # an interval of more than one nanosecond and less than two
+    text = run(folder, "append", "--local", "1", "--rate", "300", "--seconds", "1", *MEMORY, "--no-limits").stdout
+    done = re.search(r"300/s offered, (\d+)/s done", text)
+    check(done and 100 <= int(done.group(1)) <= 500, f"for people: {text}")
 
 
 def nodes_of(program):
@@ -247,6 +253,7 @@ def refused(folder):
                           (["failover", "--local", "1"], "3"), (["failover", "--fault", "burn"], "burn"),
                           (["sweep", "--attach", "x"], "--attach"), (["limits", "--html", "x"], "--html"),
                           (["tail", "--local", "1", "--logs", "4"], "--logs"), (["failover", "--logs", "4"], "--logs"), (["append", "--local", "3", "--inflight", "1.5"], "1.5"),
+                          (["append", "--local", "1", "--rate", "0.5"], "0.5"), (["append", "--local", "1", "--rate", "0"], "0"),
                           (["breakdown", "--workers", "2"], "--workers"), (["append", "--local", "1", "--length", "1"], "--length"),
                           (["scale", "--length", "4,2"], "4,2"), (["scale", "--over", "the moon"], "the moon"), (["breakdown", "--attach", "x"], "--attach"),
                           (["append", "--attach", "x", "--logs", "4"], "--logs")):
