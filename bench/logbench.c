@@ -36,8 +36,9 @@ static const char usage[] =
     "          that are long already, with the time that a cluster takes to come back from a kill\n"
     "\n"
     "All but limits and --attach run on a private cluster of this build, removed afterwards.\n"
+    "An option that a command does not use is refused.\n"
     "\n"
-    "  --local N         1, 3, 5 or 7 nodes on this host [breakdown, failover, sweep, scale: 3]\n"
+    "  --local N         1, 3, 5 or 7 nodes on this host [breakdown, failover, sweep: 3]\n"
     "  --attach SOCKET   a running node's control socket instead\n"
     "  --net KIND        memif [memif]\n"
     "  --profile NAME    of the nodes' settings: development or rack (short timeouts) "
@@ -139,14 +140,16 @@ struct arguments {
     const struct command *command;
     struct bench_options options;
     struct bench_lists lists;
-    bool has_seconds;
+    uint32_t given; /* BIT(option_code), ... */
 };
+
+#define BIT(code) (1u << ((code)-OPTION_LOCAL))
 
 struct command {
     const char *name;
     int (*run)(struct arguments *arguments);
-    bool lists;  /* its options may be lists */
-    bool attach; /* it may use a running node */
+    bool lists;    /* its options may be lists */
+    uint32_t uses; /* BIT(option_code), ...: others are refused, not ignored */
 };
 
 static struct bench_cluster running; /* for the signal handler's sake */
@@ -235,6 +238,8 @@ static int take_option(struct arguments *arguments, int code, const char *value)
     struct bench_lists *lists = &arguments->lists;
     int word;
     bool good = true;
+    if (code >= OPTION_LOCAL)
+        arguments->given |= BIT(code);
     switch (code) {
     case OPTION_LOCAL:
         good = parse_nodes(value, &lists->nodes);
@@ -293,7 +298,6 @@ static int take_option(struct arguments *arguments, int code, const char *value)
         break;
     case OPTION_SECONDS:
         good = parse_number(value, 0.1, 86400, &options->seconds);
-        arguments->has_seconds = true;
         break;
     case OPTION_WARM:
         good = parse_number(value, 0, 3600, &options->warm_seconds);
@@ -348,8 +352,6 @@ static int prepare(struct bench_options *options)
 {
     if (!options->attach && options->nodes == 0)
         return usage_error("say where: --local NODES or --attach SOCKET", NULL);
-    if (options->attach && options->logs != 1)
-        return usage_error("--logs needs a cluster of its own: --local NODES", NULL);
     if (!options->attach && cluster_start(options, &running))
         return 1;
     return logs_make(options, &running) || bench_interrupted;
@@ -405,8 +407,6 @@ static int run_breakdown(struct arguments *arguments)
     options->trace = true;
     if (options->nodes == 0)
         options->nodes = 3;
-    if (options->workers != 1)
-        return usage_error("breakdown looks at one worker: --workers is not for it", NULL);
     int failed = prepare(options);
     if (!failed)
         failed = breakdown_run(options, &running, &load, &breakdown);
@@ -468,15 +468,63 @@ static int run_scale(struct arguments *arguments)
     return scale_run(&arguments->options, &arguments->lists.lengths, &running, &limits);
 }
 
+#define USES_HOST   (BIT(OPTION_NET) | BIT(OPTION_DIRECTORY) | BIT(OPTION_JSON) | BIT(OPTION_QUIET))
+#define USES_NODES  (USES_HOST | BIT(OPTION_PROFILE) | BIT(OPTION_HTML) | BIT(OPTION_NO_PIN))
+#define USES_APPEND (BIT(OPTION_ACK) | BIT(OPTION_SIZE) | BIT(OPTION_IN_FLIGHT))
+#define USES_LOAD                                                                                  \
+    (USES_APPEND | BIT(OPTION_CLIENTS) | BIT(OPTION_RATE) | BIT(OPTION_SECONDS) | BIT(OPTION_WARM))
+/* A running node is as it is. */
+#define NOT_ATTACHED                                                                               \
+    (BIT(OPTION_LOCAL) | BIT(OPTION_PROFILE) | BIT(OPTION_WORKERS) | BIT(OPTION_NO_PIN) |          \
+     BIT(OPTION_LOGS))
+
 static const struct command commands[] = {
-    {"limits", run_limits, false, true},
-    {"append", run_append, false, true},
-    {"tail", run_tail, false, true},
-    {"failover", run_failover, false, false},
-    {"breakdown", run_breakdown, false, false},
-    {"sweep", run_sweep, true, false},
-    {"scale", run_scale, false, false},
+    {"limits", run_limits, false, USES_HOST | BIT(OPTION_LOCAL)},
+    {"append", run_append, false,
+     USES_NODES | USES_LOAD | BIT(OPTION_LOCAL) | BIT(OPTION_ATTACH) | BIT(OPTION_WORKERS) |
+         BIT(OPTION_LOGS) | BIT(OPTION_NO_LIMITS)},
+    {"tail", run_tail, false,
+     USES_NODES | USES_LOAD | BIT(OPTION_LOCAL) | BIT(OPTION_ATTACH) | BIT(OPTION_WORKERS) |
+         BIT(OPTION_READERS)},
+    {"failover", run_failover, false,
+     USES_NODES | USES_APPEND | BIT(OPTION_LOCAL) | BIT(OPTION_WORKERS) | BIT(OPTION_FAULT) |
+         BIT(OPTION_RUNS)},
+    {"breakdown", run_breakdown, false, USES_NODES | USES_LOAD | BIT(OPTION_LOCAL)},
+    {"sweep", run_sweep, true,
+     USES_NODES | USES_LOAD | BIT(OPTION_LOCAL) | BIT(OPTION_WORKERS) | BIT(OPTION_LOGS) |
+         BIT(OPTION_NO_LIMITS)},
+    {"scale", run_scale, false,
+     USES_NODES | USES_LOAD | BIT(OPTION_WORKERS) | BIT(OPTION_OVER) | BIT(OPTION_LENGTH) |
+         BIT(OPTION_NO_LIMITS)},
 };
+
+/* Says which of the options that were given is not used; 0: each is. */
+static int refuse_unused(const struct arguments *arguments)
+{
+    const struct bench_options *options = &arguments->options;
+    const struct command *command = arguments->command;
+    const char *what = command->name;
+    uint32_t unused = arguments->given & ~command->uses;
+    if (unused == 0 && options->attach) {
+        unused = arguments->given & NOT_ATTACHED;
+        what = "a node that runs already (--attach)";
+    } else if (unused == 0 && options->over >= 0 && options->over != BENCH_OVER_LENGTH) {
+        unused = arguments->given & BIT(OPTION_LENGTH);
+        what = "scale --over another thing";
+    }
+    if (unused == 0 && command->run == run_scale && options->over != BENCH_OVER_LENGTH) {
+        unused = arguments->given & BIT(OPTION_CLIENTS);
+        what = "scale but with --over length";
+    }
+    for (const struct option *option = long_options; option->name && unused; option++) {
+        if (option->val >= OPTION_LOCAL && (unused & BIT(option->val))) {
+            char text[64];
+            snprintf(text, sizeof(text), "--%s is not for", option->name);
+            return usage_error(text, what);
+        }
+    }
+    return 0;
+}
 
 /* What is measured once is the first of each list; more of them only in a sweep. */
 static int settle(struct arguments *arguments)
@@ -492,6 +540,8 @@ static int settle(struct arguments *arguments)
                   {&lists->clients, &options->clients},
                   {&lists->in_flights, &options->in_flight}};
     bool one = lists->levels.count < 2;
+    if (refuse_unused(arguments))
+        return 2;
     if (lists->levels.count > 0)
         options->replicated = lists->levels.values[0] != 0;
     for (unsigned i = 0; i < sizeof(firsts) / sizeof(firsts[0]); i++) {
@@ -501,17 +551,7 @@ static int settle(struct arguments *arguments)
     }
     if (!one && !arguments->command->lists)
         return usage_error("lists are for sweep, not for", arguments->command->name);
-    if (options->logs != 1 &&
-        (arguments->command->run == run_tail || arguments->command->run == run_failover ||
-         arguments->command->run == run_breakdown))
-        return usage_error("--logs is not for", arguments->command->name);
-    if ((lists->lengths.count > 0 || options->over >= 0) && arguments->command->run != run_scale)
-        return usage_error("--length and --over are for scale, not for", arguments->command->name);
-    if (options->html && arguments->command->run == run_limits)
-        return usage_error("limits has nothing to draw: --html is not for it", NULL);
-    if (options->attach && !arguments->command->attach)
-        return usage_error("--attach is not for", arguments->command->name);
-    if (!arguments->has_seconds &&
+    if (!(arguments->given & BIT(OPTION_SECONDS)) &&
         (arguments->command->run == run_sweep || arguments->command->run == run_scale))
         options->seconds = 1;
     return 0;

@@ -243,6 +243,8 @@ def scale(folder):
     check(0 < rows[0]["restart_seconds"] < 60, f"restart: {rows[0]['restart_seconds']} s")
     text = run(folder, "scale", "--over", "nodes", "--seconds", "0.3", "--warm", "0.1", *MEMORY, "--no-limits").stdout
     check([line.split()[0] for line in text.splitlines()[1:]] == ["1", "3", "5", "7"], f"nodes: {text}")
+    done = run(folder, "scale", "--over", "length", "--logs", "4", code=2)  # those would be other logs than the one that is filled
+    check("--logs" in done.stderr, f"logs: {done.stderr}")
     done = run(folder, "scale", "--over", "length", "--length", "1000", "--no-limits", code=1)
     check("--length takes less" in done.stderr, f"no room: {done.stderr}")
 
@@ -257,16 +259,42 @@ def refused(folder):
                           (["breakdown", "--workers", "2"], "--workers"), (["append", "--local", "1", "--length", "1"], "--length"),
                           (["scale", "--length", "4,2"], "4,2"), (["scale", "--over", "the moon"], "the moon"), (["breakdown", "--attach", "x"], "--attach"),
                           (["append", "--attach", "x", "--logs", "4"], "--logs")):
-        done = run(folder, *words, "--no-limits", code=2)
+        done = run(folder, *words, code=2)
         check(reason in done.stderr and "--help" in done.stderr and done.stderr.count("\n") == 1,
               f"{words}: {done.stderr}")
     done = run(folder, "append", "--attach", "/nonexistent", "--no-limits", code=1)
     check(done.stderr.startswith("logbench: "), done.stderr)
 
 
+def unused(folder):
+    """What a command does not use it refuses, lest its figures be taken for what they are not."""
+    always = ("--net memif", "--json")
+    nodes = (*always, "--profile rack", "--no-pin", "--ack replicated", "--size 8", "--inflight 1")
+    load = (*nodes, "--clients 1", "--rate 9", "--seconds 1", "--warm 0")
+    local, attach = ("--local 3", "--workers 2"), "--attach x"
+    own = ("--readers 2", "--fault kill", "--runs 1", "--logs 2", "--over logs", "--length 1", "--no-limits", "--html x")
+    takes = {"limits": (*always, "--local 3"), "append": (*load, *local, attach, "--logs 2", "--no-limits", "--html x"),
+             "tail": (*load, *local, attach, "--readers 2", "--html x"), "breakdown": (*load, "--local 3", "--html x"),
+             "failover": (*nodes, *local, "--fault kill", "--runs 1", "--html x"),
+             "sweep": (*load, *local, "--logs 2", "--no-limits", "--html x"),
+             "scale": ({*load} - {"--clients 1"} | {"--workers 2", "--over logs", "--length 1", "--no-limits", "--html x"}),
+             "scale --over length": (*load, "--workers 2", "--length 1", "--no-limits", "--html x"),
+             "scale --over nodes": ({*load} - {"--clients 1"} | {"--workers 2", "--no-limits", "--html x"}),
+             "append --attach x": ({*load} - {"--profile rack", "--no-pin"} | {"--no-limits", "--html x"})}
+    for command, used in takes.items():
+        for option in {*load, *local, attach, *own} - {word for word in (attach, "--over logs") if word.split()[0] in command}:
+            words = [*command.split(), *option.split()]
+            done = run(folder, *words, code=2) if option not in used else None
+            check(not done or f"{option.split()[0]} is not for" in done.stderr, f"{words}: {done and done.stderr}")
+    for command, words in (("append", "--local 1 --workers 2 --logs 1"), ("tail", "--local 1 --readers 1"),
+                           ("breakdown", "--local 1 --no-pin"), ("append", "--local 1 --no-limits")):
+        run(folder, command, *words.split(), *MEMORY, "--seconds", "0.2", "--warm", "0", "--rate", "100", "--clients", "1")
+
+
 def interrupted(folder):
-    for words in (["append", "--local", "3", "--no-limits"], ["failover"], ["tail", "--local", "3"]):
-        program = subprocess.Popen([LOGBENCH, *words, "--seconds", "60", "--runs", "1000", "--directory", folder, "--quiet"],
+    for words in (["append", "--local", "3", "--no-limits", "--seconds", "60"], ["failover", "--runs", "1000"],
+                  ["tail", "--local", "3", "--seconds", "60"]):
+        program = subprocess.Popen([LOGBENCH, *words, "--directory", folder, "--quiet"],
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         deadline = time.monotonic() + 60
         while not glob.glob(folder + "/logbench-*/node*.sock") and time.monotonic() < deadline:
@@ -316,7 +344,7 @@ def page(folder):
         check(os.listdir(place) == ["page.html"], f"left: {os.listdir(place)}")
 
 
-TESTS = [appends, open_loop, stall_within, stall_at_the_end, lost_at_the_end, tail, replay_of_files, breakdown, failover, sweep, scale, page, refused, interrupted]
+TESTS = [appends, open_loop, stall_within, stall_at_the_end, lost_at_the_end, tail, replay_of_files, breakdown, failover, sweep, scale, page, refused, unused, interrupted]
 
 
 def main():
