@@ -26,6 +26,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/base_frame.h"
 #include "base/histogram.h"
 
 #define BENCH_NODES_MAX   7u
@@ -34,6 +35,7 @@
 #define BENCH_INTERVAL_NS 100000000u /* of the time line */
 #define BENCH_LOG         1u
 #define BENCH_LIST_MAX    16u
+#define BENCH_LOGS_MAX    (LEAT_LOGS_MAX - 2u) /* beside the catalogue and the default log */
 
 enum bench_over { BENCH_OVER_LOGS, BENCH_OVER_NODES, BENCH_OVER_CLIENTS, BENCH_OVER_LENGTH };
 enum bench_fault { BENCH_KILL, BENCH_PAUSE, BENCH_TRANSFER };

@@ -31,7 +31,7 @@ static const char usage[] =
     "sweep     append, over all combinations of sizes, appends in flight, clients and levels; "
     "each\n"
     "          of these options, --logs and --local may be a list: --size 64,1024\n"
-    "scale     append, one thing at a time: 1 to 1000 logs, 1 to 7 nodes, 1 to 64 clients, and "
+    "scale     append, one thing at a time: 1 to 1022 logs, 1 to 7 nodes, 1 to 64 clients, and "
     "logs\n"
     "          that are long already, with the time that a cluster takes to come back from a kill\n"
     "\n"
@@ -279,7 +279,7 @@ static int take_option(struct arguments *arguments, int code, const char *value)
         good = parse_list(value, 1, BENCH_CLIENTS_MAX, &lists->clients);
         break;
     case OPTION_LOGS:
-        good = parse_list(value, 1, 1000, &lists->logs);
+        good = parse_list(value, 1, BENCH_LOGS_MAX, &lists->logs);
         break;
     case OPTION_OVER:
         options->over = parse_word(value, overs);

@@ -256,6 +256,7 @@ def refused(folder):
                           (["sweep", "--attach", "x"], "--attach"), (["limits", "--html", "x"], "--html"),
                           (["tail", "--local", "1", "--logs", "4"], "--logs"), (["failover", "--logs", "4"], "--logs"), (["append", "--local", "3", "--inflight", "1.5"], "1.5"),
                           (["append", "--local", "1", "--rate", "0.5"], "0.5"), (["append", "--local", "1", "--rate", "0"], "0"),
+                          (["append", "--logs", "1022"], "--local"), (["append", "--logs", "1023"], "1023"),
                           (["breakdown", "--workers", "2"], "--workers"), (["append", "--local", "1", "--length", "1"], "--length"),
                           (["scale", "--length", "4,2"], "4,2"), (["scale", "--over", "the moon"], "the moon"), (["breakdown", "--attach", "x"], "--attach"),
                           (["append", "--attach", "x", "--logs", "4"], "--logs")):
