@@ -16,7 +16,8 @@
  *   sweep.c    one measurement after another: sizes, windows, clients, logs, nodes
  *   report.c   the tables and the JSON objects
  *   html.c     the page, page.html
- *   logbench.c the command line
+ *   options.c  the command line
+ *   logbench.c the commands
  */
 #ifndef LEAT_BENCH_BENCH_H
 #define LEAT_BENCH_BENCH_H
