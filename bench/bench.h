@@ -145,7 +145,8 @@ struct bench_tail {
 
 struct bench_failover {
     struct leat_histogram
-        first; /* from the fault until an append started after it is acknowledged */
+        first; /* from the fault until an append started after it is acknowledged by another
+                * leader; none of a transfer, whose old leader still acknowledges */
     struct leat_histogram
         gap; /* the longest time without an acknowledgement until one by another leader */
     unsigned runs;

@@ -408,7 +408,8 @@ void report_failover(const struct bench_options *options, const struct bench_fai
     cJSON *object = run_json(options, "failover");
     cJSON_AddStringToObject(object, "fault", faults[options->fault]);
     cJSON_AddNumberToObject(object, "runs", failover->runs);
-    add_latency(object, "first_us", &failover->first);
+    if (failover->first.count > 0)
+        add_latency(object, "first_us", &failover->first);
     add_latency(object, "gap_us", &failover->gap);
     cJSON_AddItemToObject(object, "host", host_json(options));
     emit(options, object);
@@ -420,7 +421,8 @@ void report_failover(const struct bench_options *options, const struct bench_fai
         failover->runs, faults[options->fault], options->nodes, options->profile,
         options->replicated ? "replicated" : "durable", options->in_flight, "", "p50 ms", "p90 ms",
         "max ms");
-    print_times("to the first acknowledgement of a new append", &failover->first);
+    if (failover->first.count > 0)
+        print_times("to the first acknowledgement of a new append", &failover->first);
     print_times("the longest time without an acknowledgement", &failover->gap);
 }
 

@@ -220,8 +220,13 @@ def failover(folder):
     for fault in "kill", "pause", "transfer":
         seen = measured(folder, "failover", "--runs", "2", "--fault", fault, "--inflight", "4")
         check(seen["runs"] == 2 and seen["fault"] == fault, f"{fault}: {seen}")
-        latency_is_sane(seen["first_us"])
-        latency_is_sane(seen["gap_us"])
+        # the old leader, which is asked to hand over, acknowledges some that are started after that
+        check(("first_us" in seen) == (fault != "transfer"), f"{fault}: {seen}")
+        for row in (seen[name] for name in ("first_us", "gap_us") if name in seen):
+            latency_is_sane(row)
+        # nobody acknowledges before the others miss the leader
+        if fault != "transfer":
+            check(seen["first_us"]["percentiles"][0][1] > 50000, f"{fault}: by the old leader: {seen['first_us']}")
         # without a leader for less than it takes to miss one: then it was no fault
         check(fault == "transfer" or seen["gap_us"]["p50"] > 100000, f"{fault}: no gap: {seen['gap_us']}")
 
@@ -334,7 +339,7 @@ def page(folder):
         check(rows["measured"] == 5, f"sweep: {rows}")
         run(folder, "failover", "--runs", "2", "--fault", "transfer", "--html", path)
         curves, rows = drawn(path)
-        check(len(curves["percentiles"]) == 2 and rows["times"] == 3, f"failover: {curves} {rows}")
+        check(len(curves["percentiles"]) == 1 and rows["times"] == 2, f"failover: {curves} {rows}")
         run(folder, "tail", "--local", "1", "--seconds", "1", "--inflight", "64", *MEMORY, "--html", path)
         curves, rows = drawn(path)
         check(len(curves["percentiles"]) == 2 and rows["replay"] == 3, f"tail: {curves} {rows}")
