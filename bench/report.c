@@ -99,7 +99,8 @@ static cJSON *host_json(const struct bench_options *options)
 static cJSON *limits_json(const struct bench_limits *limits)
 {
     cJSON *object = cJSON_CreateObject();
-    cJSON_AddNumberToObject(object, "net_rtt_us_p50", us(limits->net_rtt_ns_p50));
+    if (limits->net_rtt_ns_p50 > 0) /* one node needs no port */
+        cJSON_AddNumberToObject(object, "net_rtt_us_p50", us(limits->net_rtt_ns_p50));
     cJSON_AddNumberToObject(object, "disk_write_us_p50", us(limits->disk_ns_p50));
     cJSON_AddNumberToObject(object, "disk_write_shared_us_p50", us(limits->disk_shared_ns_p50));
     cJSON_AddNumberToObject(object, "shm_rtt_us_p50", us(limits->shm_rtt_ns_p50));
@@ -300,10 +301,12 @@ static void append_json(const struct bench_options *options, const struct bench_
 {
     cJSON *object = run_json(options, "append");
     add_result(object, result);
-    cJSON_AddItemToObject(object, "limits", limits_json(limits));
-    cJSON_AddNumberToObject(
-        object, "ratio_to_limit",
-        ratio_to_limit(options, limits, leat_histogram_at(&result->latency, 0.5)));
+    if (!options->no_limits) {
+        cJSON_AddItemToObject(object, "limits", limits_json(limits));
+        cJSON_AddNumberToObject(
+            object, "ratio_to_limit",
+            ratio_to_limit(options, limits, leat_histogram_at(&result->latency, 0.5)));
+    }
     cJSON_AddItemToObject(object, "host", host_json(options));
     emit(options, object);
 }

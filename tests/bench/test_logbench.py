@@ -71,6 +71,7 @@ def open_loop(folder):
     seen = measured(folder, "append", "--local", "1", "--rate", "500", "--inflight", "64", "--seconds", "2", *MEMORY,
                     "--no-limits")
     accounted(seen, 500, 2)
+    check("limits" not in seen and "ratio_to_limit" not in seen, f"limits that were not measured: {seen}")
     seen = measured(folder, "append", "--local", "1", "--rate", "3000000", "--inflight", "1", "--clients", "2", "--seconds", "1",
                     *MEMORY, "--no-limits")
     accounted(seen, 3000000, 1)
