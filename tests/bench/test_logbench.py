@@ -164,7 +164,11 @@ def stall_is_seen(seen, rate, seconds):
 
 
 def stall_within(folder):
-    stall_is_seen(stalled(folder, 1.5, 0.5, "--rate", "500", "--inflight", "64", "--seconds", "4"), 500, 4)
+    with tempfile.TemporaryDirectory(prefix="leat-test-page-") as place:
+        path = os.path.join(place, "page.html")
+        stall_is_seen(stalled(folder, 1.5, 0.5, "--rate", "500", "--inflight", "64", "--seconds", "4", "--html", path), 500, 4)
+        curves, _ = drawn(path)
+        check(curves["longest"] == curves["rate"] == [40], f"the time in which nothing ended is not drawn: {curves}")
 
 
 def stall_at_the_end(folder):
@@ -268,8 +272,12 @@ def sweep(folder):
 
 def scale(folder):
     """At least what is cheap of it; a cluster that is killed as a whole comes back."""
-    text = run(folder, "scale", "--over", "length", "--length", "1", "--seconds", "0.5", "--no-limits", "--json").stdout
-    rows = [json.loads(line) for line in text.splitlines()]
+    with tempfile.TemporaryDirectory(prefix="leat-test-page-") as place:
+        path = os.path.join(place, "page.html")
+        text = run(folder, "scale", "--over", "length", "--length", "1", "--seconds", "0.5", "--no-limits", "--json", "--html", path).stdout
+        rows = [json.loads(line) for line in text.splitlines()]
+        seen = sections_of(path)["measured"]
+        check("behind 1 GiB" in seen and f"{rows[0]['restart_seconds']:.2f}" in seen, f"nothing of the length on the page: {seen}")
     check(len(rows) == 1 and rows[0]["log_gib"] == 1 and rows[0]["appends"] > 0, f"length: {rows}")
     check(0 < rows[0]["restart_seconds"] < 60, f"restart: {rows[0]['restart_seconds']} s")
     text = run(folder, "scale", "--over", "nodes", "--seconds", "0.3", "--warm", "0.1", *MEMORY, "--no-limits").stdout
@@ -337,14 +345,19 @@ def interrupted(folder):
         check(not left_behind(folder), f"{words} left {left_behind(folder)}")
 
 
-def drawn(page):
-    """What a browser makes of a page: its charts by name, each with its curves, and its tables' rows."""
+def sections_of(page):
+    """What a browser makes of a page: its charts and tables by name."""
     done = subprocess.run(["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", "file://" + page],
                           capture_output=True, text=True, timeout=120)
     check(done.returncode == 0, f"chromium: {done.stderr[-500:]}")
     check("undefined" not in done.stdout.split("<script")[0] and "NaN" not in done.stdout.split("<script")[0],
           "a figure is missing on the page")
-    sections = re.findall(r'<section id="(\w+)">(.*?)</section>', done.stdout, re.S)
+    return dict(re.findall(r'<section id="(\w+)">(.*?)</section>', done.stdout, re.S))
+
+
+def drawn(page):
+    """Of each chart how many points its curves have, and of each table its rows."""
+    sections = sections_of(page).items()
     curves = {name: [len(re.findall("[ML]", d)) for d in re.findall(r'<path class="curve"[^>]* d="([^"]*)"', text)]
               for name, text in sections}
     return curves, {name: text.count("<tr>") for name, text in sections}
@@ -358,11 +371,17 @@ def page(folder):
         check(curves["percentiles"] == [len(seen["latency_us"]["percentiles"])], f"percentiles: {curves}")
         check(len(curves["rate"]) == len(curves["longest"]) == 1 and curves["rate"][0] >= 9, f"time line: {curves}")
         check(rows["measured"] == 2 and rows["limits"] >= 3 and rows["host"] >= 5, f"tables: {rows}")
-        run(folder, "sweep", "--local", "1", "--size", "64,256", "--inflight", "1,4", "--clients", "1", *MEMORY,
+        run(folder, "sweep", "--local", "1", "--size", "64,256,1024", "--inflight", "1,4", "--clients", "1,2", *MEMORY,
             "--seconds", "0.3", "--warm", "0.1", "--no-limits", "--html", path)
-        curves, rows = drawn(path)
-        check(len(curves["percentiles"]) == 4 and curves["throughput"] == [2, 2], f"sweep: {curves}")
-        check(rows["measured"] == 5, f"sweep: {rows}")
+        curves, rows = drawn(path + "#size=256")
+        check(len(curves["percentiles"]) == 4 and curves["throughput"] == [2, 2], f"of a size: {curves}")
+        check(rows["measured"] == 13, f"sweep: {rows}")
+        curves, _ = drawn(path + "#size=1024&clients=2&inflight=4")
+        check(len(curves["percentiles"]) == 1 and curves["throughput"] == [2], f"of one: {curves}")
+        # the first look has no more curves than can be told from each other; the rest is a choice away
+        seen = sections_of(path)
+        check(seen["percentiles"].count('class="curve"') <= 8 and "of 12" in seen["percentiles"], "too much at once")
+        check(all(f'<option value="{n}"' in seen["percentiles"] for n in (64, 256, 1024, 1, 2, 4)), "no choice")
         run(folder, "failover", "--runs", "2", "--fault", "transfer", "--html", path)
         curves, rows = drawn(path)
         check(len(curves["percentiles"]) == 1 and rows["times"] == 2, f"failover: {curves} {rows}")
