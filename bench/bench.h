@@ -205,7 +205,7 @@ int cluster_level(struct bench_cluster *cluster);
 void cluster_stop(struct bench_cluster *cluster);
 int logs_make(const struct bench_options *options, struct bench_cluster *cluster);
 /* The first eight bytes of each record that has them are when it was meant to be sent, by the
- * monotonic clock. load_began_ns: since then it is measured; 0 before. */
+ * monotonic clock. load_began_ns: from then on it is measured; 0: not known yet. */
 int load_run(const struct bench_options *options, const struct bench_cluster *cluster,
              struct bench_result *result);
 extern _Atomic uint64_t load_began_ns;

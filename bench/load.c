@@ -228,15 +228,12 @@ static double cluster_cpu_seconds(const struct bench_cluster *cluster)
     return sum;
 }
 
-static void sleep_seconds(const struct bench_options *options, double seconds, const char *what)
+static void sleep_until(const struct bench_options *options, uint64_t end_ns, const char *what)
 {
-    uint64_t begin = leat_clock_monotonic_ns();
-    uint64_t length = (uint64_t)(seconds * 1e9);
-    for (uint64_t gone = 0; gone < length && !bench_interrupted;
-         gone = leat_clock_monotonic_ns() - begin) {
-        progress(options, "%s: %.1f of %.1f s", what, (double)gone / 1e9, seconds);
-        uint64_t left = length - gone;
-        usleep((useconds_t)((left < 200000000u ? left : 200000000u) / 1000));
+    for (uint64_t now_ns; (now_ns = leat_clock_monotonic_ns()) < end_ns && !bench_interrupted;) {
+        uint64_t left = end_ns - now_ns;
+        progress(options, "%s: %.1f s to go", what, (double)left / 1e9);
+        usleep((useconds_t)((left < 200000000u ? left : 200000000u) / 1000 + 1));
     }
 }
 
@@ -292,13 +289,15 @@ static bool client_join(struct load_client *client, unsigned number, struct benc
 static void measure(const struct bench_options *options, const struct bench_cluster *cluster,
                     struct bench_result *result)
 {
-    sleep_seconds(options, options->warm_seconds, "warming up");
-    double cpu = cluster_cpu_seconds(cluster), own = cpu_seconds_own();
-    uint64_t begin_ns = leat_clock_monotonic_ns();
-    atomic_store(&load_stop_ns, begin_ns + (uint64_t)(options->seconds * 1e9));
+    /* told ahead, so that no client misses its begin */
+    uint64_t begin_ns = leat_clock_monotonic_ns() + (uint64_t)(options->warm_seconds * 1e9);
+    uint64_t stop_ns = begin_ns + (uint64_t)(options->seconds * 1e9);
+    atomic_store(&load_stop_ns, stop_ns);
     atomic_store(&load_began_ns, begin_ns);
-    sleep_seconds(options, options->seconds, "measuring");
-    result->seconds = (double)(load_stop_ns - begin_ns) / 1e9;
+    sleep_until(options, begin_ns, "warming up");
+    double cpu = cluster_cpu_seconds(cluster), own = cpu_seconds_own();
+    sleep_until(options, stop_ns, "measuring");
+    result->seconds = (double)(stop_ns - begin_ns) / 1e9;
     result->cpu_seconds = cluster_cpu_seconds(cluster) - cpu;
     result->client_cpu_seconds = cpu_seconds_own() - own;
     for (unsigned i = 0; i < cluster->count; i++)
