@@ -154,9 +154,10 @@ static int load_loop(struct load_client *load, struct leat_client *client, uint8
     struct leat_result results[LOAD_BATCH];
     bool stopping = false;
     struct leat_idle idle;
-    uint64_t now_ns = load->base_ns = leat_clock_monotonic_ns();
+    load->base_ns = leat_clock_monotonic_ns();
     leat_idle_init(&idle, LEAT_IDLE_YIELD, LOAD_SLEEP_NS, LOAD_SLEEP_NS);
     while (!bench_interrupted && (!stopping || leat_in_flight(client) > 0)) {
+        uint64_t now_ns = leat_clock_monotonic_ns();
         load_look(load);
         stopping = now_ns >= load->stop_ns;
         if (stopping && now_ns - load->stop_ns > LOAD_DRAIN_NS)
