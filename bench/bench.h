@@ -16,7 +16,8 @@
  *   sweep.c    one measurement after another: sizes, windows, clients, logs, nodes
  *   report.c   the tables and the JSON objects
  *   html.c     the page, page.html
- *   logbench.c the command line
+ *   options.c  the command line
+ *   logbench.c the commands
  */
 #ifndef LEAT_BENCH_BENCH_H
 #define LEAT_BENCH_BENCH_H
@@ -26,6 +27,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/base_frame.h"
 #include "base/histogram.h"
 
 #define BENCH_NODES_MAX   7u
@@ -34,6 +36,7 @@
 #define BENCH_INTERVAL_NS 100000000u /* of the time line */
 #define BENCH_LOG         1u
 #define BENCH_LIST_MAX    16u
+#define BENCH_LOGS_MAX    (LEAT_LOGS_MAX - 2u) /* beside the catalogue and the default log */
 
 enum bench_over { BENCH_OVER_LOGS, BENCH_OVER_NODES, BENCH_OVER_CLIENTS, BENCH_OVER_LENGTH };
 enum bench_fault { BENCH_KILL, BENCH_PAUSE, BENCH_TRANSFER };
@@ -56,7 +59,7 @@ struct bench_options {
     uint32_t workers; /* of each node */
     double seconds;
     double warm_seconds;
-    uint64_t rate; /* appends a second, all clients together; 0: as fast as the window lets */
+    unsigned rate; /* appends a second, all clients together; 0: as fast as the window lets */
     bool json;
     const char *html; /* a page of what was measured; NULL: none */
     bool quiet;       /* no progress line */
@@ -96,10 +99,10 @@ struct bench_cluster {
     uint32_t *log_ids; /* options.logs many; the caller's to free() */
 };
 
-/* What ended within one interval of the time line. */
+/* One interval of the time line. */
 struct bench_interval {
-    uint64_t appends;
-    uint64_t max_ns; /* the highest latency among them */
+    uint64_t appends; /* that were acknowledged within it */
+    uint64_t max_ns;  /* the longest wait among them, and of what still waited at its end */
 };
 
 /* One append that was acknowledged. */
@@ -110,14 +113,15 @@ struct bench_sample {
 };
 
 struct bench_result {
-    struct leat_histogram latency;
+    struct leat_histogram latency;   /* of what was meant to be sent within the window */
     struct bench_interval *timeline; /* the caller's to free() */
     unsigned interval_count;
     struct bench_sample
         *samples; /* with options.trace, the first so many; the caller's to free() */
     uint32_t sample_count;
-    uint64_t appends;
-    uint64_t errors;
+    uint64_t appends; /* acknowledged within the window */
+    uint64_t errors;  /* within it and after it, until all have ended */
+    uint64_t behind;  /* open loop: due within the window and not started in it */
     double seconds;
     double cpu_seconds;        /* of all nodes together */
     double client_cpu_seconds; /* of this process */
@@ -141,7 +145,8 @@ struct bench_tail {
 
 struct bench_failover {
     struct leat_histogram
-        first; /* from the fault until an append started after it is acknowledged */
+        first; /* from the fault until an append started after it is acknowledged by another
+                * leader; none of a transfer, whose old leader still acknowledges */
     struct leat_histogram
         gap; /* the longest time without an acknowledgement until one by another leader */
     unsigned runs;
@@ -200,7 +205,7 @@ int cluster_level(struct bench_cluster *cluster);
 void cluster_stop(struct bench_cluster *cluster);
 int logs_make(const struct bench_options *options, struct bench_cluster *cluster);
 /* The first eight bytes of each record that has them are when it was meant to be sent, by the
- * monotonic clock. load_began_ns: since then it is measured; 0 before. */
+ * monotonic clock. load_began_ns: from then on it is measured; 0: not known yet. */
 int load_run(const struct bench_options *options, const struct bench_cluster *cluster,
              struct bench_result *result);
 extern _Atomic uint64_t load_began_ns;

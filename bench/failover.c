@@ -27,8 +27,8 @@ struct failover {
     unsigned leader;
     _Atomic uint64_t fault_ns; /* when it was done; 0: not yet */
     uint64_t moved_ns;         /* when the client's node knew of another leader */
-    uint64_t first_ns;         /* the first acknowledgement of what was started after the fault */
-    uint64_t last_ns, gap_ns;  /* of acknowledgements, until one of another leader */
+    uint64_t first_ns;        /* acknowledged by then: the first that was started after the fault */
+    uint64_t last_ns, gap_ns; /* of acknowledgements, until one of another leader */
     bool over;
     _Atomic bool
         spoiled; /* leadership moved before the fault, or the transfer was refused: not counted */
@@ -60,7 +60,8 @@ static void failover_take(struct failover *run, const struct leat_result *result
     if (fault_ns != 0 && run->last_ns != 0 && now_ns - run->last_ns > run->gap_ns)
         run->gap_ns = now_ns - run->last_ns;
     run->last_ns = now_ns;
-    if (fault_ns != 0 && run->first_ns == 0 && result->user > fault_ns)
+    /* one that the old leader still acknowledged came before anybody knew of another */
+    if (run->moved_ns != 0 && run->first_ns == 0 && result->user > fault_ns)
         run->first_ns = now_ns;
     run->over = run->moved_ns != 0 && result->user > run->moved_ns;
 }
@@ -101,10 +102,10 @@ static int failover_append(struct failover *run, struct leat_client *client, uin
         if (rc != LEAT_OK || bench_interrupted)
             return rc;
         int count = leat_poll(client, results, FAILOVER_BATCH);
+        failover_look(run, client);
         now_ns = leat_clock_monotonic_ns();
         for (int i = 0; i < count; i++)
             failover_take(run, &results[i], now_ns);
-        failover_look(run, client);
         if (now_ns - begin_ns > FAILOVER_TIMEOUT_NS)
             return LEAT_EDEADLINE;
         leat_idle_step(&idle, now_ns, count > 0, false);
@@ -173,7 +174,8 @@ int failover_run(const struct bench_options *options, struct bench_cluster *clus
             break;
         if (run.spoiled)
             continue;
-        leat_histogram_record(&ret_failover->first, run.first_ns - run.fault_ns);
+        if (options->fault != BENCH_TRANSFER)
+            leat_histogram_record(&ret_failover->first, run.first_ns - run.fault_ns);
         leat_histogram_record(&ret_failover->gap, run.gap_ns);
         ret_failover->runs++;
     }

@@ -121,6 +121,7 @@ int length_run(const struct bench_options *options, const struct bench_list *len
     for (unsigned i = 0; i < lengths->count; i++)
         longest = lengths->values[i] > longest ? lengths->values[i] : longest;
     point.nodes = 3;
+    point.logs = 1; /* the one that is filled */
     if (!has_room(&point, longest))
         return 1;
     int failed = cluster_start(&point, cluster) || logs_make(&point, cluster);

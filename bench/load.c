@@ -2,7 +2,9 @@
  *
  * Clients that append: one thread each, on the leader's host. Closed loop (a window of appends in
  * flight) or open loop at a fixed rate, whose latency counts from the intended time of sending, so
- * that a stall is not hidden by the load that it held back.
+ * that a stall is not hidden by the load that it held back. An append belongs to what is measured
+ * when it was meant to be sent within the window, whenever it ends: those in flight at the stop are
+ * waited for, and those that were due and could not be started count with their age.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -20,19 +22,24 @@
 
 #define LOAD_SLEEP_NS   50000u
 #define LOAD_TIMEOUT_NS 10000000000u
+#define LOAD_DRAIN_NS   (LOAD_TIMEOUT_NS + 1000000000u) /* each ends by then, well or not */
 #define LOAD_BATCH      256u
 #define LOAD_SAMPLES    (1u << 18) /* kept of a client, where they are asked for */
 
 _Atomic uint64_t load_began_ns;
+static _Atomic uint64_t load_stop_ns; /* known before load_began_ns is; UINT64_MAX: not yet */
 
 struct load_client {
     const struct bench_options *options;
     const char *socket;
     const uint32_t *log_ids;
+    uint32_t number; /* among the clients */
     uint32_t next_log;
     int core; /* to run on; -1: any */
     pthread_t thread;
-    _Atomic int *phase; /* 0 warming up, 1 measuring, 2 stop */
+    uint64_t began_ns, stop_ns; /* the window, as far as it is known: 0, UINT64_MAX */
+    uint64_t base_ns;           /* open loop: when the first was due */
+    uint64_t started;
     struct leat_histogram latency;
     struct bench_interval *timeline;
     unsigned interval_count;
@@ -40,79 +47,122 @@ struct load_client {
     uint32_t sample_count;
     uint64_t appends;
     uint64_t errors;
+    uint64_t behind;
     int failed;
     int first_error;
 };
 
-enum { LOAD_WARM, LOAD_MEASURE, LOAD_STOP };
+static void load_look(struct load_client *load)
+{
+    load->began_ns = atomic_load_explicit(&load_began_ns, memory_order_acquire);
+    load->stop_ns = atomic_load_explicit(&load_stop_ns, memory_order_relaxed);
+}
 
+/* It waited from `since_ns` to `until_ns`: each interval that ended in between saw it wait. Where
+ * one saw an older wait, those before it did too. */
+static void timeline_wait(struct load_client *load, uint64_t since_ns, uint64_t until_ns)
+{
+    uint64_t ended = (until_ns - load->began_ns) / BENCH_INTERVAL_NS;
+    for (uint64_t i = ended < load->interval_count ? ended : load->interval_count; i-- > 0;) {
+        uint64_t end_ns = load->began_ns + (i + 1) * BENCH_INTERVAL_NS;
+        if (end_ns <= since_ns || load->timeline[i].max_ns >= end_ns - since_ns)
+            return;
+        load->timeline[i].max_ns = end_ns - since_ns;
+    }
+}
+
+/* The time line and the rate go by when an append ended; latency by when it was meant to begin. */
 static void load_take(struct load_client *load, const struct leat_result *result, uint64_t now_ns)
 {
-    if (atomic_load_explicit(load->phase, memory_order_relaxed) != LOAD_MEASURE)
+    if (load->began_ns == 0 || now_ns < load->began_ns)
         return;
+    uint64_t latency_ns = now_ns - result->user;
+    timeline_wait(load, result->user, now_ns < load->stop_ns ? now_ns : load->stop_ns);
     if (result->error != LEAT_OK) {
         load->errors++;
         load->first_error = load->first_error ? load->first_error : result->error;
         return;
     }
-    uint64_t latency_ns = now_ns - result->user;
+    if (now_ns < load->stop_ns) {
+        struct bench_interval *interval =
+            &load->timeline[(now_ns - load->began_ns) / BENCH_INTERVAL_NS];
+        load->appends++;
+        interval->appends++;
+        if (latency_ns > interval->max_ns)
+            interval->max_ns = latency_ns;
+    }
+    if (result->user < load->began_ns)
+        return;
     if (load->samples && load->sample_count < LOAD_SAMPLES)
         load->samples[load->sample_count++] =
             (struct bench_sample){result->user, now_ns, result->position};
-    load->appends++;
     leat_histogram_record(&load->latency, latency_ns);
-    uint64_t at =
-        (now_ns - atomic_load_explicit(&load_began_ns, memory_order_relaxed)) / BENCH_INTERVAL_NS;
-    struct bench_interval *interval =
-        &load->timeline[at < load->interval_count ? at : load->interval_count - 1];
-    interval->appends++;
-    if (latency_ns > interval->max_ns)
-        interval->max_ns = latency_ns;
+}
+
+/* Open loop: when this client's n-th is due. They take turns. */
+static uint64_t load_due_ns(const struct load_client *load, uint64_t n)
+{
+    uint64_t rate = load->options->rate;
+    uint64_t turn = n * load->options->clients + load->number;
+    return load->base_ns + turn / rate * 1000000000u + turn % rate * 1000000000u / rate;
 }
 
 /* Starts what the window and the rate allow. Returns how many, or a negative error. */
 static int load_start(struct load_client *load, struct leat_client *client, uint8_t *bytes,
-                      uint64_t now_ns, uint64_t *due_ns, uint64_t interval_ns)
+                      uint64_t now_ns)
 {
-    enum leat_ack ack = load->options->replicated ? LEAT_ACK_REPLICATED : LEAT_ACK_DURABLE;
+    const struct bench_options *options = load->options;
+    enum leat_ack ack = options->replicated ? LEAT_ACK_REPLICATED : LEAT_ACK_DURABLE;
     int started = 0;
-    while (leat_in_flight(client) < load->options->in_flight && started < (int)LOAD_BATCH) {
-        uint64_t sequence, intended = now_ns;
-        if (interval_ns != 0) {
-            if (*due_ns > now_ns)
-                break;
-            intended = *due_ns;
-        }
-        if (load->options->size_bytes >= sizeof(intended))
+    while (leat_in_flight(client) < options->in_flight && started < (int)LOAD_BATCH) {
+        uint64_t sequence, intended = options->rate ? load_due_ns(load, load->started) : now_ns;
+        if (intended > now_ns)
+            break;
+        if (options->size_bytes >= sizeof(intended))
             memcpy(bytes, &intended, sizeof(intended));
-        int rc =
-            leat_append_start(client, load->log_ids[load->next_log], bytes,
-                              load->options->size_bytes, ack, LOAD_TIMEOUT_NS, intended, &sequence);
+        int rc = leat_append_start(client, load->log_ids[load->next_log], bytes,
+                                   options->size_bytes, ack, LOAD_TIMEOUT_NS, intended, &sequence);
         if (rc == LEAT_EAGAIN)
             break;
-        if (++load->next_log == load->options->logs)
+        if (++load->next_log == options->logs)
             load->next_log = 0;
         if (rc != LEAT_OK)
             return rc;
-        *due_ns += interval_ns;
+        load->started++;
         started++;
     }
     return started;
 }
 
+/* Those that were due before the stop and were not started: as old as they are then, at least. */
+static void load_count_behind(struct load_client *load)
+{
+    if (load->options->rate == 0 || bench_interrupted)
+        return;
+    for (uint64_t due_ns; (due_ns = load_due_ns(load, load->started)) < load->stop_ns;
+         load->started++) {
+        timeline_wait(load, due_ns, load->stop_ns);
+        if (due_ns < load->began_ns)
+            continue;
+        leat_histogram_record(&load->latency, load->stop_ns - due_ns);
+        load->behind++;
+    }
+}
+
 static int load_loop(struct load_client *load, struct leat_client *client, uint8_t *bytes)
 {
     struct leat_result results[LOAD_BATCH];
-    uint64_t rate = load->options->rate;
-    uint64_t interval_ns = rate ? 1000000000u * (uint64_t)load->options->clients / rate : 0;
-    uint64_t due_ns = leat_clock_monotonic_ns();
     bool stopping = false;
     struct leat_idle idle;
+    load->base_ns = leat_clock_monotonic_ns();
     leat_idle_init(&idle, LEAT_IDLE_YIELD, LOAD_SLEEP_NS, LOAD_SLEEP_NS);
     while (!bench_interrupted && (!stopping || leat_in_flight(client) > 0)) {
         uint64_t now_ns = leat_clock_monotonic_ns();
-        stopping = atomic_load_explicit(load->phase, memory_order_relaxed) == LOAD_STOP;
-        int started = stopping ? 0 : load_start(load, client, bytes, now_ns, &due_ns, interval_ns);
+        load_look(load);
+        stopping = now_ns >= load->stop_ns;
+        if (stopping && now_ns - load->stop_ns > LOAD_DRAIN_NS)
+            break;
+        int started = stopping ? 0 : load_start(load, client, bytes, now_ns);
         if (started < 0)
             return started;
         int count = leat_poll(client, results, LOAD_BATCH);
@@ -121,6 +171,9 @@ static int load_loop(struct load_client *load, struct leat_client *client, uint8
             load_take(load, &results[i], now_ns);
         leat_idle_step(&idle, now_ns, count > 0 || started > 0, false);
     }
+    if (!bench_interrupted)
+        load->errors += leat_in_flight(client); /* lost */
+    load_count_behind(load);
     return LEAT_OK;
 }
 
@@ -176,28 +229,25 @@ static double cluster_cpu_seconds(const struct bench_cluster *cluster)
     return sum;
 }
 
-static void sleep_seconds(const struct bench_options *options, double seconds, const char *what)
+static void sleep_until(const struct bench_options *options, uint64_t end_ns, const char *what)
 {
-    uint64_t begin = leat_clock_monotonic_ns();
-    uint64_t length = (uint64_t)(seconds * 1e9);
-    for (uint64_t gone = 0; gone < length && !bench_interrupted;
-         gone = leat_clock_monotonic_ns() - begin) {
-        progress(options, "%s: %.1f of %.1f s", what, (double)gone / 1e9, seconds);
-        uint64_t left = length - gone;
-        usleep((useconds_t)((left < 200000000u ? left : 200000000u) / 1000));
+    for (uint64_t now_ns; (now_ns = leat_clock_monotonic_ns()) < end_ns && !bench_interrupted;) {
+        uint64_t left = end_ns - now_ns;
+        progress(options, "%s: %.1f s to go", what, (double)left / 1e9);
+        usleep((useconds_t)((left < 200000000u ? left : 200000000u) / 1000 + 1));
     }
 }
 
 /* Returns how many could be started. */
 static uint32_t clients_start(const struct bench_options *options,
                               const struct bench_cluster *cluster, struct load_client *clients,
-                              unsigned intervals, _Atomic int *phase)
+                              unsigned intervals)
 {
     for (uint32_t i = 0; i < options->clients; i++) {
         struct load_client *client = &clients[i];
         client->options = options;
         client->socket = options->attach ? options->attach : cluster->sockets[cluster->leader];
-        client->phase = phase;
+        client->number = i;
         client->log_ids = cluster->log_ids;
         client->next_log = i % options->logs;
         client->core = place_client(options, i);
@@ -221,6 +271,7 @@ static bool client_join(struct load_client *client, unsigned number, struct benc
     leat_histogram_add(&result->latency, &client->latency);
     result->appends += client->appends;
     result->errors += client->errors;
+    result->behind += client->behind;
     for (unsigned i = 0; i < client->interval_count; i++) {
         result->timeline[i].appends += client->timeline[i].appends;
         if (client->timeline[i].max_ns > result->timeline[i].max_ns)
@@ -237,16 +288,17 @@ static bool client_join(struct load_client *client, unsigned number, struct benc
 }
 
 static void measure(const struct bench_options *options, const struct bench_cluster *cluster,
-                    _Atomic int *phase, struct bench_result *result)
+                    struct bench_result *result)
 {
-    sleep_seconds(options, options->warm_seconds, "warming up");
+    /* told ahead, so that no client misses its begin */
+    uint64_t begin_ns = leat_clock_monotonic_ns() + (uint64_t)(options->warm_seconds * 1e9);
+    uint64_t stop_ns = begin_ns + (uint64_t)(options->seconds * 1e9);
+    atomic_store(&load_stop_ns, stop_ns);
+    atomic_store(&load_began_ns, begin_ns);
+    sleep_until(options, begin_ns, "warming up");
     double cpu = cluster_cpu_seconds(cluster), own = cpu_seconds_own();
-    uint64_t begin = leat_clock_monotonic_ns();
-    load_began_ns = begin;
-    atomic_store(phase, LOAD_MEASURE);
-    sleep_seconds(options, options->seconds, "measuring");
-    atomic_store(phase, LOAD_STOP);
-    result->seconds = (double)(leat_clock_monotonic_ns() - begin) / 1e9;
+    sleep_until(options, stop_ns, "measuring");
+    result->seconds = (double)(stop_ns - begin_ns) / 1e9;
     result->cpu_seconds = cluster_cpu_seconds(cluster) - cpu;
     result->client_cpu_seconds = cpu_seconds_own() - own;
     for (unsigned i = 0; i < cluster->count; i++)
@@ -257,22 +309,24 @@ int load_run(const struct bench_options *options, const struct bench_cluster *cl
              struct bench_result *result)
 {
     struct load_client *clients = calloc(options->clients, sizeof(*clients));
-    _Atomic int phase = LOAD_WARM;
     memset(result, 0, sizeof(*result));
     load_began_ns = 0;
-    result->interval_count = (unsigned)(options->seconds * 1e9 / BENCH_INTERVAL_NS) + 2;
+    load_stop_ns = UINT64_MAX;
+    uint64_t window_ns = (uint64_t)(options->seconds * 1e9);
+    result->interval_count = (unsigned)((window_ns + BENCH_INTERVAL_NS - 1) / BENCH_INTERVAL_NS);
     result->timeline = calloc(result->interval_count, sizeof(*result->timeline));
     if (options->trace)
         result->samples = calloc((size_t)options->clients * LOAD_SAMPLES, sizeof(*result->samples));
     uint32_t started = 0;
     if (clients && result->timeline && (result->samples || !options->trace))
-        started = clients_start(options, cluster, clients, result->interval_count, &phase);
+        started = clients_start(options, cluster, clients, result->interval_count);
     bool failed = started < options->clients;
     if (failed)
         fprintf(stderr, "logbench: no memory or no thread for client %u\n", started);
     else
-        measure(options, cluster, &phase, result);
-    atomic_store(&phase, LOAD_STOP);
+        measure(options, cluster, result);
+    if (failed)
+        load_stop_ns = 0;
     for (uint32_t i = 0; i < started; i++)
         failed = client_join(&clients[i], i, result) || failed;
     if (result->appends > 0)

@@ -99,7 +99,8 @@ static cJSON *host_json(const struct bench_options *options)
 static cJSON *limits_json(const struct bench_limits *limits)
 {
     cJSON *object = cJSON_CreateObject();
-    cJSON_AddNumberToObject(object, "net_rtt_us_p50", us(limits->net_rtt_ns_p50));
+    if (limits->net_rtt_ns_p50 > 0) /* one node needs no port */
+        cJSON_AddNumberToObject(object, "net_rtt_us_p50", us(limits->net_rtt_ns_p50));
     cJSON_AddNumberToObject(object, "disk_write_us_p50", us(limits->disk_ns_p50));
     cJSON_AddNumberToObject(object, "disk_write_shared_us_p50", us(limits->disk_shared_ns_p50));
     cJSON_AddNumberToObject(object, "shm_rtt_us_p50", us(limits->shm_rtt_ns_p50));
@@ -178,6 +179,18 @@ static void print_slowest(const struct bench_result *result)
                (unsigned long)least->appends, us(least->max_ns));
 }
 
+static void print_rate(const struct bench_options *options, const struct bench_result *result)
+{
+    if (options->rate == 0)
+        return;
+    printf("  open loop: %u/s offered, %.0f/s done", options->rate,
+           (double)result->appends / result->seconds);
+    if (result->behind > 0)
+        printf("; %lu that were due had not been started at the stop",
+               (unsigned long)result->behind);
+    printf("\n");
+}
+
 static void print_append(const struct bench_options *options, const struct bench_limits *limits,
                          const struct bench_result *result)
 {
@@ -191,6 +204,7 @@ static void print_append(const struct bench_options *options, const struct bench
            us(leat_histogram_at(latency, 0.9)), us(leat_histogram_at(latency, 0.99)),
            us(leat_histogram_at(latency, 0.999)), us(latency->max_ns),
            (double)result->appends / result->seconds, (unsigned long)result->errors);
+    print_rate(options, result);
     print_slowest(result);
     printf("  %.2f us of cpu an append in the nodes, %.2f in the clients, %.0f MiB a node",
            result->cpu_us_per_append, result->client_cpu_seconds * 1e6 / (double)result->appends,
@@ -259,7 +273,7 @@ static cJSON *run_json(const struct bench_options *options, const char *what)
     cJSON_AddNumberToObject(object, "logs", options->logs);
     cJSON_AddNumberToObject(object, "workers", options->workers);
     cJSON_AddBoolToObject(object, "pinned", place_node(options, 0) >= 0);
-    cJSON_AddNumberToObject(object, "rate", (double)options->rate);
+    cJSON_AddNumberToObject(object, "rate", options->rate);
     return object;
 }
 
@@ -267,6 +281,7 @@ static void add_result(cJSON *object, const struct bench_result *result)
 {
     cJSON_AddNumberToObject(object, "appends", (double)result->appends);
     cJSON_AddNumberToObject(object, "errors", (double)result->errors);
+    cJSON_AddNumberToObject(object, "behind", (double)result->behind);
     cJSON_AddNumberToObject(object, "seconds", result->seconds);
     cJSON_AddNumberToObject(object, "appends_per_s", (double)result->appends / result->seconds);
     add_latency(object, "latency_us", &result->latency);
@@ -286,10 +301,12 @@ static void append_json(const struct bench_options *options, const struct bench_
 {
     cJSON *object = run_json(options, "append");
     add_result(object, result);
-    cJSON_AddItemToObject(object, "limits", limits_json(limits));
-    cJSON_AddNumberToObject(
-        object, "ratio_to_limit",
-        ratio_to_limit(options, limits, leat_histogram_at(&result->latency, 0.5)));
+    if (!options->no_limits) {
+        cJSON_AddItemToObject(object, "limits", limits_json(limits));
+        cJSON_AddNumberToObject(
+            object, "ratio_to_limit",
+            ratio_to_limit(options, limits, leat_histogram_at(&result->latency, 0.5)));
+    }
     cJSON_AddItemToObject(object, "host", host_json(options));
     emit(options, object);
 }
@@ -394,7 +411,8 @@ void report_failover(const struct bench_options *options, const struct bench_fai
     cJSON *object = run_json(options, "failover");
     cJSON_AddStringToObject(object, "fault", faults[options->fault]);
     cJSON_AddNumberToObject(object, "runs", failover->runs);
-    add_latency(object, "first_us", &failover->first);
+    if (failover->first.count > 0)
+        add_latency(object, "first_us", &failover->first);
     add_latency(object, "gap_us", &failover->gap);
     cJSON_AddItemToObject(object, "host", host_json(options));
     emit(options, object);
@@ -406,7 +424,8 @@ void report_failover(const struct bench_options *options, const struct bench_fai
         failover->runs, faults[options->fault], options->nodes, options->profile,
         options->replicated ? "replicated" : "durable", options->in_flight, "", "p50 ms", "p90 ms",
         "max ms");
-    print_times("to the first acknowledgement of a new append", &failover->first);
+    if (failover->first.count > 0)
+        print_times("to the first acknowledgement of a new append", &failover->first);
     print_times("the longest time without an acknowledgement", &failover->gap);
 }
 

@@ -80,7 +80,7 @@ int scale_run(const struct bench_options *options, const struct bench_list *leng
         .clients = one,
     };
     struct bench_lists logs = base, nodes = base, clients = base;
-    logs.logs = (struct bench_list){.count = 4, .values = {1, 16, 256, 1000}};
+    logs.logs = (struct bench_list){.count = 4, .values = {1, 16, 256, BENCH_LOGS_MAX}};
     nodes.nodes = (struct bench_list){.count = 4, .values = {1, 3, 5, 7}};
     clients.clients = (struct bench_list){.count = 5, .values = {1, 4, 16, 32, 64}};
     const struct bench_lists *sweeps[] = {

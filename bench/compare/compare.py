@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Leat beside etcd, NATS JetStream, libraft and Redis streams: three nodes each on this host over loopback (Leat: over
 memif), the same payloads, the same appends in flight, one system after another and all of that again and again, so that
-a slow minute of the machine is everybody's. Medians, with the least and the most of the rounds.
+a slow minute of the machine is everybody's, each round beginning with another one. The scheduler places all their
+processes. Medians, with the least and the most of the rounds, beside the limits of the machine, measured in each round.
 
 Systems whose acknowledgement means the disk stand beside each other, and those whose means memory. What each
 acknowledgement means is printed with the figures. Each is started anew for every measurement, with its defaults but
@@ -45,7 +46,7 @@ def measure(kind, build, directory, point):
         if seen["errors"]:
             raise Failed(f"{kind.name}: {seen['errors']} appends failed")
         cpu = seen["servers_cpu_s"] + seen["client_cpu_s"]
-        return {**seen, "appends_per_s": seen["appends"] / seen["seconds"], "cpu_s_per_million": cpu * 1e6 / seen["appends"],
+        return {"pinned": False, **seen, "appends_per_s": seen["appends"] / seen["seconds"], "cpu_s_per_million": cpu * 1e6 / seen["appends"],
                 "client_cpu_share": seen["client_cpu_s"] / seen["seconds"]}
 
 
@@ -56,7 +57,23 @@ def spread(rows, name):
 
 def summary(kind, point, rows):
     return {"system": kind.name, "level": kind.level, "durability": kind.durability, "size": point["size"],
-            "inflight": point["inflight"], "rounds": len(rows), **{name: spread(rows, name) for name in FIGURES}}
+            "inflight": point["inflight"], "rounds": len(rows), "pinned": any(row["pinned"] for row in rows),
+            "client_inside": kind.client_inside, **{name: spread(rows, name) for name in FIGURES}}
+
+
+def limits_of(build, directory):
+    """Of the machine, now: logbench's own."""
+    words = [os.path.join(build, "bench", "logbench"), "limits", "--directory", directory, "--json", "--quiet"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    if done.returncode != 0:
+        raise Failed(f"limits: logbench ended with {done.returncode}: {done.stderr.strip()[-300:]}")
+    return json.loads(done.stdout)["limits"]
+
+
+def rotated(kinds, number):
+    """Who begins is who came second the last time."""
+    first = number % len(kinds)
+    return kinds[first:] + kinds[:first]
 
 
 def ratios(cells):
@@ -73,23 +90,41 @@ def ratios(cells):
     return found
 
 
+def times_lower(ratio):
+    return f"{ratio:.1f} x lower" if ratio >= 1 else f"{1 / ratio:.1f} x higher"
+
+
 def table(cells, found):
     def cell(figure, places):
         return f"{figure['median']:,.{places}f} ({figure['least']:,.{places}f} - {figure['most']:,.{places}f})"
+    pinned = sorted({c["system"] for c in cells if c["pinned"]})
+    print(f"processes: {'pinned to cores: ' + ', '.join(pinned) + '; ' if pinned else ''}the scheduler places {'the others' if pinned else 'all'}")
     for size, inflight in sorted({(c["size"], c["inflight"]) for c in cells}):
         print(f"\n{size} B, {inflight} in flight: median (least - most)")
-        print(f"  {'system':16} {'level':8} {'appends/s':>34} {'p50 us':>30} {'p99 us':>32} {'CPU s/million':>26} {'client':>7}")
+        print(f"  {'system':16} {'level':8} {'appends/s':>34} {'p50 us':>30} {'p99 us':>32} {'CPU s/million':>26} {'client':>9}")
         for c in (c for c in cells if (c["size"], c["inflight"]) == (size, inflight)):
+            client = "in leader" if c["client_inside"] else f"{100 * c['client_cpu_share']['median']:.0f} %"
             print(f"  {c['system']:16} {c['level']:8} {cell(c['appends_per_s'], 0):>34} {cell(c['p50_us'], 1):>30} "
-                  f"{cell(c['p99_us'], 1):>32} {cell(c['cpu_s_per_million'], 1):>26} {100 * c['client_cpu_share']['median']:>5.0f} %")
+                  f"{cell(c['p99_us'], 1):>32} {cell(c['cpu_s_per_million'], 1):>26} {client:>9}")
         for r in (r for r in found if (r["size"], r["inflight"]) == (size, inflight)):
-            print(f"  {r['leat']} over {r['other']}: {r['rate']:.1f} x the appends/s, p50 {r['p50']:.1f} x lower")
+            print(f"  {r['leat']} over {r['other']}: {r['rate']:.1f} x the appends/s, p50 {times_lower(r['p50'])}")
 
 
-def host():
+def mount_of(directory):
+    """The device that holds it, and how it is mounted."""
+    real, best = os.path.realpath(directory), None
+    with open("/proc/mounts", encoding="utf-8") as file:
+        for line in file:
+            device, place, kind, options = line.split()[:4]
+            if os.path.commonpath([real, place]) == place and (best is None or len(place) >= len(best["mount"])):
+                best = {"device": device, "mount": place, "type": kind, "options": options}
+    return best
+
+
+def host(directory):
     with open("/proc/cpuinfo", encoding="utf-8") as file:
         cpu = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), "unknown")
-    return {"cpu": cpu, "cores": os.cpu_count(), "kernel": platform.release()}
+    return {"cpu": cpu, "cores": os.cpu_count(), "kernel": platform.release(), "directory": mount_of(directory)}
 
 
 def numbers(text):
@@ -138,11 +173,14 @@ def main():
         return 0
     points = [{"size": size, "inflight": inflight, "seconds": options.seconds, "warm": options.warm}
               for size in options.size for inflight in options.inflight]
-    rows = {}
+    rows, orders, limits = {}, [], []
     total = options.rounds * len(points) * len(options.kinds)
     for number in range(options.rounds):
+        kinds = rotated(options.kinds, number)
+        orders.append([kind.name for kind in kinds])
+        limits.append(limits_of(options.build, options.directory))
         for point in points:
-            for kind in options.kinds:
+            for kind in kinds:
                 seen = measure(kind, options.build, options.directory, point)
                 place = rows.setdefault((kind, point["size"], point["inflight"]), [])
                 place.append(seen)
@@ -151,10 +189,12 @@ def main():
                       f"{seen['appends_per_s']:,.0f}/s, p50 {seen['p50_us']:,.1f} us", file=sys.stderr, flush=True)
     cells = [summary(kind, point, rows[kind, point["size"], point["inflight"]]) for point in points for kind in options.kinds]
     found = ratios(cells)
+    print("limits, us: " + ", ".join(f"{name.replace('_us_p50', '')} {statistics.median(each[name] for each in limits):.1f}" for name in limits[0]))
     table(cells, found)
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
-            json.dump({"bench": "compare", "host": host(), "versions": versions, "seconds": options.seconds, "cells": cells,
+            json.dump({"bench": "compare", "host": host(options.directory), "versions": versions, "seconds": options.seconds,
+                       "orders": orders, "limits": limits, "cells": cells,
                        "ratios": found, "rounds": [{"system": kind.name, "size": size, "inflight": inflight, "rows": seen}
                                                    for (kind, size, inflight), seen in rows.items()]}, file, indent=1)
     if options.chart:

@@ -14,13 +14,14 @@
 
 static struct {
     struct load_options options;
-    struct leat_histogram latency;
+    struct leat_histogram latency; /* of what was started within what is measured */
     uint64_t began_ns;
     bool measuring, over;
     double client_cpu_s, servers_cpu_s, seconds; /* of the measured phase, when it is over */
-    uint64_t measure_ns;
+    uint64_t measure_ns;                         /* when it began; 0: warming up */
     uint32_t in_flight;
-    uint64_t appends, errors;
+    uint64_t appends; /* that ended within it */
+    uint64_t errors;  /* within it and after it */
 } load;
 
 static uint64_t now_ns(void)
@@ -130,14 +131,16 @@ void load_end(uint64_t stamp, bool good)
     uint64_t ns = now_ns();
     load.in_flight--;
     load_tick(ns);
-    if (!load.measuring)
+    if (load.measure_ns == 0)
         return;
     if (!good) {
         load.errors++;
         return;
     }
-    load.appends++;
-    leat_histogram_record(&load.latency, ns - stamp);
+    if (!load.over)
+        load.appends++;
+    if (stamp >= load.measure_ns)
+        leat_histogram_record(&load.latency, ns - stamp);
 }
 
 bool load_is_over(void)

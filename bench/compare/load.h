@@ -2,7 +2,8 @@
  *
  * What the load clients of bench/compare.sh have in common: the command line, the window, the
  * phases, the figures. A client keeps `in_flight` appends of `size_bytes` started and not ended,
- * warms up, measures, lets the rest end, and prints one JSON object. One thread.
+ * warms up, measures, lets the rest end, and prints one JSON object. The rate is of what ended
+ * while it was measured, latency of what was started then, whenever it ended. One thread.
  */
 #ifndef LEAT_BENCH_COMPARE_LOAD_H
 #define LEAT_BENCH_COMPARE_LOAD_H

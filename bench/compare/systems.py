@@ -51,6 +51,7 @@ def package_version(name):
 class System:
     """Of one kind of peer. `durability` says what an acknowledgement means, in words; `level`: durable or memory."""
     name = program = level = durability = version = ""
+    client_inside = False  # of a server's process, whose CPU time is that server's
 
     def __init__(self, build, folder):
         self.build, self.folder, self.nodes = build, folder, []
@@ -178,6 +179,7 @@ class NatsMemory(Nats):
 
 class Raft(System):
     name, program, level = "libraft", "raft", "durable"
+    client_inside = True
     durability = "O_DIRECT and O_DSYNC on a majority; the client is inside the leader's process"
 
     def measure(self, point):
@@ -240,15 +242,14 @@ class Leat(System):
     def measure(self, point):
         words = [os.path.join(self.build, "bench", "logbench"), "append", "--local", "3", "--ack", self.mode, "--size",
                  point["size"], "--inflight", point["inflight"], "--warm", point["warm"], "--seconds", point["seconds"],
-                 "--directory", self.folder, "--json", "--quiet", *([] if point.get("limits") else ["--no-limits"])]
+                 "--directory", self.folder, "--json", "--quiet", "--no-limits", "--no-pin"]  # the others' are not pinned either
         done = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=120 + point["seconds"])
         if done.returncode != 0:
             raise Failed(f"{self.name}: logbench ended with {done.returncode}: {done.stderr.strip()[-300:]}")
         seen = json.loads(done.stdout)
         return {"appends": seen["appends"], "errors": seen["errors"], "seconds": seen["seconds"],
                 "p50_us": seen["latency_us"]["p50"], "p99_us": seen["latency_us"]["p99"], "max_us": seen["latency_us"]["max"],
-                "client_cpu_s": seen["client_cpu_seconds"], "servers_cpu_s": seen["cpu_seconds"],
-                "limits": seen["limits"], "host": seen["host"]}
+                "client_cpu_s": seen["client_cpu_seconds"], "servers_cpu_s": seen["cpu_seconds"], "pinned": seen["pinned"]}
 
 
 class LeatDurable(Leat):

@@ -3,6 +3,8 @@
 """bench/compare.sh: its figures, its ratios, its chart and its load clients' common part are tested with made-up
 systems, and it measures Leat for real; the peers' programs are not needed here (TAP).
 Usage: test_compare.py BUILD LOAD_ECHO"""
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -30,7 +32,7 @@ def made_up(name, level, rate, p50):
         return {"median": value, "least": value / 2, "most": value * 2}
     return {"system": name, "level": level, "durability": "none", "size": 64, "inflight": 4, "rounds": 3,
             "appends_per_s": figure(rate), "p50_us": figure(p50), "p99_us": figure(9 * p50), "cpu_s_per_million": figure(1),
-            "client_cpu_share": figure(0.5)}
+            "client_cpu_share": figure(0.5), "pinned": name == "leat-durable", "client_inside": name == "etcd"}
 
 
 CELLS = [made_up("leat-durable", "durable", 1000, 20), made_up("etcd", "durable", 10, 500),
@@ -75,8 +77,33 @@ def ratios(_):
     found = {(r["leat"], r["other"]): (r["rate"], r["p50"]) for r in compare.ratios(CELLS)}
     check(found == {("leat-durable", "etcd"): (100, 25), ("leat-durable", "nats-file"): (10, 2.5),
                     ("leat-replicated", "nats-file"): (30, 10)}, f"{found}")
+    check(compare.times_lower(2.5) == "2.5 x lower" and compare.times_lower(0.5) == "2.0 x higher", "a higher p50 is called lower")
     figures = compare.spread([{"x": 3}, {"x": 1}, {"x": 8}], "x")
     check(figures == {"median": 3, "least": 1, "most": 8}, f"{figures}")
+
+
+def table_for_people(_):
+    """What stands out of the row is said in it."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        compare.table(CELLS, [{"leat": "leat-durable", "other": "etcd", "size": 64, "inflight": 4, "rate": 100, "p50": 0.25}])
+    lines = {line.split()[0]: line for line in said.getvalue().splitlines() if line.startswith("  ")}
+    check(lines["etcd"].endswith(" in leader") and lines["nats-file"].endswith(" 50 %"), f"the client's CPU: {lines}")
+    check("p50 4.0 x higher" in said.getvalue(), f"{said.getvalue()}")
+    check("pinned to cores: leat-durable; the scheduler places the others" in said.getvalue(), f"{said.getvalue()}")
+
+
+def turns(_):
+    """Each begins a round as often as any other."""
+    kinds = ["a", "b", "c"]
+    check([compare.rotated(kinds, n)[0] for n in range(4)] == ["a", "b", "c", "a"], "who begins")
+    check(all(sorted(compare.rotated(kinds, n)) == kinds for n in range(4)), "all of them")
+
+
+def mounts(folder):
+    seen = compare.mount_of(folder)
+    place = subprocess.run(["stat", "-c", "%m", folder], capture_output=True, text=True).stdout.strip()
+    check(seen["mount"] == place and seen["options"].split(",")[0] in ("rw", "ro"), f"{seen}, of {place}")
 
 
 def chart(folder):
@@ -112,6 +139,8 @@ def load_clients(_):
     check(abs(seen["errors"] - seen["appends"]) <= 1 and seen["errors"] > 0, f"every second one failed: {seen}")
     seen = json.loads(load("--inflight", "2", "--mode", "lost", code=1).stdout)
     check(seen["left"] == 1, f"one does not end: {seen}")
+    seen = json.loads(load("--inflight", "2", "--mode", "stall").stdout)
+    check(seen["max_us"] > 450e3 and seen["errors"] == 1 and seen["left"] == 0, f"a stall that lasts to the end is hidden: {seen}")
     for words in (["--inflight", "0"], ["--colour", "red"], ["--size"]):
         check("--inflight" in load(*words, code=2).stderr, f"{words}: no usage")
 
@@ -128,6 +157,10 @@ def leat_itself(folder):
           [(name, n, 2) for n in (1, 16) for name in ("leat-durable", "leat-replicated")], f"{seen['cells']}")
     for cell in seen["cells"]:
         check(all(0 < cell[name]["least"] <= cell[name]["median"] <= cell[name]["most"] for name in compare.FIGURES), f"{cell}")
+    check(seen["orders"] == [["leat-durable", "leat-replicated"], ["leat-replicated", "leat-durable"]], f"{seen['orders']}")
+    check(all(len(seen["limits"]) == 2 and each["disk_write_shared_us_p50"] > 0 for each in seen["limits"]), f"{seen['limits']}")
+    check(not any(cell["pinned"] for cell in seen["cells"]) and "the scheduler places all" in done.stdout, "pinned, beside others that are not")
+    check(seen["host"]["directory"]["options"], f"{seen['host']}")
     check("leat-durable" in done.stdout and "[8/8]" in done.stderr, f"for people: {done.stdout} {done.stderr}")
     for path in out:
         os.remove(path)
@@ -143,7 +176,7 @@ def refused(_):
     check(done.returncode == 0 and all(kind.name in done.stdout for kind in SYSTEMS), f"--list: {done.stdout}")
 
 
-TESTS = [measured_and_put_away, ratios, chart, load_clients, leat_itself, refused]
+TESTS = [measured_and_put_away, ratios, table_for_people, turns, mounts, chart, load_clients, leat_itself, refused]
 
 
 def main():

@@ -4,6 +4,7 @@
 Usage: test_micro.py BUILD"""
 import json
 import os
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -43,6 +44,13 @@ def growth_is_told():
     refuses(changed, changed[0][0], "over its budget")
 
 
+def a_gain_that_could_be_lost_again_is_told():
+    judge = runpy.run_path(os.path.join(BENCH, "micro"))["judge"]
+    said = judge({"cheap": 100, "held": 100, "dear": 100}, {"cheap": 111, "held": 109, "dear": 95})
+    assert "cheaper" in said["cheap"] and "--rewrite" in said["cheap"], said
+    assert said["held"] is None and "over its budget" in said["dear"], said
+
+
 def an_operation_without_budget_is_told():
     refuses(rows()[1:], rows()[0][0], "no budget")
 
@@ -55,7 +63,7 @@ def a_broken_budget_is_told():
     refuses([["frame", "cheap"]], "expected")
 
 
-TESTS = [held, growth_is_told, an_operation_without_budget_is_told, a_budget_without_operation_is_told,
+TESTS = [held, growth_is_told, a_gain_that_could_be_lost_again_is_told, an_operation_without_budget_is_told, a_budget_without_operation_is_told,
          a_broken_budget_is_told]
 
 
