@@ -214,6 +214,12 @@ static int boot_recover(struct node_log *log, const struct leat_storage_arena *a
                      log->id, (unsigned long)state->walk.misfit_pos);
             return LEAT_ECORRUPT;
         }
+        if (!state->walk.begun) { /* small-ring seeds 910000202 and 910000938 at cfb7e7d */
+            snprintf(error, error_bytes,
+                     "log %u: not even its BASE frame at %lu could be recovered: replace the node",
+                     log->id, (unsigned long)state->recovered.start_pos);
+            return LEAT_ECORRUPT;
+        }
         commit_d = state->recovered.commit_d;
         if (log->applied.position <= commit_d)
             return LEAT_OK;
