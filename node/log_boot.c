@@ -216,7 +216,8 @@ static int boot_recover(struct node_log *log, const struct leat_storage_arena *a
         }
         if (!state->walk.begun) { /* small-ring seeds 910000202 and 910000938 at cfb7e7d */
             snprintf(error, error_bytes,
-                     "log %u: not even its BASE frame at %lu could be recovered: replace the node",
+                     "log %u: no record of the journal is left that says how far it goes, or its "
+                     "segment at %lu cannot be read: replace the node",
                      log->id, (unsigned long)state->recovered.start_pos);
             return LEAT_ECORRUPT;
         }
