@@ -121,8 +121,7 @@ void leat_core_init(struct leat_core *core, const struct leat_core_config *confi
 static void core_campaign_now(struct leat_core *core, const struct leat_message *message)
 {
     if (core->role != LEAT_FOLLOWER || message->term != core->term ||
-        message->from != core->leader || core->damaged || runs_full(core) || core->cut_settling ||
-        core->term >= UINT32_MAX - 1) {
+        message->from != core->leader || !election_may_campaign(core)) {
         core->counters.stale_messages++;
         return;
     }

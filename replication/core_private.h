@@ -63,6 +63,7 @@ uint64_t disk_vote(struct leat_core *core);
 void election_reset_timer(struct leat_core *core);
 /* One more term, and no leader of it known. */
 void election_note_term(struct leat_core *core);
+bool election_may_campaign(const struct leat_core *core);
 void election_tick(struct leat_core *core);
 void election_campaign(struct leat_core *core, bool transfer);
 void election_vote_request(struct leat_core *core, const struct leat_message *message);

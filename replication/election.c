@@ -33,9 +33,11 @@ void election_note_term(struct leat_core *core)
         core->leaderless_terms++;
 }
 
-static bool election_may_campaign(const struct leat_core *core)
+/* A replica that installs would count memory that its own death may still lose (ADR 0067). */
+bool election_may_campaign(const struct leat_core *core)
 {
-    return !core->damaged && !runs_full(core) && core->term < UINT32_MAX - 1 && !core->cut_settling;
+    return !core->damaged && !core->installing && !runs_full(core) && core->term < UINT32_MAX - 1 &&
+           !core->cut_settling;
 }
 
 static bool counts_as_amnesiac(const struct leat_core *core, bool amnesiac)

@@ -142,6 +142,14 @@ static void commit_look(unsigned node, const struct node_log *log)
                    node + 1, log->id, (unsigned long)log->applied.position);
 }
 
+/* Memory of a log that begins anew does not outlive its process yet (ADR 0067). */
+static void held_note(struct replica *replica, const struct leat_core *core)
+{
+    uint64_t held_pos = core->installing ? core->base_pos : core->memory_pos;
+    if (replica->held_pos < held_pos)
+        replica->held_pos = held_pos;
+}
+
 /* R9, W2: counted anew from what the replicas' disks have, running or not. */
 static void quorum_look(unsigned node, const struct leat_core *core, uint32_t log_id)
 {
@@ -275,8 +283,7 @@ static void replica_look(unsigned node, struct node_log *log)
         replica->said_durable_pos = 0;
         replica->held_pos = 0;
     }
-    if (replica->held_pos < core->memory_pos)
-        replica->held_pos = core->memory_pos;
+    held_note(replica, core);
     if (log->installing || leat_chain_in_batch(&log->chain))
         walk_from(replica, &log->chain);
     else
@@ -456,8 +463,7 @@ void check_node_dying(unsigned node)
         check_log_reached(replica->log);
         if (replica->durable_pos < core->durable_pos)
             replica->durable_pos = core->durable_pos;
-        if (replica->held_pos < core->memory_pos)
-            replica->held_pos = core->memory_pos;
+        held_note(replica, core);
         if (!replica->log->installing)
             commit_look(node, replica->log); /* clients may have been told */
     }

@@ -18,7 +18,7 @@ struct replica {
     enum leat_role role;
     uint32_t term;
     uint64_t memory_pos, durable_pos, commit_d, commit_r;
-    uint64_t held_pos;   /* had in memory once, and never cut: a leader may count it for that */
+    uint64_t held_pos;   /* had in memory once, that outlives its process, and never cut */
     uint64_t walked_pos; /* the frames below were looked at */
     uint32_t walked_crc; /* of the last of them */
     bool walked_known;
