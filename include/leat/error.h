@@ -14,7 +14,7 @@ extern "C" {
 #define LEAT_ERRORS(X)                                                                             \
     X(LEAT_OK, 0, "success")                                                                       \
     X(LEAT_EINVAL, -1, "an argument is not valid")                                                 \
-    X(LEAT_EAGAIN, -2, "no room now: the ring or the window is full, try again")                   \
+    X(LEAT_EAGAIN, -2, "not just now: no room, or the node is away or slow; try again")            \
     X(LEAT_ETOOBIG, -3, "the record is larger than the log's largest entry")                       \
     X(LEAT_ENOLOG, -4, "no such log")                                                              \
     X(LEAT_ENOLEADER, -5, "no leader within the deadline")                                         \

@@ -222,7 +222,9 @@ struct leat_record {
     uint64_t time_ns; /* log time, since 1970 */
 };
 
-/* Follows a log at `level`: sees what is committed there, in order, without gaps. */
+/* Follows a log at `level`: sees what is committed there, in order, without gaps. Errors: EAGAIN
+ * (the node is away, or too slow to answer: poll and try again), EINVAL, ENOLOG, ENOMEM, EFORK,
+ * ECORRUPT, EIO, and what ended the client. */
 LEAT_API int leat_reader_open(struct leat_client *client, uint32_t log, enum leat_from from,
                               uint64_t value, enum leat_ack level, struct leat_reader **ret_reader);
 LEAT_API void leat_reader_close(struct leat_reader *reader);

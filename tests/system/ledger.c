@@ -37,6 +37,7 @@
 #define THREADS_MAX  32u
 #define RECORD_MAX   (256u << 10)
 #define RESULTS      256
+#define OPEN_NS      30000000000u
 
 struct record_head {
     uint64_t magic;
@@ -310,6 +311,19 @@ struct audit {
     uint64_t first; /* offset of the oldest record that is held */
 };
 
+/* A node whose disk or cores are taken may need seconds to answer: EAGAIN says so. */
+static int audit_open(struct leat_client *client, uint32_t log, struct leat_reader **ret_reader)
+{
+    uint64_t until_ns = now_ns() + OPEN_NS;
+    int rc;
+    do {
+        struct leat_result results[1];
+        (void)leat_wait(client, results, 1, 1000000); /* attaches again, too */
+        rc = leat_reader_open(client, log, LEAT_FROM_START, 0, LEAT_ACK_DURABLE, ret_reader);
+    } while (rc == LEAT_EAGAIN && now_ns() < until_ns);
+    return rc;
+}
+
 /* Reads to the end of what is committed; of a log that grows meanwhile, to where it ended at the
  * start, if a leader could say so. */
 static int audit_read(const struct options *settings, struct audit *audit)
@@ -325,7 +339,7 @@ static int audit_read(const struct options *settings, struct audit *audit)
         leat_tail(client, settings->log, LEAT_ACK_DURABLE, &position, &end) != LEAT_OK)
         end = UINT64_MAX;
     if (rc == LEAT_OK)
-        rc = leat_reader_open(client, settings->log, LEAT_FROM_START, 0, LEAT_ACK_DURABLE, &reader);
+        rc = audit_open(client, settings->log, &reader);
     if (rc != LEAT_OK)
         return rc;
     while (next < end && (rc = leat_reader_wait(reader, 300000000u, &record)) == LEAT_OK) {

@@ -12,29 +12,29 @@ from cluster import BUILD, PATIENCE, check, run_tests, wait_for
 TAILS = os.path.join(BUILD, "tests", "system", "tails")
 
 
-def begin(cluster, seconds):
+def begin(cluster, seconds, least):
     cluster.start()
     wait_for(lambda: all(node.status() for node in cluster.nodes), "every node up", 30)
-    process = subprocess.Popen([TAILS, str(seconds), *[node.socket for node in cluster.nodes]],
+    process = subprocess.Popen([TAILS, str(seconds), str(least), *[node.socket for node in cluster.nodes]],
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     cluster.helpers.append(process)
     return process
 
 
 def finish(process, seconds, least):
-    out, err = process.communicate(timeout=(seconds + 60) * PATIENCE)
+    out, err = process.communicate(timeout=(seconds + 120) * PATIENCE)
     check(process.returncode == 0, f"{out.strip()} {err.strip()}")
     result = json.loads(out)
     check(result["stale"] == 0 and result["appends"] >= least and result["tails"] >= least, f"too little: {result}")
 
 
 def undisturbed(cluster):
-    finish(begin(cluster, 4), 4, 100)
+    finish(begin(cluster, 4, 100), 4, 100)
 
 
 def paused(cluster):
     """A leader that was paused comes back and is asked at once: it leads no more, and must not answer as if."""
-    process = begin(cluster, 20)
+    process = begin(cluster, 20, 50)
     for _ in range(4):
         leader = cluster.leader()
         leader.pause()
@@ -48,7 +48,7 @@ def paused(cluster):
 
 
 def killed(cluster):
-    process = begin(cluster, 15)
+    process = begin(cluster, 15, 50)
     for _ in range(2):
         leader = cluster.leader()
         leader.kill()
