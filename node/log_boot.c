@@ -277,7 +277,7 @@ static int boot_log(struct node_log *log, const struct leat_uuid *boot, char *er
     struct leat_storage_arena arena = {
         .bytes = log->arena.bytes,
         .valid = valid, /* an amnesiac's too: it has what it acknowledged since (ADR 0060) */
-        .published_end = log->arena.header->published_end.value,
+        .published_end = &log->arena.header->published_end.value,
     };
     rc = boot_recover(log, &arena, state, error, error_bytes);
     if (rc != LEAT_OK)

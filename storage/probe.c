@@ -14,9 +14,18 @@
 #include "files.h"
 #include "leat/error.h"
 
-#define PROBE_FILE_BYTES  (16u << 20)
-#define PROBE_PIECE_BYTES (1u << 20)
-#define PROBE_WARM_WRITES 50u
+#define PROBE_PIECE_BYTES   (1u << 20)
+#define PROBE_WARM_BLOCKS   50u
+#define PROBE_IN_FLIGHT_MAX 64u
+
+struct probe_run {
+    const struct leat_probe *probe;
+    struct leat_disk *disk;
+    int fd;
+    uint8_t *memory;                        /* a block for each that may be in flight */
+    uint64_t begin_ns[PROBE_IN_FLIGHT_MAX]; /* by tag */
+    uint64_t started, ended;
+};
 
 static uint64_t probe_now_ns(void)
 {
@@ -25,75 +34,118 @@ static uint64_t probe_now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static int probe_prepare(const char *path, void *zeros)
+static bool probe_is_sane(const struct leat_probe *probe)
 {
-    int fd = leat_file_create(path);
-    if (fd < 0)
-        return -1;
-    for (uint64_t at = 0; at < PROBE_FILE_BYTES; at += PROBE_PIECE_BYTES) {
-        if (leat_file_write(fd, zeros, PROBE_PIECE_BYTES, at) != LEAT_OK) {
-            close(fd);
-            return -1;
-        }
-    }
-    fsync(fd);
-    return fd;
+    return probe->block_bytes > 0 && probe->block_bytes % LEAT_BLOCK_BYTES == 0 &&
+           probe->block_bytes <= PROBE_PIECE_BYTES && probe->in_flight > 0 &&
+           probe->in_flight <= PROBE_IN_FLIGHT_MAX && probe->file_bytes % PROBE_PIECE_BYTES == 0 &&
+           probe->file_bytes / probe->block_bytes >= probe->in_flight;
 }
 
-static int probe_write(struct leat_disk *disk, int fd, const void *block, uint64_t offset,
-                       enum leat_probe_wait wait)
+/* Writes the whole file, as the journal is written when it is made. */
+static int probe_prepare(const char *path, const struct leat_probe *probe)
 {
-    struct leat_disk_file file = {.fd = fd, .slot = LEAT_DISK_NO_SLOT};
-    struct leat_disk_done done;
-    leat_disk_write(disk, 0, file, block, LEAT_BLOCK_BYTES, offset, 0);
-    if (leat_disk_submit(disk) != 0)
-        return LEAT_EIO;
-    while (leat_disk_reap(disk, &done, 1) == 0) {
-        if (wait == LEAT_PROBE_YIELD)
-            sched_yield();
-        else if (wait == LEAT_PROBE_BLOCK && leat_disk_wait(disk) != 0)
-            return LEAT_EIO;
-    }
-    return done.result == LEAT_BLOCK_BYTES ? LEAT_OK : LEAT_EIO;
-}
-
-static int probe_run(struct leat_disk *disk, int fd, void *block, enum leat_probe_wait wait,
-                     double seconds, struct leat_histogram *histogram)
-{
-    uint64_t end = probe_now_ns() + (uint64_t)(seconds * 1e9);
-    struct iovec buffer = {.iov_base = block, .iov_len = LEAT_BLOCK_BYTES};
-    leat_disk_register_buffers(disk, &buffer, 1); /* unregistered writes work as well */
-    for (uint64_t count = 0;; count++) {
-        uint64_t begin = probe_now_ns();
-        if (begin >= end)
-            return LEAT_OK;
-        memcpy(block, &count, sizeof(count));
-        int rc = probe_write(disk, fd, block, count * LEAT_BLOCK_BYTES % PROBE_FILE_BYTES, wait);
-        if (rc != LEAT_OK)
-            return rc;
-        if (count >= PROBE_WARM_WRITES)
-            leat_histogram_record(histogram, probe_now_ns() - begin);
-    }
-}
-
-int leat_disk_probe(const char *path, enum leat_probe_wait wait, double seconds,
-                    struct leat_histogram *histogram)
-{
-    struct leat_disk *disk;
-    void *memory = leat_block_alloc(PROBE_PIECE_BYTES);
-    if (!memory)
-        return LEAT_ENOMEM;
-    int fd = probe_prepare(path, memory);
-    int rc = fd < 0 ? LEAT_ESYSTEM : leat_disk_open(&disk);
-    if (rc == LEAT_OK) {
-        rc = probe_run(disk, fd, memory, wait, seconds, histogram);
-        leat_disk_close(disk);
-    }
-    int saved = errno;
+    void *zeros = leat_block_alloc(PROBE_PIECE_BYTES);
+    int fd = zeros ? leat_file_create(path) : -1;
+    int rc = fd < 0 ? LEAT_ESYSTEM : LEAT_OK;
+    for (uint64_t at = 0; at < probe->file_bytes && rc == LEAT_OK; at += PROBE_PIECE_BYTES)
+        rc = leat_file_write(fd, zeros, PROBE_PIECE_BYTES, at);
+    leat_block_free(zeros);
+    if (rc == LEAT_OK && fsync(fd) == 0)
+        return fd;
     if (fd >= 0)
         close(fd);
+    return -1;
+}
+
+static void probe_start(struct probe_run *run, uint32_t tag)
+{
+    const struct leat_probe *probe = run->probe;
+    struct leat_disk_file file = {.fd = run->fd, .slot = LEAT_DISK_NO_SLOT};
+    uint8_t *block = run->memory + (size_t)tag * probe->block_bytes;
+    uint64_t offset = run->started % (probe->file_bytes / probe->block_bytes) * probe->block_bytes;
+    run->begin_ns[tag] = probe_now_ns();
+    if (probe->reads) {
+        leat_disk_read(run->disk, tag, file, block, probe->block_bytes, offset);
+    } else {
+        memcpy(block, &run->started, sizeof(run->started));
+        leat_disk_write(run->disk, tag, file, block, probe->block_bytes, offset, 0);
+    }
+    run->started++;
+}
+
+/* Waits for one or more. Returns how many, or a negative error. */
+static int probe_reap(struct probe_run *run, struct leat_disk_done *done)
+{
+    unsigned count;
+    if (leat_disk_submit(run->disk) != 0)
+        return LEAT_EIO;
+    while ((count = leat_disk_reap(run->disk, done, PROBE_IN_FLIGHT_MAX)) == 0) {
+        if (run->probe->wait == LEAT_PROBE_YIELD)
+            sched_yield();
+        else if (run->probe->wait == LEAT_PROBE_BLOCK && leat_disk_wait(run->disk) != 0)
+            return LEAT_EIO;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        if (done[i].result != run->probe->block_bytes)
+            return LEAT_EIO;
+    }
+    return (int)count;
+}
+
+static int probe_loop(struct probe_run *run, struct leat_probe_result *result)
+{
+    struct leat_disk_done done[PROBE_IN_FLIGHT_MAX];
+    uint64_t end_ns = probe_now_ns() + (uint64_t)(run->probe->seconds * 1e9);
+    uint64_t warm_ns = 0, now_ns = 0, blocks = 0;
+    for (uint32_t tag = 0; tag < run->probe->in_flight; tag++)
+        probe_start(run, tag);
+    while (run->ended < run->started) {
+        int count = probe_reap(run, done);
+        if (count < 0)
+            return count;
+        now_ns = probe_now_ns();
+        for (int i = 0; i < count; i++) {
+            if (warm_ns != 0)
+                leat_histogram_record(&result->latency, now_ns - run->begin_ns[done[i].tag]);
+            blocks += warm_ns != 0;
+            if (now_ns < end_ns)
+                probe_start(run, (uint32_t)done[i].tag);
+        }
+        run->ended += (uint64_t)count;
+        if (warm_ns == 0 && run->ended >= PROBE_WARM_BLOCKS)
+            warm_ns = now_ns;
+    }
+    if (blocks > 0)
+        result->bytes_per_second =
+            (double)blocks * run->probe->block_bytes * 1e9 / (double)(now_ns - warm_ns);
+    return LEAT_OK;
+}
+
+int leat_disk_probe(const char *path, const struct leat_probe *probe,
+                    struct leat_probe_result *ret_result)
+{
+    struct probe_run run = {.probe = probe, .fd = -1};
+    memset(ret_result, 0, sizeof(*ret_result));
+    if (!probe_is_sane(probe))
+        return LEAT_EINVAL;
+    size_t bytes = (size_t)probe->in_flight * probe->block_bytes;
+    run.memory = leat_block_alloc(bytes);
+    if (!run.memory)
+        return LEAT_ENOMEM;
+    run.fd = probe_prepare(path, probe);
+    int rc = run.fd < 0 ? LEAT_ESYSTEM : leat_disk_open(&run.disk);
+    if (rc == LEAT_OK) {
+        struct iovec buffer = {.iov_base = run.memory, .iov_len = bytes};
+        leat_disk_register_buffers(run.disk, &buffer, 1); /* unregistered writes work as well */
+        rc = probe_loop(&run, ret_result);
+        leat_disk_close(run.disk);
+    }
+    int saved = errno;
+    if (run.fd >= 0)
+        close(run.fd);
     unlink(path);
-    leat_block_free(memory);
+    leat_block_free(run.memory);
     errno = saved;
     return rc;
 }

@@ -167,15 +167,15 @@ static int arena_choose(struct leat_storage *storage, struct log *log,
                         bool *ret_use, struct walk *ret_walk)
 {
     *ret_use = false;
-    if (!arena->valid || arena->published_end < start->position)
+    if (!arena->valid || *arena->published_end < start->position)
         return LEAT_OK; /* A0 */
-    uint64_t low =
-        arena->published_end > log->arena_bytes ? arena->published_end - log->arena_bytes : 0;
+    uint64_t published_end = *arena->published_end;
+    uint64_t low = published_end > log->arena_bytes ? published_end - log->arena_bytes : 0;
     struct walk walk = {
         .storage = storage,
         .log = log,
         .chain = *start,
-        .limit_pos = min_u64(arena->published_end, log->found.end_pos),
+        .limit_pos = min_u64(published_end, log->found.end_pos),
         .missing_pos = UINT64_MAX,
         .arena = arena->bytes,
         .arena_low_pos = low,
@@ -193,9 +193,9 @@ static int arena_choose(struct leat_storage *storage, struct log *log,
     if (rc != LEAT_OK)
         return rc;
     LEAT_ASSERT(again.chain.position == walk.agree_end_pos);
-    again.limit_pos = arena->published_end;
+    again.limit_pos = published_end;
     rc = walk_arena(&again);
-    *ret_use = rc == LEAT_OK && again.chain.position == arena->published_end;
+    *ret_use = rc == LEAT_OK && again.chain.position == published_end;
     *ret_walk = walk;
     return rc;
 }
@@ -267,9 +267,12 @@ static uint64_t recovered_commit(const struct log *log, const struct leat_recove
                    may_be_older ? recovered->start_pos : recovered->durable_pos);
 }
 
-static int recover_from_disk(struct walk *walk, struct leat_recovered *recovered)
+static int recover_from_disk(struct walk *walk, const struct leat_storage_arena *arena,
+                             struct leat_recovered *recovered)
 {
     uint64_t start_pos = walk->chain.position;
+    if (arena->valid) /* in this order: the memory outlives a start that dies in between */
+        __atomic_store_n(arena->published_end, 0, __ATOMIC_SEQ_CST);
     walk->fill_arena = true;
     walk->limit_pos = max_u64(walk->log->found.end_pos, start_pos);
     int rc = walk_disk(walk);
@@ -292,7 +295,7 @@ static int recover_from_arena(struct walk *walk, const struct walk *compared,
     walk->limit_pos = compared->agree_end_pos;
     int rc = walk_disk(walk);
     LEAT_ASSERT(rc != LEAT_OK || walk->chain.position == compared->agree_end_pos);
-    walk->limit_pos = arena->published_end;
+    walk->limit_pos = *arena->published_end;
     if (rc == LEAT_OK)
         rc = walk_arena(walk);
     if (rc != LEAT_OK)
@@ -303,7 +306,7 @@ static int recover_from_arena(struct walk *walk, const struct walk *compared,
     recovered->horizon_pos = compared->agree_begin_pos;
     /* a cut whose record never came lowered the published end: nothing is torn above it */
     judge(walk->log, walk->log->found.end_pos, recovered);
-    if (compared->chain.position < min_u64(walk->log->found.floor_pos, arena->published_end))
+    if (compared->chain.position < min_u64(walk->log->found.floor_pos, *arena->published_end))
         judge_damaged(walk->log, recovered); /* A2 */
     return LEAT_OK;
 }
@@ -337,7 +340,7 @@ int leat_storage_recover(struct leat_storage *storage, uint32_t index,
     };
     if (rc == LEAT_OK)
         rc = use_arena ? recover_from_arena(&walk, &compared, arena, &recovered)
-                       : recover_from_disk(&walk, &recovered);
+                       : recover_from_disk(&walk, arena, &recovered);
     if (rc != LEAT_OK)
         return leat_refuse(error, error_bytes, rc,
                            "log %u has a frame of an unknown type at position %" PRIu64

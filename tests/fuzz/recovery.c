@@ -114,11 +114,12 @@ static bool recover_one(uint32_t index, uint8_t flags, uint8_t **ret_arena, uint
     *ret_arena =
         mmap(NULL, info.arena_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     LEAT_ASSERT(*ret_arena != MAP_FAILED);
-    struct leat_storage_arena arena = {.bytes = *ret_arena};
+    uint64_t published_end = 0;
+    struct leat_storage_arena arena = {.bytes = *ret_arena, .published_end = &published_end};
     if ((flags & RECOVERY_ARENAS) && info.log_id < RIG_LOGS && info.arena_bytes == RIG_ARENA) {
         memcpy(*ret_arena, scene.arenas[info.log_id], RIG_ARENA);
         arena.valid = true;
-        arena.published_end = scene.ends[info.log_id];
+        published_end = scene.ends[info.log_id];
     }
     seen.shape = info.shape;
     int rc = leat_storage_recover(storage, index, &arena, visit, &seen, &recovered, error,

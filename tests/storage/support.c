@@ -99,7 +99,14 @@ static void rig_visit(void *context, uint64_t position, const struct leat_frame 
 void rig_recover(struct rig *rig, uint32_t index)
 {
     struct rig_log *log = &rig->logs[index];
-    struct leat_storage_arena arena = {log->arena, log->arena_valid, log->chain.position};
+    log->published_end = log->chain.position;
+    rig_recover_again(rig, index);
+}
+
+void rig_recover_again(struct rig *rig, uint32_t index)
+{
+    struct rig_log *log = &rig->logs[index];
+    struct leat_storage_arena arena = {log->arena, log->arena_valid, &log->published_end};
     log->visited = 0;
     int rc = leat_storage_recover(rig->storage, index, &arena, rig_visit, log, &log->recovered,
                                   rig->error, sizeof(rig->error));

@@ -25,6 +25,7 @@ struct rig_log {
     uint8_t *arena;
     bool arena_valid;
     struct leat_uuid arena_id;
+    uint64_t published_end;  /* as the arena's header has it */
     struct leat_chain chain; /* M: where the next frame goes */
     uint64_t write_seq;
     uint64_t reported_seq;
@@ -64,6 +65,8 @@ void rig_remove(struct rig *rig);
 
 int rig_open(struct rig *rig); /* open only */
 void rig_recover(struct rig *rig, uint32_t index);
+/* The same, of what the former call left in the arena. */
+void rig_recover_again(struct rig *rig, uint32_t index);
 void rig_begin(struct rig *rig); /* begin of every log and commit_begin */
 void rig_start(struct rig *rig); /* all of it, must succeed */
 void rig_stop(struct rig *rig);  /* closes without a clean stop */

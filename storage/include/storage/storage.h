@@ -131,7 +131,7 @@ int leat_storage_log_info(const struct leat_storage *storage, uint32_t index,
 struct leat_storage_arena {
     uint8_t *bytes;
     bool valid; /* boot id, log uuid, generation and arena id agree with the journal's (W4) */
-    uint64_t published_end;
+    uint64_t *published_end; /* of a valid one: 0 from when its bytes are taken from the disk */
 };
 
 enum leat_recovery_kind {
@@ -164,7 +164,9 @@ typedef void leat_frame_visit(void *context, uint64_t position, const struct lea
 
 /* Applies the decision tables of W4 and V2 (docs/recovery.md) to log `index`: flushes, chooses
  * the base to begin at (the highest committed one whose segment is held), verifies the chain,
- * fills the arena. Reads only; nothing is written to disk. */
+ * fills the arena. Reads only; nothing is written to disk. An arena that is filled from the disk
+ * says so from the first byte on (its published end is 0): neither a second call nor the start
+ * behind one that died takes it for memory that was kept. */
 int leat_storage_recover(struct leat_storage *storage, uint32_t index,
                          const struct leat_storage_arena *arena, leat_frame_visit *visit,
                          void *context, struct leat_recovered *ret_recovered, char *error,
