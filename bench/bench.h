@@ -11,10 +11,11 @@
  *   cpu.c      what processes took of it
  *   tail.c     readers that follow, and that replay
  *   breakdown.c where an append is when, by the nodes' own notes
+ *   sustain.c  a log that rolls, is trimmed and recycled all the time
  *   failover.c the leader goes, by kill, pause or transfer, again and again
  *   length.c   a log that grows
  *   sweep.c    one measurement after another: sizes, windows, clients, logs, nodes
- *   report.c   the tables and the JSON objects
+ *   report.c   the tables and the JSON objects, of the pieces of parts.c
  *   html.c     the page, page.html
  *   options.c  the command line
  *   logbench.c the commands
@@ -48,9 +49,11 @@ struct bench_options {
     const char *profile;   /* of the nodes' settings */
     const char *directory; /* where the temporary directory is made */
     enum bench_fault fault;
-    int over;         /* what a scale goes over: enum bench_over; -1: all */
-    unsigned runs;    /* so many faults */
-    unsigned readers; /* that follow */
+    int over;            /* what a scale goes over: enum bench_over; -1: all */
+    unsigned runs;       /* so many faults */
+    unsigned readers;    /* that follow */
+    unsigned share;      /* per cent of the top rate that is offered; 0: all that the window lets */
+    unsigned retain_mib; /* of the log */
     bool replicated;
     uint32_t size_bytes;
     uint32_t in_flight;
@@ -88,7 +91,19 @@ struct bench_limits {
     uint64_t disk_shared_ns_p99;
     uint64_t shm_rtt_ns_p50;
     uint64_t shm_rtt_ns_p99;
+    uint32_t disk_block_bytes;       /* the records' size, in whole blocks */
+    double disk_write_bytes_s;       /* durable, of as many writers as nodes, all together */
+    double disk_write_large_bytes_s; /* the same by 1 MiB */
+    double disk_read_bytes_s;        /* of one reader, by 1 MiB */
+    uint64_t hiccup_ns_max;          /* of a thread that spins, nothing else running */
 };
+
+/* Which limits are measured; that of shared words always. */
+#define BENCH_LIMIT_NET       1u
+#define BENCH_LIMIT_WRITE     2u
+#define BENCH_LIMIT_BANDWIDTH 4u
+#define BENCH_LIMIT_HICCUP    8u
+#define BENCH_LIMIT_ALL       15u
 
 struct bench_cluster {
     unsigned count;
@@ -103,7 +118,13 @@ struct bench_cluster {
 struct bench_interval {
     uint64_t appends; /* that were acknowledged within it */
     uint64_t max_ns;  /* the longest wait among them, and of what still waited at its end */
+    uint8_t marks;    /* BENCH_MARK_...: seen by then, of the first log, since the one before */
 };
+
+#define BENCH_MARK_ROLL     1u /* its newest committed byte lies in another segment */
+#define BENCH_MARK_TRIM     2u /* it begins elsewhere */
+#define BENCH_MARK_ELECTION 4u /* another leader, or the same in another term */
+#define BENCH_MARKS         3u
 
 /* One append that was acknowledged. */
 struct bench_sample {
@@ -119,9 +140,13 @@ struct bench_result {
     struct bench_sample
         *samples; /* with options.trace, the first so many; the caller's to free() */
     uint32_t sample_count;
-    uint64_t appends; /* acknowledged within the window */
-    uint64_t errors;  /* within it and after it, until all have ended */
-    uint64_t behind;  /* open loop: due within the window and not started in it */
+    uint64_t appends;       /* acknowledged within the window */
+    uint64_t errors;        /* within it and after it, until all have ended */
+    uint64_t behind;        /* open loop: due within the window and not started in it */
+    uint64_t log_bytes;     /* that were committed within it, of the first log, frames and all */
+    uint64_t segment_bytes; /* of the first log */
+    uint64_t away_ns_max;   /* the longest that a client's own thread, which looks all the time, was
+                             * kept from it */
     double seconds;
     double cpu_seconds;        /* of all nodes together */
     double client_cpu_seconds; /* of this process */
@@ -129,6 +154,7 @@ struct bench_result {
     double rss_mib_per_node;
     uint32_t log_gib;       /* of a scale over lengths; 0: not */
     double restart_seconds; /* of the whole cluster, killed, to its first acknowledged append */
+    double verify_bytes_s;  /* of `leat verify` over the longest; 0: not measured */
 };
 
 struct bench_replay {
@@ -141,6 +167,15 @@ struct bench_tail {
     struct leat_histogram latency; /* from when a record was meant to be sent until it is read */
     struct bench_replay files;     /* nothing: the log is not longer than two arenas */
     struct bench_replay memory;
+};
+
+/* What held appends up, by the nodes' own counters: the largest of any node, since it started. */
+struct bench_sustain {
+    uint64_t top_rate; /* closed loop, before, where a share of it is offered; 0: not measured */
+    uint64_t prepared_bytes;          /* what a node may have of segments made ahead */
+    uint64_t rolls, trims, elections; /* intervals of the time line with such a mark */
+    uint64_t disk_write_ns_max;
+    uint64_t worker_away_ns_max;
 };
 
 struct bench_failover {
@@ -185,7 +220,7 @@ int place_spread(unsigned index); /* of processes that are placed evenly */
 void place_pin_this_thread(int core);
 
 /* Each returns 0, or 1 after a line on stderr. */
-int limits_measure(const struct bench_options *options, bool with_net, bool with_disk,
+int limits_measure(const struct bench_options *options, unsigned which,
                    struct bench_limits *limits);
 /* Removes a directory and all in it. */
 void tree_remove(const char *path);
@@ -200,6 +235,8 @@ int cluster_start_node(struct bench_cluster *cluster, unsigned index);
 /* Kills all nodes and starts them again, which begins at *ret_begin_ns; until one leads. */
 int cluster_restart(const struct bench_options *options, struct bench_cluster *cluster,
                     uint64_t *ret_begin_ns);
+/* The bytes a second that `leat verify` checks of a node that was stopped; 0: it failed, said. */
+double cluster_verify(struct bench_cluster *cluster, unsigned index, uint64_t log_bytes);
 /* Until all nodes have the log to where one of them has it, and one leads; sets `leader`. */
 int cluster_level(struct bench_cluster *cluster);
 void cluster_stop(struct bench_cluster *cluster);
@@ -213,6 +250,8 @@ int tail_run(const struct bench_options *options, const struct bench_cluster *cl
              struct bench_result *load, struct bench_tail *ret_tail);
 int breakdown_run(const struct bench_options *options, const struct bench_cluster *cluster,
                   struct bench_result *load, struct bench_breakdown *ret_breakdown);
+int sustain_run(const struct bench_options *options, struct bench_cluster *cluster,
+                struct bench_result *load, struct bench_sustain *ret_sustain);
 int failover_run(const struct bench_options *options, struct bench_cluster *cluster,
                  struct bench_failover *ret_failover);
 int sweep_run(const struct bench_options *options, const struct bench_lists *lists,
@@ -230,6 +269,8 @@ void report_point(const struct bench_options *options, const struct bench_limits
                   const struct bench_result *result);
 void report_tail(const struct bench_options *options, const struct bench_result *load,
                  const struct bench_tail *tail);
+void report_sustain(const struct bench_options *options, const struct bench_limits *limits,
+                    const struct bench_result *load, const struct bench_sustain *sustain);
 void report_breakdown(const struct bench_options *options, const struct bench_result *load,
                       const struct bench_breakdown *breakdown);
 void report_failover(const struct bench_options *options, const struct bench_failover *failover);

@@ -256,6 +256,39 @@ int cluster_restart(const struct bench_options *options, struct bench_cluster *c
     return cluster_wait(options, cluster);
 }
 
+static void stop_node(pid_t pid, uint64_t end)
+{
+    while (waitpid(pid, NULL, WNOHANG) == 0) {
+        if (leat_clock_monotonic_ns() > end) {
+            kill(pid, SIGKILL);
+            waitpid(pid, NULL, 0);
+            return;
+        }
+        pause_ms(5);
+    }
+}
+
+double cluster_verify(struct bench_cluster *cluster, unsigned index, uint64_t log_bytes)
+{
+    char program[BENCH_PATH_BYTES], data[BENCH_PATH_BYTES + 32], log[BENCH_PATH_BYTES + 32];
+    int status = 1;
+    kill(cluster->pids[index], SIGTERM);
+    stop_node(cluster->pids[index], leat_clock_monotonic_ns() + CLUSTER_STOP_NS);
+    cluster->pids[index] = 0;
+    program_path("leat", program, sizeof(program));
+    snprintf(data, sizeof(data), "%s/data%u", cluster->directory, index + 1);
+    snprintf(log, sizeof(log), "%s/verify.log", cluster->directory);
+    const char *arguments[] = {program, "verify", data, NULL};
+    uint64_t begin_ns = leat_clock_monotonic_ns();
+    pid_t pid = spawn(arguments, log);
+    if (pid > 0)
+        waitpid(pid, &status, 0);
+    double seconds = (double)(leat_clock_monotonic_ns() - begin_ns) / 1e9;
+    if (status != 0 && !bench_interrupted)
+        fprintf(stderr, "logbench: leat verify failed: status %d\n", status);
+    return status == 0 ? (double)log_bytes / seconds : 0;
+}
+
 int cluster_start(const struct bench_options *options, struct bench_cluster *cluster)
 {
     char uuid_text[LEAT_UUID_TEXT_BYTES];
@@ -298,18 +331,6 @@ static int remove_entry(const char *path, const struct stat *status, int kind, s
 void tree_remove(const char *path)
 {
     nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
-}
-
-static void stop_node(pid_t pid, uint64_t end)
-{
-    while (waitpid(pid, NULL, WNOHANG) == 0) {
-        if (leat_clock_monotonic_ns() > end) {
-            kill(pid, SIGKILL);
-            waitpid(pid, NULL, 0);
-            return;
-        }
-        pause_ms(5);
-    }
 }
 
 void cluster_stop(struct bench_cluster *cluster)

@@ -96,8 +96,9 @@ static int first_append(const struct bench_cluster *cluster)
     return rc != LEAT_OK;
 }
 
+/* `longest`: nothing comes after it, so a node may be stopped and looked at. */
 static int measure(const struct bench_options *options, struct bench_cluster *cluster, uint32_t gib,
-                   struct bench_limits *limits)
+                   bool longest, struct bench_limits *limits)
 {
     struct bench_result result;
     if (fill(options, cluster, gib * GIB))
@@ -107,6 +108,11 @@ static int measure(const struct bench_options *options, struct bench_cluster *cl
     failed = failed || cluster_restart(options, cluster, &begin_ns) || first_append(cluster);
     result.log_gib = gib;
     result.restart_seconds = (double)(leat_clock_monotonic_ns() - begin_ns) / 1e9;
+    if (!failed && longest && !bench_interrupted) {
+        progress(options, "verifying %u GiB", gib);
+        result.verify_bytes_s = cluster_verify(cluster, 0, gib * GIB);
+        failed = result.verify_bytes_s == 0;
+    }
     if (!failed && !bench_interrupted)
         report_point(options, limits, &result);
     free(result.timeline);
@@ -126,7 +132,7 @@ int length_run(const struct bench_options *options, const struct bench_list *len
         return 1;
     int failed = cluster_start(&point, cluster) || logs_make(&point, cluster);
     for (unsigned i = 0; i < lengths->count && !failed; i++)
-        failed = measure(&point, cluster, lengths->values[i], limits);
+        failed = measure(&point, cluster, lengths->values[i], i + 1 == lengths->count, limits);
     cluster_stop(cluster);
     free(cluster->log_ids);
     cluster->log_ids = NULL;

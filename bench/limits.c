@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/frame.h"
 #include "base/histogram.h"
 #include "bench.h"
 #include "dataplane/clock.h"
@@ -25,8 +26,16 @@
 #define LIMIT_TIMEOUT_NS 10000000000u
 #define PING_BYTES       64u
 
+#define DISK_FILE_BYTES (16u << 20)
+#define WIDE_FILE_BYTES (64u << 20)
+#define WIDE_SECONDS    1.0
+#define WIDE_IN_FLIGHT  32u
+#define LARGE_BYTES     (1u << 20)
+#define LARGE_IN_FLIGHT 4u
+
 struct shared {
-    struct leat_histogram histograms[BENCH_NODES_MAX];
+    struct leat_histogram histogram;
+    struct leat_probe_result probes[BENCH_NODES_MAX];
     _Alignas(64) uint64_t ping;
     _Alignas(64) uint64_t pong;
     _Alignas(64) uint32_t ready;
@@ -120,7 +129,7 @@ static int shm_child(struct shared *shared, unsigned index, const void *context)
         if (index == 1)
             __atomic_store_n(mine, n, __ATOMIC_RELEASE);
         else
-            leat_histogram_record(&shared->histograms[0], leat_clock_monotonic_ns() - begin);
+            leat_histogram_record(&shared->histogram, leat_clock_monotonic_ns() - begin);
         if (index == 0 && begin >= end) {
             __atomic_store_n(&shared->stop, 1, __ATOMIC_RELAXED);
             return 0;
@@ -201,7 +210,7 @@ static int net_ping(struct shared *shared, struct leat_port *port, bool yields)
         if (measured == 0)
             measured = leat_clock_monotonic_ns();
         else
-            leat_histogram_record(&shared->histograms[0], leat_clock_monotonic_ns() - begin);
+            leat_histogram_record(&shared->histogram, leat_clock_monotonic_ns() - begin);
     }
 }
 
@@ -242,7 +251,7 @@ static int limit_net(struct shared *shared, const char *directory, struct bench_
     for (int yields = 0; yields < 2 && !failed; yields++) {
         net.yields = yields;
         failed = children_run(2, true, net_child, shared, &net);
-        keep_best(&shared->histograms[0], &limits->net_rtt_ns_p50, &limits->net_rtt_ns_p99);
+        keep_best(&shared->histogram, &limits->net_rtt_ns_p50, &limits->net_rtt_ns_p99);
     }
     rmdir(net.directory);
     return failed;
@@ -252,7 +261,7 @@ static int limit_net(struct shared *shared, const char *directory, struct bench_
 
 struct disk_context {
     const char *directory;
-    enum leat_probe_wait wait;
+    struct leat_probe probe;
 };
 
 static int disk_child(struct shared *shared, unsigned index, const void *context)
@@ -260,7 +269,7 @@ static int disk_child(struct shared *shared, unsigned index, const void *context
     const struct disk_context *disk = context;
     char path[BENCH_PATH_BYTES + 32];
     snprintf(path, sizeof(path), "%s/limit-disk-%u", disk->directory, index);
-    int rc = leat_disk_probe(path, disk->wait, LIMIT_SECONDS, &shared->histograms[index]);
+    int rc = leat_disk_probe(path, &disk->probe, &shared->probes[index]);
     if (rc != LEAT_OK)
         fprintf(stderr, "logbench: %s: %s: %s\n", path, leat_error_text(rc), strerror(errno));
     return rc != LEAT_OK;
@@ -269,26 +278,110 @@ static int disk_child(struct shared *shared, unsigned index, const void *context
 static int limit_disk(struct shared *shared, const char *directory, unsigned writers, uint64_t *p50,
                       uint64_t *p99)
 {
-    struct disk_context disk = {.directory = directory};
+    struct disk_context disk = {.directory = directory,
+                                .probe = {.block_bytes = LEAT_BLOCK_BYTES,
+                                          .in_flight = 1,
+                                          .file_bytes = DISK_FILE_BYTES,
+                                          .seconds = LIMIT_SECONDS}};
     struct leat_histogram *all = calloc(1, sizeof(*all));
     int failed = all == NULL;
     const int waits = LEAT_PROBE_SPIN + 1;
     for (int variant = 0; variant < 2 * waits && !failed; variant++) {
-        disk.wait = (enum leat_probe_wait)(variant % waits);
+        disk.probe.wait = (enum leat_probe_wait)(variant % waits);
         failed = children_run(writers, variant >= waits, disk_child, shared, &disk);
         leat_histogram_reset(all);
         for (unsigned i = 0; i < writers; i++)
-            leat_histogram_add(all, &shared->histograms[i]);
+            leat_histogram_add(all, &shared->probes[i].latency);
         keep_best(all, p50, p99);
     }
     free(all);
     return failed;
 }
 
-int limits_measure(const struct bench_options *options, bool with_net, bool with_disk,
-                   struct bench_limits *limits)
+/* ---- how many bytes a second ---- */
+
+static int limit_wide(struct shared *shared, const char *directory, unsigned processes,
+                      uint32_t block_bytes, bool reads, double *ret_bytes_per_second)
+{
+    bool large = block_bytes == LARGE_BYTES;
+    struct disk_context disk = {.directory = directory,
+                                .probe = {.wait = LEAT_PROBE_BLOCK,
+                                          .block_bytes = block_bytes,
+                                          .in_flight = large ? LARGE_IN_FLIGHT : WIDE_IN_FLIGHT,
+                                          .file_bytes = WIDE_FILE_BYTES,
+                                          .reads = reads,
+                                          .seconds = WIDE_SECONDS}};
+    int failed = children_run(processes, false, disk_child, shared, &disk);
+    *ret_bytes_per_second = 0;
+    for (unsigned i = 0; i < processes; i++)
+        *ret_bytes_per_second += shared->probes[i].bytes_per_second;
+    return failed;
+}
+
+/* Blocks of the records' size, as far as a disk takes such; and of 1 MiB. */
+static int limit_bandwidth(const struct bench_options *options, struct shared *shared,
+                           const char *directory, unsigned writers, struct bench_limits *limits)
+{
+    uint32_t block = (options->size_bytes + LEAT_BLOCK_BYTES - 1) & ~(LEAT_BLOCK_BYTES - 1);
+    block = block == 0 ? LEAT_BLOCK_BYTES : block;
+    limits->disk_block_bytes = block;
+    progress(options, "limits: %u writers of %u KiB, of 1 MiB, one reader", writers, block / 1024);
+    return limit_wide(shared, directory, writers, block, false, &limits->disk_write_bytes_s) ||
+           limit_wide(shared, directory, writers, LARGE_BYTES, false,
+                      &limits->disk_write_large_bytes_s) ||
+           limit_wide(shared, directory, 1, LARGE_BYTES, true, &limits->disk_read_bytes_s);
+}
+
+/* ---- who takes the core ---- */
+
+static int hiccup_child(struct shared *shared, unsigned index, const void *context)
+{
+    (void)index, (void)context;
+    uint64_t last_ns = leat_clock_monotonic_ns(), end_ns = last_ns + (uint64_t)(WIDE_SECONDS * 1e9);
+    while (last_ns < end_ns) {
+        uint64_t now_ns = leat_clock_monotonic_ns();
+        leat_histogram_record(&shared->histogram, now_ns - last_ns);
+        last_ns = now_ns;
+    }
+    return 0;
+}
+
+static int limit_hiccup(const struct bench_options *options, struct shared *shared,
+                        struct bench_limits *limits)
+{
+    progress(options, "limits: a thread that spins");
+    int failed = children_run(1, true, hiccup_child, shared, NULL);
+    limits->hiccup_ns_max = shared->histogram.max_ns;
+    return failed;
+}
+
+static int limit_words(const struct bench_options *options, struct shared *shared,
+                       struct bench_limits *limits)
+{
+    int failed = 0;
+    for (int yields = 0; yields < 2 && !failed; yields++) {
+        bool flag = yields;
+        progress(options, "limits: shared words");
+        failed = children_run(2, true, shm_child, shared, &flag);
+        keep_best(&shared->histogram, &limits->shm_rtt_ns_p50, &limits->shm_rtt_ns_p99);
+    }
+    return failed;
+}
+
+static int limit_writes(const struct bench_options *options, struct shared *shared,
+                        const char *directory, unsigned writers, struct bench_limits *limits)
+{
+    progress(options, "limits: durable write, one writer");
+    int failed = limit_disk(shared, directory, 1, &limits->disk_ns_p50, &limits->disk_ns_p99);
+    progress(options, "limits: durable write, %u writers", writers);
+    return failed || limit_disk(shared, directory, writers, &limits->disk_shared_ns_p50,
+                                &limits->disk_shared_ns_p99);
+}
+
+int limits_measure(const struct bench_options *options, unsigned which, struct bench_limits *limits)
 {
     char directory[BENCH_PATH_BYTES];
+    unsigned writers = options->nodes ? options->nodes : 3;
     struct shared *shared = shared_make();
     memset(limits, 0, sizeof(*limits));
     snprintf(directory, sizeof(directory), "%s/logbench-limits-XXXXXX", options->directory);
@@ -297,26 +390,17 @@ int limits_measure(const struct bench_options *options, bool with_net, bool with
                 strerror(errno));
         return 1;
     }
-    int failed = 0;
-    for (int yields = 0; yields < 2 && !failed; yields++) {
-        bool flag = yields;
-        progress(options, "limits: shared words");
-        failed = children_run(2, true, shm_child, shared, &flag);
-        keep_best(&shared->histograms[0], &limits->shm_rtt_ns_p50, &limits->shm_rtt_ns_p99);
-    }
-    if (with_net && !failed) {
+    int failed = limit_words(options, shared, limits);
+    if ((which & BENCH_LIMIT_NET) && !failed) {
         progress(options, "limits: raw port pair");
         failed = limit_net(shared, directory, limits);
     }
-    if (with_disk && !failed) {
-        unsigned writers = options->nodes ? options->nodes : 3;
-        progress(options, "limits: durable write, one writer");
-        failed = limit_disk(shared, directory, 1, &limits->disk_ns_p50, &limits->disk_ns_p99);
-        progress(options, "limits: durable write, %u writers", writers);
-        if (!failed)
-            failed = limit_disk(shared, directory, writers, &limits->disk_shared_ns_p50,
-                                &limits->disk_shared_ns_p99);
-    }
+    if ((which & BENCH_LIMIT_WRITE) && !failed)
+        failed = limit_writes(options, shared, directory, writers, limits);
+    if ((which & BENCH_LIMIT_BANDWIDTH) && !failed)
+        failed = limit_bandwidth(options, shared, directory, writers, limits);
+    if ((which & BENCH_LIMIT_HICCUP) && !failed)
+        failed = limit_hiccup(options, shared, limits);
     tree_remove(directory); /* also what an interrupted child left */
     munmap(shared, sizeof(*shared));
     if (failed && !bench_interrupted)

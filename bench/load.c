@@ -45,6 +45,11 @@ struct load_client {
     unsigned interval_count;
     struct bench_sample *samples;
     uint32_t sample_count;
+    struct leat_log_info seen; /* of the first log, by the first client, at the last interval */
+    unsigned seen_interval;
+    uint64_t first_position; /* committed when the window began; 0: not seen yet */
+    uint64_t looked_ns;      /* when this thread looked last */
+    uint64_t away_ns_max;
     uint64_t appends;
     uint64_t errors;
     uint64_t behind;
@@ -97,6 +102,55 @@ static void load_take(struct load_client *load, const struct leat_result *result
         load->samples[load->sample_count++] =
             (struct bench_sample){result->user, now_ns, result->position};
     leat_histogram_record(&load->latency, latency_ns);
+}
+
+static uint64_t committed(const struct load_client *load, const struct leat_log_info *info)
+{
+    return load->options->replicated ? info->commit_replicated : info->commit_durable;
+}
+
+static uint8_t marks_between(const struct load_client *load, const struct leat_log_info *was,
+                             const struct leat_log_info *is)
+{
+    uint64_t segment_bytes = is->segment_bytes;
+    uint8_t marks = 0;
+    if (committed(load, was) / segment_bytes != committed(load, is) / segment_bytes)
+        marks |= BENCH_MARK_ROLL;
+    if (was->begin_position != is->begin_position)
+        marks |= BENCH_MARK_TRIM;
+    if (was->term != is->term || was->leader_node != is->leader_node)
+        marks |= BENCH_MARK_ELECTION;
+    return marks;
+}
+
+/* Once an interval the first client looks, in shared memory, at what became of the first log. */
+static void load_watch(struct load_client *load, struct leat_client *client, uint64_t now_ns)
+{
+    struct leat_log_info info;
+    if (load->number != 0 || load->began_ns == 0 || now_ns < load->began_ns)
+        return;
+    unsigned interval = (unsigned)((now_ns - load->began_ns) / BENCH_INTERVAL_NS);
+    bool begins = load->first_position == 0;
+    if (interval > load->interval_count)
+        interval = load->interval_count;
+    if ((interval == load->seen_interval && !begins) ||
+        leat_log_info(client, load->log_ids[0], &info) != LEAT_OK)
+        return;
+    if (begins)
+        load->first_position = committed(load, &info);
+    else /* it happened in the interval that has ended, or in one before, if nobody looked */
+        load->timeline[interval - 1].marks |= marks_between(load, &load->seen, &info);
+    load->seen = info;
+    load->seen_interval = interval;
+}
+
+/* A thread that looks all the time is away for as long as others have its core. */
+static void load_note_away(struct load_client *load, uint64_t now_ns)
+{
+    if (load->looked_ns > load->began_ns && load->began_ns != 0 && now_ns < load->stop_ns &&
+        now_ns - load->looked_ns > load->away_ns_max)
+        load->away_ns_max = now_ns - load->looked_ns;
+    load->looked_ns = now_ns;
 }
 
 /* Open loop: when this client's n-th is due. They take turns. */
@@ -159,6 +213,8 @@ static int load_loop(struct load_client *load, struct leat_client *client, uint8
     while (!bench_interrupted && (!stopping || leat_in_flight(client) > 0)) {
         uint64_t now_ns = leat_clock_monotonic_ns();
         load_look(load);
+        load_note_away(load, now_ns);
+        load_watch(load, client, now_ns);
         stopping = now_ns >= load->stop_ns;
         if (stopping && now_ns - load->stop_ns > LOAD_DRAIN_NS)
             break;
@@ -272,10 +328,16 @@ static bool client_join(struct load_client *client, unsigned number, struct benc
     result->appends += client->appends;
     result->errors += client->errors;
     result->behind += client->behind;
+    if (number == 0)
+        result->segment_bytes = client->seen.segment_bytes;
+    result->log_bytes += committed(client, &client->seen) - client->first_position;
+    if (client->away_ns_max > result->away_ns_max)
+        result->away_ns_max = client->away_ns_max;
     for (unsigned i = 0; i < client->interval_count; i++) {
         result->timeline[i].appends += client->timeline[i].appends;
         if (client->timeline[i].max_ns > result->timeline[i].max_ns)
             result->timeline[i].max_ns = client->timeline[i].max_ns;
+        result->timeline[i].marks |= client->timeline[i].marks;
     }
     free(client->timeline);
     for (uint32_t i = 0; i < client->sample_count; i++)

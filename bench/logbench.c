@@ -26,10 +26,16 @@ static void on_interrupt(int signal_number)
 static int run_limits(struct arguments *arguments)
 {
     struct bench_limits limits;
-    if (limits_measure(&arguments->options, true, true, &limits))
+    if (limits_measure(&arguments->options, BENCH_LIMIT_ALL, &limits))
         return 1;
     report_limits(&arguments->options, &limits);
     return 0;
+}
+
+/* One node needs no port. */
+static unsigned with_net(const struct bench_options *options, unsigned which)
+{
+    return options->nodes == 1 ? which & ~BENCH_LIMIT_NET : which | BENCH_LIMIT_NET;
 }
 
 /* A cluster and its logs, or nothing to do where a running node is attached to. */
@@ -54,7 +60,7 @@ static int run_append(struct arguments *arguments)
     static struct bench_result result;
     struct bench_limits limits = {0};
     if ((options->attach || options->nodes > 0) && !options->no_limits &&
-        limits_measure(options, options->nodes != 1, true, &limits))
+        limits_measure(options, with_net(options, BENCH_LIMIT_WRITE), &limits))
         return 1;
     int failed = prepare(options);
     if (!failed)
@@ -80,6 +86,26 @@ static int run_tail(struct arguments *arguments)
     put_away();
     if (!failed && !bench_interrupted)
         report_tail(options, &load, &tail);
+    free(load.timeline);
+    return failed;
+}
+
+static int run_sustain(struct arguments *arguments)
+{
+    struct bench_options *options = &arguments->options;
+    static struct bench_result load;
+    static struct bench_sustain sustain;
+    struct bench_limits limits = {0};
+    if (options->nodes == 0)
+        options->nodes = 3;
+    if (!options->no_limits && limits_measure(options, with_net(options, BENCH_LIMIT_ALL), &limits))
+        return 1;
+    int failed = prepare(options);
+    if (!failed)
+        failed = sustain_run(options, &running, &load, &sustain);
+    put_away();
+    if (!failed && !bench_interrupted)
+        report_sustain(options, &limits, &load, &sustain);
     free(load.timeline);
     return failed;
 }
@@ -137,7 +163,8 @@ static int run_sweep(struct arguments *arguments)
     or_else(&lists->sizes, (struct bench_list){6, {32, 64, 288, 1024, 4096, 65536}});
     or_else(&lists->in_flights, (struct bench_list){3, {1, 64, 1024}});
     or_else(&lists->clients, (struct bench_list){2, {1, 4}});
-    if (!arguments->options.no_limits && limits_measure(&arguments->options, true, true, &limits))
+    if (!arguments->options.no_limits &&
+        limits_measure(&arguments->options, BENCH_LIMIT_NET | BENCH_LIMIT_WRITE, &limits))
         return 1;
     return sweep_run(&arguments->options, lists, &running, &limits);
 }
@@ -147,7 +174,8 @@ static int run_scale(struct arguments *arguments)
     struct bench_limits limits = {0};
     if (arguments->lists.in_flights.count == 0)
         arguments->options.in_flight = 64;
-    if (!arguments->options.no_limits && limits_measure(&arguments->options, true, true, &limits))
+    if (!arguments->options.no_limits &&
+        limits_measure(&arguments->options, BENCH_LIMIT_ALL, &limits))
         return 1;
     or_else(&arguments->lists.lengths, (struct bench_list){1, {1}});
     return scale_run(&arguments->options, &arguments->lists.lengths, &running, &limits);
@@ -159,7 +187,7 @@ int main(int argc, char **argv)
         [COMMAND_LIMITS] = run_limits,       [COMMAND_APPEND] = run_append,
         [COMMAND_TAIL] = run_tail,           [COMMAND_FAILOVER] = run_failover,
         [COMMAND_BREAKDOWN] = run_breakdown, [COMMAND_SWEEP] = run_sweep,
-        [COMMAND_SCALE] = run_scale,
+        [COMMAND_SCALE] = run_scale,         [COMMAND_SUSTAIN] = run_sustain,
     };
     struct arguments arguments;
     int rc = arguments_read(argc, argv, &arguments);

@@ -10,22 +10,33 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SUSTAIN_SECONDS 30
+
 static const char usage[] =
     "usage: logbench limits [--net memif] [--directory DIR] [--json]\n"
     "       logbench append | tail   --local NODES | --attach SOCKET [options]\n"
     "       logbench breakdown [options]\n"
+    "       logbench sustain [--share PERCENT] [--retain MIB] [options]\n"
     "       logbench failover [--fault kill|pause|transfer] [--runs N] [options]\n"
     "       logbench sweep | scale [options]\n"
     "\n"
     "limits    what this machine can do: round trips between two processes over shared words and\n"
-    "          over the raw port, and the durable 4 KiB write, alone and with as many writers as\n"
-    "          nodes\n"
+    "          over the raw port, the durable 4 KiB write, alone and with as many writers as "
+    "nodes,\n"
+    "          bytes a second that the disk takes (in blocks of --size, and of 1 MiB) and gives, "
+    "and how\n"
+    "          long a thread that spins is kept from its core\n"
     "append    clients append: latency, rate, the time line by 100 ms, beside the limits of the\n"
     "          same run\n"
     "tail      readers follow while clients append, then one replays the log: from files and from\n"
     "          memory\n"
     "breakdown where the time of an append goes: the median of each stage of its way, by what\n"
     "          client and nodes noted\n"
+    "sustain   the log keeps little, so that its segments roll, are trimmed and used again: bytes "
+    "a\n"
+    "          second beside the disk's, the longest wait beside the longest write and the "
+    "longest\n"
+    "          time without a core\n"
     "failover  the leader is killed, stopped or asked to hand over, again and again, while a "
     "client\n"
     "          at another node appends: how long it waits\n"
@@ -39,7 +50,8 @@ static const char usage[] =
     "All but limits and --attach run on a private cluster of this build, removed afterwards.\n"
     "An option that a command does not use is refused.\n"
     "\n"
-    "  --local N         1, 3, 5 or 7 nodes on this host [breakdown, failover, sweep: 3]\n"
+    "  --local N         1, 3, 5 or 7 nodes on this host [breakdown, sustain, failover,\n"
+    "                    sweep: 3]\n"
     "  --attach SOCKET   a running node's control socket instead\n"
     "  --net KIND        memif [memif]\n"
     "  --profile NAME    of the nodes' settings: development or rack (short timeouts) "
@@ -57,9 +69,11 @@ static const char usage[] =
     "  --workers N       of each node [1]\n"
     "  --rate R          appends a second in all, open loop: latency counts from when each was\n"
     "                    meant to be sent [none: closed loop, as fast as the window lets]\n"
+    "  --share PERCENT   of the top rate, measured first, is offered, open loop [none]\n"
+    "  --retain MIB      what the log keeps [64]\n"
     "  --fault KIND      kill, pause or transfer [kill]\n"
     "  --runs N          so many faults [10]\n"
-    "  --seconds S       measured time [3; sweep, scale: 1 each]\n"
+    "  --seconds S       measured time [3; sustain: 30; sweep, scale: 1 each]\n"
     "  --warm S          time before it [0.5]\n"
     "  --directory DIR   on a real disk; everything in it that is logbench's is removed "
     "[/var/tmp]\n"
@@ -97,6 +111,8 @@ enum option_code {
     OPTION_SECONDS,
     OPTION_WARM,
     OPTION_DIRECTORY,
+    OPTION_SHARE,
+    OPTION_RETAIN,
     OPTION_NO_LIMITS,
     OPTION_NO_PIN,
     OPTION_JSON,
@@ -125,6 +141,8 @@ static const struct option long_options[] = {
     {"seconds", required_argument, NULL, OPTION_SECONDS},
     {"warm", required_argument, NULL, OPTION_WARM},
     {"directory", required_argument, NULL, OPTION_DIRECTORY},
+    {"share", required_argument, NULL, OPTION_SHARE},
+    {"retain", required_argument, NULL, OPTION_RETAIN},
     {"no-limits", no_argument, NULL, OPTION_NO_LIMITS},
     {"no-pin", no_argument, NULL, OPTION_NO_PIN},
     {"json", no_argument, NULL, OPTION_JSON},
@@ -292,6 +310,12 @@ static int take_option(struct arguments *arguments, int code, const char *value)
     case OPTION_DIRECTORY:
         options->directory = value;
         break;
+    case OPTION_SHARE:
+        good = parse_whole(value, 1, 100, &options->share);
+        break;
+    case OPTION_RETAIN:
+        good = parse_whole(value, 1, 1 << 20, &options->retain_mib);
+        break;
     case OPTION_NO_LIMITS:
         options->no_limits = true;
         break;
@@ -324,7 +348,7 @@ static int take_option(struct arguments *arguments, int code, const char *value)
      BIT(OPTION_LOGS))
 
 static const struct command commands[] = {
-    [COMMAND_LIMITS] = {"limits", false, USES_HOST | BIT(OPTION_LOCAL)},
+    [COMMAND_LIMITS] = {"limits", false, USES_HOST | BIT(OPTION_LOCAL) | BIT(OPTION_SIZE)},
     [COMMAND_APPEND] = {"append", false,
                         USES_NODES | USES_LOAD | BIT(OPTION_LOCAL) | BIT(OPTION_ATTACH) |
                             BIT(OPTION_WORKERS) | BIT(OPTION_LOGS) | BIT(OPTION_NO_LIMITS)},
@@ -335,6 +359,9 @@ static const struct command commands[] = {
                           USES_NODES | USES_APPEND | BIT(OPTION_LOCAL) | BIT(OPTION_WORKERS) |
                               BIT(OPTION_FAULT) | BIT(OPTION_RUNS)},
     [COMMAND_BREAKDOWN] = {"breakdown", false, USES_NODES | USES_LOAD | BIT(OPTION_LOCAL)},
+    [COMMAND_SUSTAIN] = {"sustain", false,
+                         USES_NODES | USES_LOAD | BIT(OPTION_LOCAL) | BIT(OPTION_SHARE) |
+                             BIT(OPTION_RETAIN) | BIT(OPTION_WORKERS) | BIT(OPTION_NO_LIMITS)},
     [COMMAND_SWEEP] = {"sweep", true,
                        USES_NODES | USES_LOAD | BIT(OPTION_LOCAL) | BIT(OPTION_WORKERS) |
                            BIT(OPTION_LOGS) | BIT(OPTION_NO_LIMITS)},
@@ -399,6 +426,10 @@ static int settle(struct arguments *arguments)
     if (!(arguments->given & BIT(OPTION_SECONDS)) &&
         (arguments->command == COMMAND_SWEEP || arguments->command == COMMAND_SCALE))
         options->seconds = 1;
+    if (!(arguments->given & BIT(OPTION_SECONDS)) && arguments->command == COMMAND_SUSTAIN)
+        options->seconds = SUSTAIN_SECONDS;
+    if (options->share > 0 && options->rate > 0)
+        return usage_error("one of --share and --rate", NULL);
     return 0;
 }
 
@@ -422,6 +453,7 @@ int arguments_read(int argc, char **argv, struct arguments *ret_arguments)
         .over = -1,
         .runs = 10,
         .readers = 1,
+        .retain_mib = 64,
         .size_bytes = 64,
         .in_flight = 1,
         .clients = 1,
@@ -444,7 +476,8 @@ int arguments_read(int argc, char **argv, struct arguments *ret_arguments)
     }
     if (optind + 1 != argc)
         return usage_error(
-            "say what to do: limits, append, tail, breakdown, failover, sweep or scale", NULL);
+            "say what to do: limits, append, tail, breakdown, sustain, failover, sweep or scale",
+            NULL);
     if (!command_of(argv[optind], &arguments->command))
         return usage_error("not known:", argv[optind]);
     return settle(arguments);

@@ -12,6 +12,7 @@ enum command_name {
     COMMAND_BREAKDOWN,
     COMMAND_SWEEP,
     COMMAND_SCALE,
+    COMMAND_SUSTAIN,
 };
 
 #define ARGUMENTS_HELP (-1)

@@ -246,6 +246,46 @@ def breakdown(folder):
     check("the client saw it" in run(folder, "breakdown", "--seconds", "0.5", *MEMORY).stdout, "for people")
 
 
+def sustain(folder):
+    seen = measured(folder, "sustain", "--local", "1", "--seconds", "4", "--size", "16384", "--inflight", "64", "--retain", "32", *MEMORY)
+    latency_is_sane(seen["latency_us"])
+    line, log = seen["timeline"], seen["log_bytes"]
+    check(log >= 16384 * (seen["appends"] - 64), f"{seen['appends']} appends, {log} bytes of log")
+    check(abs(seen["log_bytes_s_all_nodes"] - log / seen["seconds"]) < 1, "one node's bytes a second")
+    rolls, segment = len(line["rolls"]), 16 << 20
+    check(0 < rolls <= log // segment + 1 and line["trims"], f"{log} bytes, and rolls {line['rolls']}, trims {line['trims']}")
+    check(all(0 <= i < len(line["appends"]) for what in ("rolls", "trims", "elections") for i in line[what]), f"out of the line: {line}")
+    check(seen["prepared_bytes_max"] == 8 * segment, f"prepared: {seen}")
+    limits = seen["limits"]
+    check(all(limits[name] > 0 for name in ("disk_write_shared_bytes_s", "disk_write_shared_large_bytes_s", "disk_read_bytes_s", "hiccup_us_max")),
+          f"limits: {limits}")
+    check(limits["disk_block_bytes"] == 16384, f"of another size: {limits}")
+    check(seen["disk_write_us_max"] > 0 and seen["beyond_us"] >= 0 and seen["share"] == seen["top_rate"] == 0, f"waits: {seen}")
+    text = run(folder, "sustain", "--local", "1", "--seconds", "1", "--share", "25", "--inflight", "16", *MEMORY, "--no-limits")
+    check("25 % of" in text.stdout and "takes more --seconds" in text.stderr, f"for people: {text.stdout} {text.stderr}")
+
+
+def elections_are_marked(folder):
+    """A leader is made to hand over in the middle: the time line says so."""
+    process = subprocess.Popen([LOGBENCH, "append", "--local", "3", "--seconds", "4", "--no-pin", *MEMORY, "--no-limits", "--json",
+                                "--directory", folder, "--quiet"], stdout=subprocess.PIPE, text=True)
+    moved, began = False, 0
+    for _ in range(600):
+        if process.poll() is not None:
+            break
+        for socket in glob.glob(os.path.join(folder, "logbench-*", "node?.sock")):
+            shown = subprocess.run([LEAT, "status", "--json", "--socket", socket], capture_output=True, text=True)
+            logs = json.loads(shown.stdout)["logs"] if shown.returncode == 0 else []
+            leads = any(log["log"] == 1 and log["role"] == "leader" and log["counters"]["appends"] > 0 for log in logs)
+            began = began or (time.monotonic() if leads else 0)
+            if leads and not moved and time.monotonic() > began + 1.5:  # the window is from 0.5 to 4.5
+                moved = subprocess.run([LEAT, "transfer", "1", "--socket", socket], capture_output=True).returncode == 0
+        time.sleep(0.05)
+    seen = json.loads(process.communicate(timeout=120)[0])
+    check(process.returncode == 0 and moved, f"not handed over: {process.returncode}")
+    check(seen["timeline"]["elections"], f"no election on the line: {seen['timeline']}")
+
+
 def failover(folder):
     for fault in "kill", "pause", "transfer":
         seen = measured(folder, "failover", "--runs", "2", "--fault", fault, "--inflight", "4")
@@ -279,6 +319,7 @@ def scale(folder):
         seen = sections_of(path)["measured"]
         check("behind 1 GiB" in seen and f"{rows[0]['restart_seconds']:.2f}" in seen, f"nothing of the length on the page: {seen}")
     check(len(rows) == 1 and rows[0]["log_gib"] == 1 and rows[0]["appends"] > 0, f"length: {rows}")
+    check(rows[0]["verify_bytes_s"] > 0, f"verify: {rows[0]}")
     check(0 < rows[0]["restart_seconds"] < 60, f"restart: {rows[0]['restart_seconds']} s")
     text = run(folder, "scale", "--over", "nodes", "--seconds", "0.3", "--warm", "0.1", *MEMORY, "--no-limits").stdout
     check([line.split()[0] for line in text.splitlines()[1:]] == ["1", "3", "5", "7"], f"nodes: {text}")
@@ -312,8 +353,9 @@ def unused(folder):
     nodes = (*always, "--profile rack", "--no-pin", "--ack replicated", "--size 8", "--inflight 1")
     load = (*nodes, "--clients 1", "--rate 9", "--seconds 1", "--warm 0")
     local, attach = ("--local 3", "--workers 2"), "--attach x"
-    own = ("--readers 2", "--fault kill", "--runs 1", "--logs 2", "--over logs", "--length 1", "--no-limits", "--html x")
-    takes = {"limits": (*always, "--local 3"), "append": (*load, *local, attach, "--logs 2", "--no-limits", "--html x"),
+    own = ("--readers 2", "--share 50", "--retain 64", "--fault kill", "--runs 1", "--logs 2", "--over logs", "--length 1", "--no-limits", "--html x")
+    takes = {"limits": (*always, "--local 3", "--size 8"),
+             "sustain": (*load, *local, "--share 50", "--retain 64", "--no-limits", "--html x"), "append": (*load, *local, attach, "--logs 2", "--no-limits", "--html x"),
              "tail": (*load, *local, attach, "--readers 2", "--html x"), "breakdown": (*load, "--local 3", "--html x"),
              "failover": (*nodes, *local, "--fault kill", "--runs 1", "--html x"),
              "sweep": (*load, *local, "--logs 2", "--no-limits", "--html x"),
@@ -387,6 +429,9 @@ def page(folder):
         run(folder, "tail", "--local", "1", "--seconds", "1", "--inflight", "64", *MEMORY, "--html", path)
         curves, rows = drawn(path)
         check(len(curves["percentiles"]) == 2 and rows["replay"] == 3, f"tail: {curves} {rows}")
+        run(folder, "sustain", "--local", "1", "--seconds", "2", "--size", "16384", "--inflight", "64", *MEMORY, "--html", path)
+        curves, rows = drawn(path)
+        check(sections_of(path)["rate"].count('class="mark"') > 0 and rows["sustained"] == 8 and rows["limits"] == 9, f"sustain: {curves} {rows}")
         run(folder, "breakdown", "--local", "1", "--seconds", "1", *MEMORY, "--html", path)
         curves, rows = drawn(path)
         check(len(curves["percentiles"]) == 1 and rows["breakdown"] == 4, f"breakdown: {curves} {rows}")
@@ -394,7 +439,7 @@ def page(folder):
         check(os.listdir(place) == ["page.html"], f"left: {os.listdir(place)}")
 
 
-TESTS = [appends, open_loop, stall_within, stall_at_the_end, lost_at_the_end, tail, counted_by_the_log, replay_of_files, breakdown, failover, sweep, scale, page, refused, unused, interrupted]
+TESTS = [appends, open_loop, stall_within, stall_at_the_end, lost_at_the_end, tail, counted_by_the_log, replay_of_files, breakdown, sustain, elections_are_marked, failover, sweep, scale, page, refused, unused, interrupted]
 
 
 def main():
