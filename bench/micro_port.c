@@ -151,6 +151,12 @@ void leat_port_bundle_limit(struct leat_port *port, unsigned peer, uint32_t byte
     (void)port, (void)peer, (void)bytes_max;
 }
 
+bool leat_port_is_full(struct leat_port *port, unsigned peer)
+{
+    (void)port, (void)peer;
+    return false;
+}
+
 void leat_port_flush(struct leat_port *port)
 {
     for (unsigned peer = 0; peer < port->config.peer_count; peer++) {

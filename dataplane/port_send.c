@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The sending side of a port: datagrams become mbufs on their device's queue, a flush hands the
- * queue to the device. What a device takes later than the flush is referenced, not copied, and
- * remembered per chunk of arena until the device is done.
+ * queue to the device. What it does not take stays queued, so that a full device holds its senders
+ * up (leat_port_is_full) instead of losing what they sent. What a device takes later than the flush
+ * is referenced, not copied, and remembered per chunk of arena until the device is done.
  *
  *   mbuf of the TX pool: headers, our header, and the payload when it is gathered
  *   chained to it otherwise: an mbuf whose external buffer is the payload in the arena
@@ -110,9 +111,8 @@ uint64_t leat_port_lowest_referenced(struct leat_port *port, uint32_t arena)
 
 /* --- flush */
 
-static void send_drop(struct leat_port *port, struct port_lane *lane, uint64_t *counter)
+static void send_drop(struct port_lane *lane, uint64_t *counter)
 {
-    (void)port;
     for (unsigned i = 0; i < lane->queued; i++) {
         *counter += lane->queued_bytes[i] > 0;
         rte_pktmbuf_free(lane->queue[i]);
@@ -190,7 +190,7 @@ static void send_flush_device(struct leat_port *port, struct port_lane *lane)
 {
     lane->flushes++;
     if (!atomic_load_explicit(&lane->device->up, memory_order_acquire)) {
-        send_drop(port, lane, &port->counters.tx_drop_no_link);
+        send_drop(lane, &port->counters.tx_drop_no_link);
         return;
     }
     if (port->via != port->worker) {
@@ -199,7 +199,6 @@ static void send_flush_device(struct leat_port *port, struct port_lane *lane)
     }
     for (unsigned i = 0; i < SEND_ATTEMPTS_MAX && lane->queued > 0; i++)
         send_sent(port, lane, send_burst(port, lane));
-    send_drop(port, lane, &port->counters.tx_drop_full);
 }
 
 /* False: the control path has the links, and the queue stays as it is. */
@@ -227,7 +226,7 @@ void leat_port_flush(struct leat_port *port)
 void port_send_drop_all(struct leat_port *port)
 {
     for (unsigned i = 0; i < port->device_count; i++)
-        send_drop(port, &port->lanes[i], &port->counters.tx_drop_no_link);
+        send_drop(&port->lanes[i], &port->counters.tx_drop_no_link);
 }
 
 /* --- queue */
@@ -244,7 +243,16 @@ static struct rte_mbuf *send_buffer(struct leat_port *port)
 
 static bool send_has_room(struct leat_port *port, struct port_lane *lane)
 {
-    return lane->queued < LEAT_PORT_BURST_MAX || (send_try_flush(port, lane) && lane->queued == 0);
+    return lane->queued < LEAT_PORT_BURST_MAX ||
+           (send_try_flush(port, lane) && lane->queued < LEAT_PORT_BURST_MAX);
+}
+
+bool leat_port_is_full(struct leat_port *port, unsigned peer)
+{
+    LEAT_ASSERT(peer < port->config.peer_count);
+    bool full = !send_has_room(port, port_lane_of(port, peer));
+    port->counters.tx_full += full;
+    return full;
 }
 
 static void send_queue(struct port_lane *lane, struct rte_mbuf *mbuf, uint32_t datagram_bytes)

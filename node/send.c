@@ -229,14 +229,15 @@ static void send_head(struct node_log *log, unsigned member)
         path_stalls(worker, index, peers_worker_of(&worker->peers[index], log->id));
 }
 
-/* Sends from *range up to `burst` datagrams; moves its begin. */
+/* Sends from *range up to `burst` datagrams, as far as the port takes them; moves its begin. */
 static unsigned send_range(struct node_log *log, unsigned member, struct node_interval *range,
                            unsigned burst)
 {
     struct node_send *send = &log->sends[member];
     uint32_t room = send_room(log, member);
     unsigned sent = 0;
-    while (range->begin < range->end && sent < burst) {
+    while (range->begin < range->end && sent < burst &&
+           !leat_port_is_full(log->worker->port, log->worker->peer_of_member[member])) {
         struct leat_message message = send->header;
         const uint8_t *bytes = log_at(log, range->begin);
         uint64_t end = range->end;

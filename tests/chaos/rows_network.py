@@ -251,16 +251,16 @@ class FullRings(Row):
     def inject(self, stage):
         node = stage.victim()
         rest = stage.others(node)
-        before = sum(counted(n, "tx_drop_full") for n in rest)
+        before = sum(counted(n, "tx_drop_full", "tx_full") for n in rest)
         node.pause()
         try:
-            wait_for(lambda: sum(counted(n, "tx_drop_full") for n in rest) > before,
+            wait_for(lambda: sum(counted(n, "tx_drop_full", "tx_full") for n in rest) > before,
                      f"the rings to node {node.id} to be full", 60)
             stage.sleep(0, 0.5)
         finally:
             node.go_on()
-        hits = sum(counted(n, "tx_drop_full") for n in rest) - before
-        stage.note(f"{hits} datagrams to node {node.id} found a full ring")
+        hits = sum(counted(n, "tx_drop_full", "tx_full") for n in rest) - before
+        stage.note(f"{hits} times the ring to node {node.id} was found full")
         stage.is_back(node)
         return hits
 

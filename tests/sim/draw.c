@@ -165,6 +165,7 @@ static void draw_processes(void)
     draw.garbage_ppm = maybe(10000, 500000);
     if (world_draw(STREAM_DRAW, 2)) /* most seeds are as they were without these two */
         draw.ambush_ppm = draw.garbage_ppm = 0;
+    draw.ring_full_ppm = maybe(1000, 500000);
     if (draw.replicated_ppm > 0) /* one lost for good and one amnesiac wait for an operator (W5) */
         draw.rot_ms = draw.wipe_ms = draw.misdirect_ppm = 0;
 }

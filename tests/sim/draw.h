@@ -93,7 +93,8 @@
     X(misdirect_ppm, "writes of a segment of the minority that may be hurt that land elsewhere, "  \
                      "or half as often nowhere")                                                   \
     X(ambush_ppm, "starts, votes and cuts of a log soon after which the node dies")                \
-    X(garbage_ppm, "sectors in flight in a power cut that are neither old nor new")
+    X(garbage_ppm, "sectors in flight in a power cut that are neither old nor new")                \
+    X(ring_full_ppm, "datagrams of a range that find the sender's queue full")
 
 struct sim_draw {
 #define SIM_DRAW_FIELD(name, text) uint64_t name;

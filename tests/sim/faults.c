@@ -406,6 +406,7 @@ static void network_begin(void)
     network.damage_ppm = draw.damage_ppm;
     network.bytes_per_ms = draw.bandwidth_kib_ms << 10;
     network.mtu_ppm = draw.mtu_ppm;
+    network.full_ppm = draw.ring_full_ppm;
 }
 
 static void disks_begin(void)

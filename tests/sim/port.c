@@ -384,6 +384,14 @@ void leat_port_bundle_limit(struct leat_port *port, unsigned peer, uint32_t byte
     port->bundle_max[peer] = bytes_max;
 }
 
+bool leat_port_is_full(struct leat_port *port, unsigned peer)
+{
+    (void)peer;
+    bool full = network.full_ppm > 0 && world_chance(STREAM_NETWORK, (uint32_t)network.full_ppm);
+    port->counters.tx_full += full;
+    return full;
+}
+
 void leat_port_flush(struct leat_port *port)
 {
     for (unsigned i = 0; i < port->pending_count; i++) {

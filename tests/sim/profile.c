@@ -23,7 +23,7 @@ static const struct {
     {SIM_client_death_ms, USERS},    {SIM_client_switch_ms, USERS}, {SIM_scribble_ms, USERS},
     {SIM_fence_ms, USERS},           {SIM_rot_ms, DAMAGE},          {SIM_wipe_ms, DAMAGE},
     {SIM_rollback_ms, DAMAGE},       {SIM_misdirect_ppm, DAMAGE},   {SIM_ambush_ppm, PROCESS},
-    {SIM_garbage_ppm, DISK},
+    {SIM_garbage_ppm, DISK},         {SIM_ring_full_ppm, NETWORK},
 };
 
 static const struct {

@@ -103,6 +103,7 @@ struct leat_packet {
     X(tx_drop_handover, "not sent: the other worker's ring was full")                              \
     X(tx_drop_size, "not sent: larger than the path's MTU")                                        \
     X(tx_drop_full, "not sent: the device's queue was full")                                       \
+    X(tx_full, "times a sender that can wait was told that the device's queue is full")            \
     X(tx_drop_no_buffer, "not sent: no packet buffer")                                             \
     X(tx_drop_no_link, "not sent: no link to the peer")                                            \
     X(tx_drop_no_mac, "not sent: the peer's hardware address is not known yet")                    \
@@ -182,7 +183,12 @@ int leat_port_send(struct leat_port *port, unsigned peer, unsigned worker, const
  * one carries). One that is longer by itself goes as it is. */
 void leat_port_bundle_limit(struct leat_port *port, unsigned peer, uint32_t bytes_max);
 
-/* Hands everything queued to the device. */
+/* Whether the queue to `peer` is full and its device takes nothing now, so that what is sent is
+ * dropped. Who can wait for a later pass asks first, and is counted. */
+bool leat_port_is_full(struct leat_port *port, unsigned peer);
+
+/* Hands everything queued to the device. What it does not take now stays queued for the next
+ * flush. */
 void leat_port_flush(struct leat_port *port);
 
 /* The lowest arena position that a queued or in-flight datagram still references; UINT64_MAX:
