@@ -167,15 +167,10 @@ static int inspect_walk(struct leat_storage *storage, uint32_t index, leat_frame
                         unsigned error_bytes)
 {
     struct log *log = &storage->logs[index];
-    struct leat_storage_arena arena = {.bytes = leat_block_alloc(log->arena_bytes)};
-    if (!arena.bytes)
-        return leat_refuse(error, error_bytes, LEAT_ENOMEM, "out of memory");
+    struct leat_storage_arena none = {.bytes = NULL};
     log->found.commit_d = 0; /* from the lowest base */
-    int rc = leat_storage_recover(storage, index, &arena, visit, context, ret_recovered, error,
-                                  error_bytes);
-    leat_block_free(arena.bytes);
-    log->arena = NULL;
-    return rc;
+    return leat_storage_recover(storage, index, &none, visit, context, ret_recovered, error,
+                                error_bytes);
 }
 
 int leat_inspect(const char *directory, unsigned what, leat_inspect_line *line, void *context,

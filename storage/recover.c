@@ -273,7 +273,7 @@ static int recover_from_disk(struct walk *walk, const struct leat_storage_arena 
     uint64_t start_pos = walk->chain.position;
     if (arena->valid) /* in this order: the memory outlives a start that dies in between */
         __atomic_store_n(arena->published_end, 0, __ATOMIC_SEQ_CST);
-    walk->fill_arena = true;
+    walk->fill_arena = arena->bytes != NULL;
     walk->limit_pos = max_u64(walk->log->found.end_pos, start_pos);
     int rc = walk_disk(walk);
     if (rc != LEAT_OK)

@@ -127,7 +127,8 @@ bool leat_storage_log_exists(const struct leat_storage *storage, uint32_t index)
 int leat_storage_log_info(const struct leat_storage *storage, uint32_t index,
                           struct leat_storage_log_info *ret_info);
 
-/* The arena as the caller found it: `bytes` is its ring of arena_bytes, page-aligned. */
+/* The arena as the caller found it: `bytes` is its ring of arena_bytes, page-aligned; NULL: none,
+ * the log is only looked through. */
 struct leat_storage_arena {
     uint8_t *bytes;
     bool valid; /* boot id, log uuid, generation and arena id agree with the journal's (W4) */
