@@ -241,16 +241,25 @@ static struct rte_mbuf *send_buffer(struct leat_port *port)
     return mbuf;
 }
 
-static bool send_has_room(struct leat_port *port, struct port_lane *lane)
+/* Who cannot wait takes the place of what a full device did not take: it is the newer. False: the
+ * control path has the links. */
+static bool send_make_room(struct leat_port *port, struct port_lane *lane)
 {
-    return lane->queued < LEAT_PORT_BURST_MAX ||
-           (send_try_flush(port, lane) && lane->queued < LEAT_PORT_BURST_MAX);
+    if (lane->queued < LEAT_PORT_BURST_MAX)
+        return true;
+    if (!send_try_flush(port, lane))
+        return false;
+    if (lane->queued == LEAT_PORT_BURST_MAX)
+        send_drop(lane, &port->counters.tx_drop_full);
+    return true;
 }
 
 bool leat_port_is_full(struct leat_port *port, unsigned peer)
 {
     LEAT_ASSERT(peer < port->config.peer_count);
-    bool full = !send_has_room(port, port_lane_of(port, peer));
+    struct port_lane *lane = port_lane_of(port, peer);
+    bool full = lane->queued == LEAT_PORT_BURST_MAX &&
+                (!send_try_flush(port, lane) || lane->queued == LEAT_PORT_BURST_MAX);
     port->counters.tx_full += full;
     return full;
 }
@@ -277,7 +286,7 @@ void port_send_frame(struct leat_port *port, struct port_lane *lane, const uint8
 void port_send_for_other(struct leat_port *port, const struct port_item *item)
 {
     struct port_lane *lane = &port->lanes[item->device];
-    if (send_has_room(port, lane)) {
+    if (send_make_room(port, lane)) {
         send_queue(lane, item->mbuf, item->length_bytes);
         return;
     }
@@ -418,7 +427,7 @@ int leat_port_send(struct leat_port *port, unsigned peer, unsigned worker, const
         send_bundled(port, lane, peer, worker, header, header_bytes, payload, payload_bytes,
                      bytes_max))
         return 0;
-    if (!send_has_room(port, lane))
+    if (!send_make_room(port, lane))
         return send_refuse(&port->counters.tx_drop_full);
     struct rte_mbuf *mbuf = send_buffer(port);
     if (mbuf == NULL)

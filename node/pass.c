@@ -434,6 +434,20 @@ static void pass_log(struct node_worker *worker, struct node_log *log, unsigned 
     *work += log_send_burst(log);
 }
 
+/* Whose turn it is to send first. As long as the port takes all that is always the same one. */
+static uint32_t pass_first(struct node_worker *worker)
+{
+    uint64_t full = leat_port_counters(worker->port)->tx_full;
+    if (full != worker->full_seen) {
+        worker->send_turn++;
+        worker->send_backwards = !worker->send_backwards;
+    }
+    worker->full_seen = full;
+    if (worker->send_turn >= worker->active_count)
+        worker->send_turn = 0;
+    return worker->send_turn;
+}
+
 /* Something to do in the very next pass, whatever comes? */
 static bool pass_stays_active(const struct node_log *log)
 {
@@ -511,7 +525,10 @@ unsigned node_pass(struct node_worker *worker)
     life_tick(worker);
     repair_tick(worker);
     worker_wake_due(worker);
-    for (uint32_t i = 0; i < worker->active_count; i++)
+    uint32_t first = pass_first(worker);
+    for (uint32_t i = first; i < worker->active_count; i++)
+        pass_log(worker, worker->active[i], &work);
+    for (uint32_t i = 0; i < first && i < worker->active_count; i++)
         pass_log(worker, worker->active[i], &work);
     trace_point(worker, LEAT_TRACE_SENT);
     leat_port_flush(worker->port);

@@ -70,10 +70,14 @@ void log_send_append(struct node_log *log, const struct leat_message *message)
     }
     send->header = *message;
     send->header.flags &= (uint8_t)~LEAT_MESSAGE_CLEARS;
-    if (send->range.begin < send->range.end && message->begin_pos == send->range.end)
-        send->range.end = message->end_pos;
-    else if (send->range.begin >= send->range.end || message->begin_pos < send->range.begin)
-        send->range = (struct node_interval){message->begin_pos, message->end_pos};
+    struct node_interval *range = &send->range;
+    bool waits = range->begin < range->end;
+    if (waits && message->begin_pos == range->end)
+        range->end = message->end_pos;
+    else if (!waits || (message->begin_pos < range->begin && message->end_pos >= range->end))
+        *range = (struct node_interval){message->begin_pos, message->end_pos};
+    else if (message->begin_pos < range->begin && message->end_pos >= range->begin)
+        range->begin = message->begin_pos;
     else
         send->resend = (struct node_interval){message->begin_pos, message->end_pos};
 }
@@ -229,7 +233,8 @@ static void send_head(struct node_log *log, unsigned member)
         path_stalls(worker, index, peers_worker_of(&worker->peers[index], log->id));
 }
 
-/* Sends from *range up to `burst` datagrams, as far as the port takes them; moves its begin. */
+/* Sends from *range up to `burst` datagrams; moves its begin. While the port is full the rest
+ * waits. */
 static unsigned send_range(struct node_log *log, unsigned member, struct node_interval *range,
                            unsigned burst)
 {
@@ -272,18 +277,35 @@ static unsigned send_range(struct node_log *log, unsigned member, struct node_in
     return sent;
 }
 
+static void send_give_up(struct node_log *log, struct node_send *send)
+{
+    send->range.begin = send->range.end;
+    send->resend.begin = send->resend.end;
+    send_release(log, send);
+}
+
+/* A peer that is silent and takes nothing is paused or gone: nothing waits for it, nor keeps a
+ * buffer. The core's timer begins again at what it had. */
+static bool send_is_stuck(const struct node_log *log, unsigned member)
+{
+    const struct node_worker *worker = log->worker;
+    return worker->now_ns - log->core.peers[member].heard_ns > log->core.config.election_max_ns &&
+           leat_port_is_full(worker->port, worker->peer_of_member[member]);
+}
+
+/* Members take turns at being the first where they share a queue that is full. */
 unsigned log_send_burst(struct node_log *log)
 {
-    unsigned work = 0;
-    for (unsigned member = 0; member < log->core.config.member_count; member++) {
+    unsigned work = 0, count = log->core.config.member_count;
+    for (unsigned i = 0; i < count; i++) {
+        unsigned member = log->worker->send_backwards ? count - 1 - i : i;
         struct node_send *send = &log->sends[member];
         if (send_is_empty(send))
             continue;
         const struct leat_core_peer *peer = &log->core.peers[member];
         if (log->core.role != LEAT_LEADER || send->header.term != log->core.term ||
-            send->header.to_incarnation != peer->incarnation) {
-            send->range.begin = send->range.end;
-            send->resend.begin = send->resend.end;
+            send->header.to_incarnation != peer->incarnation || send_is_stuck(log, member)) {
+            send_give_up(log, send);
             continue;
         }
         /* what the peer acknowledged meanwhile needs no sending; commits ride on the newest */

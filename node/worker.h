@@ -319,6 +319,9 @@ struct node_worker {
     uint64_t drops[LEAT_WIRE_DROP_COUNT];
     uint64_t expect_ns; /* acknowledgements may come any moment, until then; 0: not */
     uint64_t passes;
+    uint64_t full_seen;  /* the port's tx_full at the last pass */
+    uint32_t send_turn;  /* moves on when the port was full: another log is the first to send */
+    bool send_backwards; /* and another member */
     uint64_t busy_passes;
     uint64_t client_violations;
     uint64_t short_paths; /* how often long datagrams seemed not to arrive (path.c) */

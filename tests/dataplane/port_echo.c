@@ -202,6 +202,8 @@ static unsigned echo_pass(struct echo *echo)
     for (unsigned peer = 0, go = echo_may_send(echo); go && peer < echo->config.peer_count;
          peer++) {
         for (unsigned i = 0; i < echo->window && leat_port_peer_is_up(echo->port, peer); i++) {
+            if (atomic_load(&echo->page->patient) && leat_port_is_full(echo->port, peer))
+                break;
             for (unsigned worker = 0; worker < echo_peer_workers(echo, peer); worker++)
                 echo_send(echo, peer, worker);
         }

@@ -20,6 +20,7 @@ struct echo_page {
     _Atomic uint64_t lost;                       /* gaps in the peer's sequence */
     _Atomic uint32_t heard[LEAT_PORT_PEERS_MAX]; /* --run of the peer's datagram received last */
     atomic_int affinity_kept; /* 1: starting DPDK left the thread's CPUs as they were */
+    atomic_int patient; /* written by the test: nothing is sent to a full queue while it is 1 */
     atomic_int hold; /* written by the test: received datagrams are not given back while it is 1 */
     /* good datagrams, by [own worker][peer][its worker] */
     _Atomic uint64_t from[LEAT_WORKERS_MAX][LEAT_PORT_PEERS_MAX][LEAT_WORKERS_MAX];

@@ -255,6 +255,27 @@ static void full_rings_and_empty_pools_are_counted_and_survived(void **state)
     node_end_well(1);
 }
 
+/* One whose sender asks first loses nothing: what does not fit waits. */
+static void a_full_ring_holds_up_who_asks(void **state)
+{
+    (void)state;
+    node_start(1, "2");
+    node_start(2, "1");
+    atomic_store(&nodes[1].page->patient, 1);
+    WAIT_UNTIL(nodes[1].page->good > NODE_DATAGRAMS && nodes[2].page->good > NODE_DATAGRAMS);
+    uint64_t dropped = nodes[1].page->counters.tx_drop_full;
+    kill(nodes[2].pid, SIGSTOP);
+    uint64_t full = nodes[1].page->counters.tx_full;
+    WAIT_UNTIL(nodes[1].page->counters.tx_full > full + 1000);
+    kill(nodes[2].pid, SIGCONT);
+    uint64_t good = nodes[2].page->good; /* what waited is there too, and what comes after it */
+    WAIT_UNTIL(nodes[2].page->good > good + NODE_DATAGRAMS * 4);
+    assert_int_equal(nodes[1].page->counters.tx_drop_full, dropped);
+    assert_int_equal(nodes[2].page->bad, 0);
+    node_end_well(2);
+    node_end_well(1);
+}
+
 /* Fewer buffers than one burst queues. */
 static void a_sender_without_buffers_goes_on(void **state)
 {
@@ -373,6 +394,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(it_carries_9000_bytes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(full_rings_and_empty_pools_are_counted_and_survived, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(a_full_ring_holds_up_who_asks, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_sender_without_buffers_goes_on, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_survivor_with_two_workers_lives, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_survivor_of_kills_lives_and_hears_the_next, set_up,

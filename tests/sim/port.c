@@ -17,6 +17,7 @@
 #define REPLAYS_MAX    64u
 #define UDP_IP_BYTES   28u
 #define DATAGRAM_BYTES 9216u
+#define FULL_NS_MAX    5000000u
 #define KEPT_MAX       512u
 
 struct datagram {
@@ -42,6 +43,7 @@ struct leat_port {
     unsigned pending_count;
     struct pending pending[LEAT_PORT_PEERS_MAX * 2];
     uint32_t bundle_max[LEAT_PORT_PEERS_MAX];
+    uint64_t full_until_ns[LEAT_PORT_PEERS_MAX];
     struct leat_port_counters counters;
 };
 
@@ -386,8 +388,10 @@ void leat_port_bundle_limit(struct leat_port *port, unsigned peer, uint32_t byte
 
 bool leat_port_is_full(struct leat_port *port, unsigned peer)
 {
-    (void)peer;
-    bool full = network.full_ppm > 0 && world_chance(STREAM_NETWORK, (uint32_t)network.full_ppm);
+    uint64_t now_ns = world.now_ns;
+    if (network.full_ppm > 0 && world_chance(STREAM_NETWORK, (uint32_t)network.full_ppm))
+        port->full_until_ns[peer] = now_ns + world_draw(STREAM_NETWORK, (uint32_t)FULL_NS_MAX);
+    bool full = network.full_ppm > 0 && now_ns < port->full_until_ns[peer];
     port->counters.tx_full += full;
     return full;
 }

@@ -183,8 +183,9 @@ int leat_port_send(struct leat_port *port, unsigned peer, unsigned worker, const
  * one carries). One that is longer by itself goes as it is. */
 void leat_port_bundle_limit(struct leat_port *port, unsigned peer, uint32_t bytes_max);
 
-/* Whether the queue to `peer` is full and its device takes nothing now, so that what is sent is
- * dropped. Who can wait for a later pass asks first, and is counted. */
+/* Whether the queue to `peer` is full and its device takes nothing now, so that what is sent takes
+ * the place of what was queued. Who can wait for a later pass asks first, and is counted. With
+ * fewer device queues than workers those who send through another one's are never told so. */
 bool leat_port_is_full(struct leat_port *port, unsigned peer);
 
 /* Hands everything queued to the device. What it does not take now stays queued for the next
