@@ -114,7 +114,8 @@ void check_word(unsigned node, const struct leat_message *message, uint32_t log_
 
 /* ---- what is made of it ---- */
 
-/* R1, W5: a majority voted for who leads in this very term; of intact ones, or of amnesiacs. */
+/* R1, W5: a majority voted for who leads in this very term; of intact ones, or of amnesiacs. Who
+ * lost its memory after it had voted says so when it is asked again, and may count for either. */
 static void elected_look(unsigned node, const struct replica *before, const struct node_log *log)
 {
     const struct leat_core *core = &log->core;
@@ -128,7 +129,7 @@ static void elected_look(unsigned node, const struct replica *before, const stru
         struct sim_map_key key = {log->id, 2 * i, core->term};
         bool whole = map_get(&grants, key, &to) && to == node;
         key.position++;
-        bool marked = !whole && map_get(&grants, key, &to) && to == node;
+        bool marked = map_get(&grants, key, &to) && to == node;
         intact += i != node && whole;
         amnesiac += i != node && marked;
     }
