@@ -11,7 +11,7 @@
  *   cpu.c      what processes took of it
  *   tail.c     readers that follow, and that replay
  *   breakdown.c where an append is when, by the nodes' own notes
- *   sustain.c  a log that rolls, is trimmed and recycled all the time
+ *   sustain.c  a log whose segments roll, are trimmed and made anew all the time
  *   failover.c the leader goes, by kill, pause or transfer, again and again
  *   length.c   a log that grows
  *   sweep.c    one measurement after another: sizes, windows, clients, logs, nodes
@@ -103,7 +103,8 @@ struct bench_limits {
 #define BENCH_LIMIT_WRITE     2u
 #define BENCH_LIMIT_BANDWIDTH 4u
 #define BENCH_LIMIT_HICCUP    8u
-#define BENCH_LIMIT_ALL       15u
+#define BENCH_LIMIT_ALL                                                                            \
+    (BENCH_LIMIT_NET | BENCH_LIMIT_WRITE | BENCH_LIMIT_BANDWIDTH | BENCH_LIMIT_HICCUP)
 
 struct bench_cluster {
     unsigned count;
@@ -145,8 +146,8 @@ struct bench_result {
     uint64_t behind;        /* open loop: due within the window and not started in it */
     uint64_t log_bytes;     /* that were committed within it, of the first log, frames and all */
     uint64_t segment_bytes; /* of the first log */
-    uint64_t away_ns_max;   /* the longest that a client's own thread, which looks all the time, was
-                             * kept from it */
+    uint64_t away_ns_max;   /* the longest that a client's own thread, which looks all the time, did
+                             * not look: others had its core, or it had much to do */
     double seconds;
     double cpu_seconds;        /* of all nodes together */
     double client_cpu_seconds; /* of this process */
@@ -174,8 +175,9 @@ struct bench_sustain {
     uint64_t top_rate; /* closed loop, before, where a share of it is offered; 0: not measured */
     uint64_t prepared_bytes;          /* what a node may have of segments made ahead */
     uint64_t rolls, trims, elections; /* intervals of the time line with such a mark */
-    uint64_t disk_write_ns_max;
-    uint64_t worker_away_ns_max;
+    unsigned offered_rate;            /* 0: closed loop */
+    uint64_t disk_write_ns_max;       /* as workers see it: from handing over to reaping */
+    uint64_t worker_away_ns_max;      /* 0: none for half an election timeout */
 };
 
 struct bench_failover {

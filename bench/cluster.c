@@ -281,8 +281,10 @@ double cluster_verify(struct bench_cluster *cluster, unsigned index, uint64_t lo
     const char *arguments[] = {program, "verify", data, NULL};
     uint64_t begin_ns = leat_clock_monotonic_ns();
     pid_t pid = spawn(arguments, log);
-    if (pid > 0)
-        waitpid(pid, &status, 0);
+    while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+        if (bench_interrupted)
+            kill(pid, SIGKILL);
+    }
     double seconds = (double)(leat_clock_monotonic_ns() - begin_ns) / 1e9;
     if (status != 0 && !bench_interrupted)
         fprintf(stderr, "logbench: leat verify failed: status %d\n", status);

@@ -28,7 +28,9 @@
 
 #define DISK_FILE_BYTES (16u << 20)
 #define WIDE_FILE_BYTES (64u << 20)
+#define DISK_READY_NS   60000000000u
 #define WIDE_SECONDS    1.0
+#define HICCUP_SECONDS  1.0
 #define WIDE_IN_FLIGHT  32u
 #define LARGE_BYTES     (1u << 20)
 #define LARGE_IN_FLIGHT 4u
@@ -262,14 +264,35 @@ static int limit_net(struct shared *shared, const char *directory, struct bench_
 struct disk_context {
     const char *directory;
     struct leat_probe probe;
+    unsigned processes;
 };
+
+struct disk_start {
+    struct shared *shared;
+    unsigned processes;
+};
+
+/* Until all have prepared their files: what is measured beside others is beside all of them. */
+static void disk_wait_for_all(void *context)
+{
+    const struct disk_start *start = context;
+    uint64_t end_ns = leat_clock_monotonic_ns() + DISK_READY_NS;
+    __atomic_add_fetch(&start->shared->ready, 1, __ATOMIC_ACQ_REL);
+    while (__atomic_load_n(&start->shared->ready, __ATOMIC_ACQUIRE) < start->processes &&
+           leat_clock_monotonic_ns() < end_ns)
+        usleep(100);
+}
 
 static int disk_child(struct shared *shared, unsigned index, const void *context)
 {
     const struct disk_context *disk = context;
+    struct disk_start start = {shared, disk->processes};
+    struct leat_probe probe = disk->probe;
     char path[BENCH_PATH_BYTES + 32];
     snprintf(path, sizeof(path), "%s/limit-disk-%u", disk->directory, index);
-    int rc = leat_disk_probe(path, &disk->probe, &shared->probes[index]);
+    probe.prepared = disk_wait_for_all;
+    probe.context = &start;
+    int rc = leat_disk_probe(path, &probe, &shared->probes[index]);
     if (rc != LEAT_OK)
         fprintf(stderr, "logbench: %s: %s: %s\n", path, leat_error_text(rc), strerror(errno));
     return rc != LEAT_OK;
@@ -279,6 +302,7 @@ static int limit_disk(struct shared *shared, const char *directory, unsigned wri
                       uint64_t *p99)
 {
     struct disk_context disk = {.directory = directory,
+                                .processes = writers,
                                 .probe = {.block_bytes = LEAT_BLOCK_BYTES,
                                           .in_flight = 1,
                                           .file_bytes = DISK_FILE_BYTES,
@@ -305,6 +329,7 @@ static int limit_wide(struct shared *shared, const char *directory, unsigned pro
 {
     bool large = block_bytes == LARGE_BYTES;
     struct disk_context disk = {.directory = directory,
+                                .processes = processes,
                                 .probe = {.wait = LEAT_PROBE_BLOCK,
                                           .block_bytes = block_bytes,
                                           .in_flight = large ? LARGE_IN_FLIGHT : WIDE_IN_FLIGHT,
@@ -337,7 +362,8 @@ static int limit_bandwidth(const struct bench_options *options, struct shared *s
 static int hiccup_child(struct shared *shared, unsigned index, const void *context)
 {
     (void)index, (void)context;
-    uint64_t last_ns = leat_clock_monotonic_ns(), end_ns = last_ns + (uint64_t)(WIDE_SECONDS * 1e9);
+    uint64_t last_ns = leat_clock_monotonic_ns(),
+             end_ns = last_ns + (uint64_t)(HICCUP_SECONDS * 1e9);
     while (last_ns < end_ns) {
         uint64_t now_ns = leat_clock_monotonic_ns();
         leat_histogram_record(&shared->histogram, now_ns - last_ns);

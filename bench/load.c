@@ -330,7 +330,8 @@ static bool client_join(struct load_client *client, unsigned number, struct benc
     result->behind += client->behind;
     if (number == 0)
         result->segment_bytes = client->seen.segment_bytes;
-    result->log_bytes += committed(client, &client->seen) - client->first_position;
+    if (committed(client, &client->seen) > client->first_position)
+        result->log_bytes += committed(client, &client->seen) - client->first_position;
     if (client->away_ns_max > result->away_ns_max)
         result->away_ns_max = client->away_ns_max;
     for (unsigned i = 0; i < client->interval_count; i++) {

@@ -104,6 +104,7 @@ static int run_sustain(struct arguments *arguments)
     if (!failed)
         failed = sustain_run(options, &running, &load, &sustain);
     put_away();
+    options->rate = sustain.offered_rate;
     if (!failed && !bench_interrupted)
         report_sustain(options, &limits, &load, &sustain);
     free(load.timeline);

@@ -203,8 +203,8 @@ void report_failover(const struct bench_options *options, const struct bench_fai
 
 /* ---- for long ---- */
 
-/* The longest wait, less the longest write of a disk and the longest time that a thread which looks
- * all the time was kept from it: what the software adds. */
+/* The longest wait, less the longest write of a disk and the longest time that a client's thread
+ * did not look. Both hold some of the software's own time, so it added at least that. */
 static uint64_t beyond(const struct bench_result *load, const struct bench_sustain *sustain)
 {
     uint64_t excused = sustain->disk_write_ns_max + load->away_ns_max;
@@ -225,19 +225,20 @@ static void print_sustain(const struct bench_options *options, const struct benc
         printf("  open loop: %u %% of %lu/s offered, %.0f/s done, %lu not started at the stop\n",
                options->share, (unsigned long)sustain->top_rate,
                (double)load->appends / load->seconds, (unsigned long)load->behind);
-    printf("  log: %.1f MB/s in all nodes together", bytes_s / 1e6);
-    printf("%s", over_text(bytes_s, limits->disk_write_bytes_s, " of the writers by its size"));
-    printf("%s\n", over_text(bytes_s, limits->disk_write_large_bytes_s, " of those by 1 MiB"));
+    printf("  log: %.1f MB/s committed, of all %u nodes together", bytes_s / 1e6, options->nodes);
+    printf("%s", over_text(bytes_s, limits->disk_write_bytes_s, " of the disk in such blocks"));
+    printf("%s\n", over_text(bytes_s, limits->disk_write_large_bytes_s, " by 1 MiB"));
     printf("  %lu MiB of log; 100 ms with a segment's roll: %lu, with a trim: %lu, with an "
            "election: %lu\n",
            (unsigned long)(load->log_bytes >> 20), (unsigned long)sustain->rolls,
            (unsigned long)sustain->trims, (unsigned long)sustain->elections);
     printf("  the longest wait %.1f ms; the longest write of a disk %.1f ms, the longest that a "
-           "client was kept\n  from its core %.1f ms, a worker %.1f ms: %.1f ms beyond disk and "
-           "client\n",
+           "client did not\n  look %.1f ms: at least %.1f ms beyond both",
            (double)load->latency.max_ns / 1e6, (double)sustain->disk_write_ns_max / 1e6,
-           (double)load->away_ns_max / 1e6, (double)sustain->worker_away_ns_max / 1e6,
-           (double)beyond(load, sustain) / 1e6);
+           (double)load->away_ns_max / 1e6, (double)beyond(load, sustain) / 1e6);
+    if (sustain->worker_away_ns_max > 0)
+        printf("; a worker was away for %.1f ms", (double)sustain->worker_away_ns_max / 1e6);
+    printf("\n");
     print_slowest(load);
     if (!options->no_limits)
         print_limits(options, limits);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A log that keeps little: its segments roll, are trimmed and used again while clients append at
- * full speed, or at a share of the top rate that is measured first. What it takes for long, and how
- * long the longest append waited.
+ * A log that keeps little: its segments roll, are trimmed, unlinked and made anew while clients
+ * append at full speed, or at a share of the top rate that is measured first. What it takes for
+ * long, and how long the longest append waited.
  */
 #include <cjson/cJSON.h>
 #include <stdio.h>
@@ -21,15 +21,15 @@ static uint64_t number_of(const cJSON *object, const char *name)
     return cJSON_IsNumber(item) ? (uint64_t)item->valuedouble : 0;
 }
 
-/* Returns 0, or 1 after a line. */
-static int note_node(const char *socket, struct bench_sustain *sustain)
+/* A node that does not answer is left out, after a line. */
+static void note_node(const char *socket, struct bench_sustain *sustain)
 {
     char *json = NULL;
     cJSON *root = leat_status(socket, &json) == LEAT_OK ? cJSON_Parse(json) : NULL;
     free(json);
     if (!root) {
         fprintf(stderr, "logbench: %s says nothing of its counters\n", socket);
-        return 1;
+        return;
     }
     uint64_t disk = number_of(cJSON_GetObjectItemCaseSensitive(root, "disk"), "write_max_ns");
     uint64_t away = number_of(root, "absence_max_ns");
@@ -38,7 +38,6 @@ static int note_node(const char *socket, struct bench_sustain *sustain)
         sustain->disk_write_ns_max = disk;
     if (away > sustain->worker_away_ns_max)
         sustain->worker_away_ns_max = away;
-    return 0;
 }
 
 static void count_marks(const struct bench_result *load, struct bench_sustain *sustain)
@@ -84,15 +83,15 @@ int sustain_run(const struct bench_options *options, struct bench_cluster *clust
             cluster_restart(options, cluster, &begin_ns))
             return 1;
         offered.rate = (unsigned)(ret_sustain->top_rate * options->share / 100);
+        offered.rate = offered.rate > 0 ? offered.rate : 1;
     }
     if (load_run(&offered, cluster, load))
         return 1;
+    ret_sustain->offered_rate = offered.rate;
     count_marks(load, ret_sustain);
     ret_sustain->prepared_bytes = SUSTAIN_AHEAD_MAX * load->segment_bytes;
-    for (unsigned i = 0; i < cluster->count; i++) {
-        if (note_node(cluster->sockets[i], ret_sustain))
-            return 1;
-    }
+    for (unsigned i = 0; i < cluster->count; i++)
+        note_node(cluster->sockets[i], ret_sustain);
     if (load->log_bytes < 3 * ret_sustain->prepared_bytes)
         fprintf(stderr,
                 "logbench: the log grew by %lu MiB; what may be prepared (%lu MiB) three times "

@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/assert.h"
 #include "base/frame.h"
 #include "disk.h"
 #include "files.h"
@@ -16,6 +17,7 @@
 
 #define PROBE_PIECE_BYTES   (1u << 20)
 #define PROBE_WARM_BLOCKS   50u
+#define PROBE_WARM_NS       200000000u
 #define PROBE_IN_FLIGHT_MAX 64u
 
 struct probe_run {
@@ -96,7 +98,7 @@ static int probe_reap(struct probe_run *run, struct leat_disk_done *done)
 static int probe_loop(struct probe_run *run, struct leat_probe_result *result)
 {
     struct leat_disk_done done[PROBE_IN_FLIGHT_MAX];
-    uint64_t end_ns = probe_now_ns() + (uint64_t)(run->probe->seconds * 1e9);
+    uint64_t begin_ns = probe_now_ns(), end_ns = UINT64_MAX;
     uint64_t warm_ns = 0, now_ns = 0, blocks = 0;
     for (uint32_t tag = 0; tag < run->probe->in_flight; tag++)
         probe_start(run, tag);
@@ -113,12 +115,15 @@ static int probe_loop(struct probe_run *run, struct leat_probe_result *result)
                 probe_start(run, (uint32_t)done[i].tag);
         }
         run->ended += (uint64_t)count;
-        if (warm_ns == 0 && run->ended >= PROBE_WARM_BLOCKS)
+        if (warm_ns == 0 &&
+            (run->ended >= PROBE_WARM_BLOCKS || now_ns - begin_ns >= PROBE_WARM_NS)) {
             warm_ns = now_ns;
+            end_ns = now_ns + (uint64_t)(run->probe->seconds * 1e9);
+        }
     }
-    if (blocks > 0)
-        result->bytes_per_second =
-            (double)blocks * run->probe->block_bytes * 1e9 / (double)(now_ns - warm_ns);
+    LEAT_ASSERT(blocks > 0 && now_ns > warm_ns); /* in_flight were started when it was warm */
+    result->bytes_per_second =
+        (double)blocks * run->probe->block_bytes * 1e9 / (double)(now_ns - warm_ns);
     return LEAT_OK;
 }
 
@@ -138,6 +143,8 @@ int leat_disk_probe(const char *path, const struct leat_probe *probe,
     if (rc == LEAT_OK) {
         struct iovec buffer = {.iov_base = run.memory, .iov_len = bytes};
         leat_disk_register_buffers(run.disk, &buffer, 1); /* unregistered writes work as well */
+        if (probe->prepared)
+            probe->prepared(probe->context);
         rc = probe_loop(&run, ret_result);
         leat_disk_close(run.disk);
     }

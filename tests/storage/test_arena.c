@@ -52,6 +52,23 @@ static void a_second_look_is_of_the_disk_too(void **state)
     rig_begin(rig);
 }
 
+/* The second look begins above what the header says then: row A0, not A4. */
+static void a_second_look_at_a_long_log(void **state)
+{
+    struct rig *rig = *state;
+    rig_roll(rig, 1);
+    for (unsigned i = 0; i < 100; i++) { /* until a record places what lies before it */
+        rig_append_durably(rig, 1, 8000);
+        leat_storage_commit(rig->storage, 1, rig->logs[1].reported_end);
+    }
+    uint64_t end = rig->logs[1].chain.position;
+    come_back_with_foreign_bytes(rig);
+    assert_int_equal(rig->logs[1].recovered.start_pos, RIG_SEGMENT);
+    rig_recover_again(rig, 1);
+    assert_int_equal(rig->logs[1].recovered.kind, LEAT_RECOVERED_DISK);
+    assert_int_equal(rig->logs[1].recovered.durable_pos, end);
+}
+
 static void a_start_that_died_leaves_no_memory(void **state)
 {
     struct rig *rig = *state;
@@ -83,6 +100,7 @@ int main(void)
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         CASE(a_second_look_is_of_the_disk_too),
+        CASE(a_second_look_at_a_long_log),
         CASE(a_start_that_died_leaves_no_memory),
         CASE(memory_that_was_kept_is_looked_at_twice),
     };

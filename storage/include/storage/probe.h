@@ -24,7 +24,9 @@ struct leat_probe {
     uint32_t in_flight;   /* 1 to 64 */
     uint64_t file_bytes;  /* a multiple of 1 MiB, and so many blocks at least */
     bool reads;
-    double seconds;
+    double seconds;                  /* from when it is warm: 50 blocks, or a fifth of a second */
+    void (*prepared)(void *context); /* NULL, or what is done between the preparation and that */
+    void *context;
 };
 
 struct leat_probe_result {
