@@ -144,7 +144,7 @@ static void load_watch(struct load_client *load, struct leat_client *client, uin
     load->seen_interval = interval;
 }
 
-/* A thread that looks all the time is away for as long as others have its core. */
+/* Between two looks others had the core, or this thread had much to do. */
 static void load_note_away(struct load_client *load, uint64_t now_ns)
 {
     if (load->looked_ns > load->began_ns && load->began_ns != 0 && now_ns < load->stop_ns &&

@@ -94,9 +94,8 @@ int sustain_run(const struct bench_options *options, struct bench_cluster *clust
         note_node(cluster->sockets[i], ret_sustain);
     if (load->log_bytes < 3 * ret_sustain->prepared_bytes)
         fprintf(stderr,
-                "logbench: the log grew by %lu MiB; what may be prepared (%lu MiB) three times "
-                "over takes "
-                "more --seconds\n",
+                "logbench: the log grew by %lu MiB; to go three times over what may be prepared "
+                "(%lu MiB) takes more --seconds\n",
                 (unsigned long)(load->log_bytes / MIB),
                 (unsigned long)(ret_sustain->prepared_bytes / MIB));
     return 0;
