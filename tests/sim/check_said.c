@@ -165,7 +165,10 @@ void check_sent(unsigned node, const struct sim_process *process, const void *he
     check_word(node, &message, wire.log_id);
     if (message.kind != LEAT_MESSAGE_APPEND_ACK)
         return;
-    if (message.memory_pos > replica->said_memory_pos)
+    /* a log that begins anew says its base only, below which a majority's disks have all (ADR 0067)
+     */
+    bool begins_anew = replica->log && replica->log->core.installing;
+    if (message.memory_pos > replica->said_memory_pos && !begins_anew)
         replica->said_memory_pos = message.memory_pos;
     if (message.durable_pos > replica->said_durable_pos)
         replica->said_durable_pos = message.durable_pos;

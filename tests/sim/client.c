@@ -17,9 +17,11 @@
 #define PAYLOAD_MAX (64u << 10)
 #define BATCH_MAX   8u
 #define RING_BYTES  (256u << 10)
+#define SMALL_BYTES LEAT_RING_BYTES_MIN /* a dishonest one's: it comes round soon */
 #define POLL_NS     (150 * SIM_US)
 #define ATTACH_NS   (300 * SIM_MS)
 #define AWAY_NS     (20 * SIM_MS) /* between looks whether the node listens */
+#define CLOSE_NS    (20 * SIM_S)  /* for an append in a cluster that is whole and idle */
 
 struct sim_client {
     unsigned number;
@@ -31,8 +33,10 @@ struct sim_client {
     uint64_t left; /* appends to be started */
     uint64_t due_ns;
     bool switches;
-    bool fences;    /* as soon as nothing is in flight */
-    bool dishonest; /* appends what is no append of the ledger's, and breaks every rule */
+    bool fences;     /* as soon as nothing is in flight */
+    bool dishonest;  /* appends what is no append of the ledger's, and breaks every rule */
+    bool closes;     /* appends once more to each log */
+    uint32_t closed; /* logs, 1 to this one */
 };
 
 static struct {
@@ -40,6 +44,12 @@ static struct {
     unsigned count; /* of honest ones; a dishonest one lies behind them */
     bool hurry, stop;
 } all;
+
+static bool actor_closes(const struct sim_client *self)
+{
+    return self->closes && self->client && self->client->state != CLIENT_FAILED &&
+           self->closed < draw.logs;
+}
 
 /* ---- appending ---- */
 
@@ -61,10 +71,19 @@ static void refusal_look(struct sim_client *self, const struct leat_result *resu
 }
 
 /* ADR 0061: a first append opens its session, unless one was closed that may have been it; that is
- * told when it is committed in memory. */
+ * told when it is committed in memory. W8: what is said of a session that is not new is so only
+ * where a session was closed, or a majority lost its memory. */
 static void unknown_look(const struct leat_result *result)
 {
     const struct ledger_append *append = &ledger.appends[result->user];
+    const struct ledger_log *log = &ledger.logs[append->log];
+    if ((result->error == LEAT_ESESSION || result->error == LEAT_ENOSESSION) &&
+        append->sequence > 1 && !log->closes && log->memory_lost_ns == 0)
+        world_fail("W8",
+                   "append %lu was told that its session in log %u is %s; none was ever closed "
+                   "there, and no majority lost its memory",
+                   (unsigned long)result->user, append->log,
+                   result->error == LEAT_ESESSION ? "behind" : "unknown");
     if (result->error == LEAT_ENOSESSION && append->sequence == 1 &&
         !ledger.logs[append->log].closes)
         world_fail("C10",
@@ -73,11 +92,25 @@ static void unknown_look(const struct leat_result *result)
                    (unsigned long)result->user, append->log);
 }
 
+/* L3: who is attached to a cluster that is whole gets its answer, whatever its session went
+ * through.
+ */
+static void close_look(struct sim_client *self, const struct leat_result *result)
+{
+    if (result->error == LEAT_EDEADLINE)
+        world_fail("L3",
+                   "append %lu of client %u to log %u of a healed, idle cluster is not answered",
+                   (unsigned long)result->user, self->number, result->log);
+    self->closed += leat_outcome(result->error) == LEAT_END_OK;
+}
+
 static void actor_take(struct sim_client *self, const struct leat_result *result)
 {
     enum leat_end end = leat_outcome(result->error);
     if (self->dishonest)
         return;
+    if (self->closes)
+        close_look(self, result);
     if (end == LEAT_END_OK) {
         ledger_acked(result->user, result->ack == LEAT_ACK_DURABLE, result->position,
                      result->offset);
@@ -226,6 +259,22 @@ static bool actor_append(struct sim_client *self)
     return false;
 }
 
+/* One at a time; what is refused is tried again. */
+static bool actor_close(struct sim_client *self)
+{
+    uint32_t bytes = LEDGER_BYTES_MIN;
+    uint64_t sequence, number = ledger_number();
+    struct wish wish = {.log = self->closed + 1,
+                        .ack = LEAT_ACK_DURABLE,
+                        .timeout_ns = CLOSE_NS,
+                        .condition = LEDGER_NOWHERE};
+    int rc = start_one(self, &wish, number, bytes, &sequence);
+    if (rc == LEAT_OK)
+        actor_started(self, &wish, number, &bytes, 1, sequence);
+    self->closed += rc == LEAT_ENOLOG;
+    return rc == LEAT_OK;
+}
+
 /* Most often above the log's epoch, now and then not. */
 static void actor_fence(struct sim_client *self)
 {
@@ -263,10 +312,22 @@ static int dishonest_start(struct sim_client *self)
     return rc;
 }
 
+/* A bit of what is said of the record that is next for the node. */
+static void dishonest_twist(struct sim_client *self, uint64_t position)
+{
+    uint8_t *record = self->client->rings.records + (position & (SMALL_BYTES - 1));
+    record[world_draw(STREAM_CLIENTS, sizeof(struct leat_ring_record))] ^=
+        (uint8_t)(1u << world_draw(STREAM_CLIENTS, 8));
+}
+
 static void dishonest_append(struct sim_client *self)
 {
-    if (dishonest_start(self) == LEAT_OK && cluster.nodes[self->node].process)
+    uint64_t position = self->client->rings.tail;
+    if (dishonest_start(self) == LEAT_OK && cluster.nodes[self->node].process) {
+        if (self->client->state == CLIENT_UP && world_chance(STREAM_CLIENTS, 20000))
+            dishonest_twist(self, position);
         process_wake_workers(cluster.nodes[self->node].process);
+    }
     actor_poll(self);
 }
 
@@ -281,10 +342,17 @@ static void actor_step(struct sim_client *self)
         self->due_ns += world_exponential(STREAM_CLIENTS, draw.safety_ms * SIM_MS / share);
         started = true;
     }
+    if (actor_closes(self) && leat_in_flight(self->client) == 0)
+        started = actor_close(self);
     struct sim_process *node = cluster.nodes[self->node].process;
     if (started && node)
         process_wake_workers(node);
     actor_poll(self);
+}
+
+static uint64_t ring_bytes_of(const struct sim_client *self)
+{
+    return self->dishonest ? SMALL_BYTES : RING_BYTES;
 }
 
 /* Until it is attached or its time has come. */
@@ -293,7 +361,7 @@ static bool actor_attach(struct sim_client *self)
     while (!all.stop) {
         const char *socket = cluster_socket(self->node);
         struct leat_options options = {.socket = socket,
-                                       .ring_bytes = RING_BYTES,
+                                       .ring_bytes = ring_bytes_of(self),
                                        .in_flight_max = (uint32_t)draw.in_flight,
                                        .attach_timeout_ns = ATTACH_NS};
         self->identity = 0;
@@ -337,7 +405,7 @@ static void actor_dead(struct sim_process *process)
     struct sim_client *self = process->owner;
     self->process = NULL;
     self->client = NULL;
-    self->switches = self->fences = false;
+    self->switches = self->fences = self->closes = false;
     do
         self->node = (unsigned)world_draw(STREAM_CLIENTS, cluster.count);
     while (cluster.nodes[self->node].lost);
@@ -428,7 +496,7 @@ void clients_scribble_one(void)
     if (which < 3)
         *words[which] ^= 1ull << world_draw(STREAM_FAULTS, 64);
     else
-        self->client->rings.records[world_draw(STREAM_FAULTS, RING_BYTES)] ^=
+        self->client->rings.records[world_draw(STREAM_FAULTS, SMALL_BYTES)] ^=
             (uint8_t)(1u << world_draw(STREAM_FAULTS, 8));
 }
 
@@ -464,7 +532,8 @@ bool clients_are_done(void)
         return false;
     for (unsigned i = 0; i < all.count; i++) {
         const struct sim_client *self = &all.clients[i];
-        if (self->left > 0 || (self->client && leat_in_flight(self->client) > 0))
+        if (self->left > 0 || (self->client && leat_in_flight(self->client) > 0) ||
+            actor_closes(self))
             return false;
     }
     return true;
@@ -475,6 +544,12 @@ void clients_hurry(void)
     all.hurry = true;
     for (unsigned i = 0; i < all.count; i++)
         all.clients[i].switches |= cluster.nodes[all.clients[i].node].lost;
+}
+
+void clients_close(void)
+{
+    for (unsigned i = 0; i < all.count; i++)
+        all.clients[i].closes = all.clients[i].client != NULL;
 }
 
 void clients_stop(void)

@@ -26,6 +26,8 @@ bool clients_are_done(void);
 void clients_trace(void);
 /* Start what is left at once: the faults are over. */
 void clients_hurry(void);
+/* Who is attached appends once more to each log; clients_are_done() waits for it. */
+void clients_close(void);
 void clients_stop(void);
 
 enum operator_wish {

@@ -58,7 +58,7 @@
     X(crash_ms, "a node's process is killed")                                                      \
     X(mid_pass_ppm, "of these, those that die between two of its own calls")                       \
     X(power_ms, "a host loses power")                                                              \
-    X(rack_ppm, "of these, those of all hosts at once")                                            \
+    X(rack_ppm, "of these, those of a rack: all hosts, or a majority")                             \
     X(stop_ms, "a node is stopped clean")                                                          \
     X(pause_ms, "a node's process is paused")                                                      \
     X(pause_most_ms, "for how long at most")                                                       \

@@ -54,15 +54,22 @@ static void do_crash(void)
         cluster_kill(node);
 }
 
+/* All hosts are in it, or just a majority. */
+static void cut_rack(void)
+{
+    unsigned first = (unsigned)world_draw(STREAM_FAULTS, cluster.count);
+    unsigned hosts = world_chance(STREAM_FAULTS, 500000) ? cluster.count : cluster.count / 2 + 1;
+    for (unsigned i = 0; i < hosts; i++)
+        cluster_power_cut(&cluster.nodes[(first + i) % cluster.count]);
+}
+
 static void do_power(void)
 {
     fault_counts.power++;
-    if (!world_chance(STREAM_FAULTS, draw.rack_ppm)) {
+    if (world_chance(STREAM_FAULTS, draw.rack_ppm))
+        cut_rack();
+    else
         cluster_power_cut(any_target());
-        return;
-    }
-    for (unsigned i = 0; i < cluster.count; i++)
-        cluster_power_cut(&cluster.nodes[i]);
 }
 
 static void ambush_event(void *context, uint64_t life)

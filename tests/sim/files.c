@@ -7,8 +7,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-int __real_madvise(void *address, size_t bytes, int advice);
-
 /* A change of a directory's names that a power cut may undo, newest last. */
 struct change {
     struct sim_inode *directory;
@@ -104,7 +102,7 @@ void inode_release(struct sim_inode *inode)
             page_give(inode->pages[i].medium);
     }
     if (inode->memory)
-        memory_unmap(inode->memory, inode->memory_bytes);
+        memory_unmap_guarded(inode->memory, inode->memory_bytes);
     for (uint32_t i = 0; i < inode->entry_count; i++)
         inode_release(inode->entries[i].inode);
     __real_free(inode->pages);
@@ -118,13 +116,12 @@ static void memory_grow(struct sim_inode *inode, uint64_t bytes)
     uint64_t room = (bytes + SIM_PAGE_BYTES - 1) & ~(uint64_t)(SIM_PAGE_BYTES - 1);
     if (room <= inode->memory_bytes)
         return;
-    uint8_t *memory = memory_map(room);
+    uint8_t *memory = memory_map_guarded(room);
     if (memory == MAP_FAILED)
         abort();
-    (void)__real_madvise(memory, room, MADV_HUGEPAGE);
     if (inode->memory) {
         memcpy(memory, inode->memory, inode->bytes);
-        memory_unmap(inode->memory, inode->memory_bytes);
+        memory_unmap_guarded(inode->memory, inode->memory_bytes);
     }
     inode->memory = memory;
     inode->memory_bytes = room;

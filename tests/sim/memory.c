@@ -60,6 +60,23 @@ void memory_unmap(void *map, size_t bytes)
     __real_munmap(map, huge_round(bytes));
 }
 
+/* Ends where nothing may be touched: who goes beyond a client's ring or an arena dies of it. */
+void *memory_map_guarded(size_t bytes)
+{
+    size_t whole = huge_round(bytes);
+    uint8_t *map = memory_map(whole + HUGE_PAGE_BYTES);
+    if (map == MAP_FAILED || mprotect(map + whole, HUGE_PAGE_BYTES, PROT_NONE) != 0)
+        return MAP_FAILED;
+    (void)__real_madvise(map, whole, MADV_HUGEPAGE);
+    return map + whole - bytes;
+}
+
+void memory_unmap_guarded(void *memory, size_t bytes)
+{
+    size_t whole = huge_round(bytes);
+    memory_unmap((uint8_t *)memory + bytes - whole, whole + HUGE_PAGE_BYTES);
+}
+
 void memory_begin(void)
 {
     mallopt(M_MMAP_THRESHOLD, HEAP_BYTES);

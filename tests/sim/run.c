@@ -88,6 +88,9 @@ static void run_phases(void)
         world_fail("L1", "a healed cluster does not converge within %lu s: %s",
                    (unsigned long)(CONVERGE_NS / SIM_S), why);
     }
+    clients_close();
+    if (!run_until(converged, CONVERGE_NS, &why) && !world.failed)
+        world_fail("L3", "a healed cluster does not take each client's last append: %s", why);
     clients_stop();
     followers_stop();
     if (world.failed)

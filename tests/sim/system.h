@@ -123,6 +123,9 @@ void memory_free_all(struct sim_process *process);
 void memory_begin(void);        /* once, before the first run */
 void *memory_map(size_t bytes); /* zeroed; MAP_FAILED */
 void memory_unmap(void *map, size_t bytes);
+/* Nothing may be touched right behind it, nor in it after memory_unmap_guarded(). */
+void *memory_map_guarded(size_t bytes);
+void memory_unmap_guarded(void *memory, size_t bytes);
 
 /* libc's own, for the simulator. */
 void *__real_malloc(size_t bytes);
