@@ -19,11 +19,16 @@ struct node_pause {
     uint32_t rounds;   /* in vain, in a row */
 };
 
+/* Below a second. */
+static inline void node_rest(uint64_t ns)
+{
+    nanosleep(&(struct timespec){.tv_nsec = (long)ns}, NULL);
+}
+
 static inline void node_pause(struct node_pause *pause, bool worked)
 {
     pause->rounds = worked ? 0 : pause->rounds + (pause->rounds < PAUSE_ROUNDS);
-    uint64_t ns = pause->rounds < PAUSE_ROUNDS ? pause->pause_ns : PAUSE_LONGER * pause->pause_ns;
-    nanosleep(&(struct timespec){.tv_nsec = (long)ns}, NULL);
+    node_rest(pause->rounds < PAUSE_ROUNDS ? pause->pause_ns : PAUSE_LONGER * pause->pause_ns);
 }
 
 #endif

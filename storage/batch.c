@@ -23,14 +23,13 @@ static uint32_t log_flags(const struct log *log)
 static uint64_t log_reach(struct leat_storage *storage, struct log *log)
 {
     LEAT_ASSERT(log->issued_end <= log->want_end);
-    if (log->want_end == log->issued_end || segment_ready_below(log, block_of(log->want_end))) {
-        log->waiting = false;
-        return log->want_end;
-    }
-    if (!log->waiting)
-        storage->counters.segment_waits++;
-    log->waiting = true;
-    return log->issued_end;
+    bool waited = log_waits(log);
+    bool waits =
+        log->want_end != log->issued_end && !segment_ready_below(log, block_of(log->want_end));
+    if (waits != waited)
+        atomic_store_explicit(&log->helper.waited_for, waits, memory_order_relaxed);
+    storage->counters.segment_waits += waits && !waited;
+    return waits ? log->issued_end : log->want_end;
 }
 
 /* Between an install's cut and its first write the journal goes on saying what the old log was. */
@@ -115,7 +114,7 @@ static void batch_item_fill(struct log *log, uint32_t index, bool frozen, bool w
         log->frozen.place_pos = log->frozen.place_end;
         return;
     }
-    LEAT_ASSERT(entry->end_pos == log->want_end || !log->want_report || log->waiting);
+    LEAT_ASSERT(entry->end_pos == log->want_end || !log->want_report || log_waits(log));
     item->start_moved = log->trim_wanted || log->installing;
     item->report_write = log->want_report && entry->end_pos == log->want_end;
     item->write_seq = log->want_seq;
@@ -204,7 +203,7 @@ static void batch_add_queued(struct leat_storage *storage, struct batch *batch,
         if (batch_add(storage, batch, index, used_bytes, HAS_NEWS) == NO_ROOM)
             return;
         log_unqueue(storage);
-        if (storage->logs[index].waiting)
+        if (log_waits(&storage->logs[index]))
             log_queue(storage, index); /* for a segment */
         if (index == last)
             return;

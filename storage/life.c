@@ -199,7 +199,8 @@ void leat_storage_log_delete(struct leat_storage *storage, uint32_t index)
     life_forget_damage(storage, index);
     log->state = LOG_ENDING;
     log->want_end = log->issued_end;
-    log->want_report = log->cut_wanted = log->trim_wanted = log->waiting = false;
+    log->want_report = log->cut_wanted = log->trim_wanted = false;
+    atomic_store_explicit(&log->helper.waited_for, false, memory_order_relaxed);
     life_settle(storage, index);
 }
 

@@ -363,6 +363,8 @@ static int open_log_files(struct leat_storage *storage, struct log *log, struct 
     log->base_pos = none ? log->start_pos : list.held_pos;
     log->highest_pos = max_u64(list.highest_pos, log->base_pos);
     log->helper.unlinked_pos = min_u64(list.lowest_pos, log->base_pos);
+    /* readers that the last life served may have them open */
+    segment_hold_below(log, log->highest_pos + log->shape.segment_bytes);
     for (uint64_t base = max_u64(floor_base, log->base_pos);
          base <= min_u64(log->found.end_pos, log->highest_pos); base += log->shape.segment_bytes) {
         segment_path(storage, log, base, path);

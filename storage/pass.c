@@ -429,10 +429,7 @@ static void item_settle(struct leat_storage *storage, const struct batch *batch,
         log_floor_queue(storage, item->log_index);
     if (item->start_moved && !log->installing) {
         log->base_pos = max_u64(log->base_pos, item->start_pos);
-        segment_close_below(storage, item->log_index, item->start_pos);
-        /* release: pairs with prepare_unlink() */
-        atomic_store_explicit(&log->helper.unlink_below, item->start_pos, memory_order_release);
-        helper_look_at(storage, item->log_index);
+        segment_leave_below(storage, item->log_index, item->start_pos);
     }
     life_publish_sealed(storage, item->log_index);
 }

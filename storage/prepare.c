@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The helper's steps: zero-writes segments to come, unlinks trimmed ones, and calls the rest of
+ * The helper's steps: zero-writes segments to come, uses trimmed ones again or unlinks them (ADR
+ * 0070), and calls the rest of
  * what it does (making.c, repair.c, scrub.c). Runs on any one thread beside the worker's, with its
  * own descriptors and blocking I/O; the two meet only in the words of struct log_helper and the
  * bits of `work`, so that a thousand idle logs are not looked at. A file counts as ready when it
@@ -21,7 +22,13 @@
 #define UNLINKS_PER_STEP 64u
 #define CHECKS_PER_STEP  16u /* logs whose active segment is looked at, each CHECK_NS */
 
-enum prepared { PREPARED_NOTHING, PREPARED_MORE, PREPARED_WAITS, PREPARED_DONE };
+enum prepared {
+    PREPARED_NOTHING,
+    PREPARED_MORE,
+    PREPARED_AHEAD, /* the same, and nobody waits for it */
+    PREPARED_WAITS,
+    PREPARED_DONE,
+};
 
 uint64_t helper_now_ns(void)
 {
@@ -142,8 +149,35 @@ static enum prepared prepare_segment(struct leat_storage *storage, struct log *l
     return PREPARED_MORE;
 }
 
-static enum prepared prepare_unlink(struct leat_storage *storage, struct log *log)
+/* The trimmed segment's file becomes that of one to come, and need not be written with zeros: of
+ * what it holds nothing verifies at another position (docs/recovery.md). At most as many wait as
+ * are prepared ahead. False: it does not. */
+static bool prepare_reuse(struct leat_storage *storage, uint32_t index, const char *path)
 {
+    struct log *log = &storage->logs[index];
+    struct log_helper *helper = &log->helper;
+    uint64_t segment_bytes = log->shape.segment_bytes;
+    uint64_t begin = atomic_load_explicit(&helper->want_begin, memory_order_relaxed);
+    uint64_t end = atomic_load_explicit(&helper->want_end, memory_order_acquire) +
+                   storage->config.segments_ahead * segment_bytes;
+    char to[LEAT_PATH_BYTES];
+    if (helper->unlinked_pos < atomic_load_explicit(&helper->held_below, memory_order_relaxed) ||
+        leat_storage_is_full(storage) || leat_path_size(path) != (int64_t)segment_bytes)
+        return false;
+    for (uint64_t base = begin; base < end; base += segment_bytes) {
+        segment_path(storage, log, base, to);
+        if (leat_path_size(to) >= 0)
+            continue;
+        scrub_leave(storage, index, helper->unlinked_pos);
+        return rename(path, to) == 0;
+    }
+    return false;
+}
+
+/* Trimmed segments go, each with its index. */
+static enum prepared prepare_leave(struct leat_storage *storage, uint32_t index)
+{
+    struct log *log = &storage->logs[index];
     struct log_helper *helper = &log->helper;
     char path[LEAT_PATH_BYTES];
     /* acquire: pairs with the worker's release once the start record is durable */
@@ -154,11 +188,12 @@ static enum prepared prepare_unlink(struct leat_storage *storage, struct log *lo
         segment_repair_path(storage, log, helper->unlinked_pos, path);
         unlink(path);
         segment_path(storage, log, helper->unlinked_pos, path);
+        bool reused = prepare_reuse(storage, index, path);
         helper->unlinked_pos += log->shape.segment_bytes;
-        if (unlink(path) == 0)
-            return PREPARED_MORE;
+        if (reused || unlink(path) == 0)
+            return PREPARED_AHEAD;
     }
-    return helper->unlinked_pos < below ? PREPARED_MORE : PREPARED_NOTHING;
+    return helper->unlinked_pos < below ? PREPARED_AHEAD : PREPARED_NOTHING;
 }
 
 static enum prepared prepare_log(struct leat_storage *storage, uint32_t index)
@@ -169,10 +204,11 @@ static enum prepared prepare_log(struct leat_storage *storage, uint32_t index)
         return making_step(storage, index) ? PREPARED_DONE : PREPARED_MORE;
     if (!log->helper.known)
         return PREPARED_NOTHING;
+    bool waited_for = log_waits(log);
     enum prepared segment = prepare_segment(storage, log);
     if (segment == PREPARED_MORE)
-        return PREPARED_MORE;
-    enum prepared rest = prepare_unlink(storage, log);
+        return waited_for ? PREPARED_MORE : PREPARED_AHEAD;
+    enum prepared rest = prepare_leave(storage, index);
     if (rest == PREPARED_NOTHING &&
         (scrub_wants_look(storage, index) || scrub_wants_index(storage, index)))
         rest = PREPARED_WAITS;
@@ -241,7 +277,7 @@ static void helper_check(struct leat_storage *storage)
 
 /* ---- the step ---- */
 
-static bool prepare_word(struct leat_storage *storage, uint32_t word)
+static enum leat_storage_step prepare_word(struct leat_storage *storage, uint32_t word)
 {
     /* acquire: pairs with helper_look_at() */
     uint64_t bits = atomic_load_explicit(&storage->work[word], memory_order_acquire);
@@ -251,25 +287,28 @@ static bool prepare_word(struct leat_storage *storage, uint32_t word)
         atomic_fetch_and_explicit(&storage->work[word], ~bit, memory_order_acq_rel);
         enum prepared prepared = prepare_log(storage, index);
         /* done: the log is the worker's again, and not looked at without being asked */
-        if (prepared == PREPARED_MORE || prepared == PREPARED_WAITS)
+        if (prepared != PREPARED_NOTHING && prepared != PREPARED_DONE)
             atomic_fetch_or_explicit(&storage->work[word], bit, memory_order_relaxed);
         if (prepared == PREPARED_MORE || prepared == PREPARED_DONE)
-            return true;
+            return LEAT_STORAGE_WORKED;
+        if (prepared == PREPARED_AHEAD)
+            return LEAT_STORAGE_AHEAD;
     }
-    return false;
+    return LEAT_STORAGE_IDLE;
 }
 
-bool leat_storage_prepare_step(struct leat_storage *storage)
+enum leat_storage_step leat_storage_prepare_step(struct leat_storage *storage)
 {
     LEAT_ASSERT(storage && storage->helper_zeros);
     helper_check(storage);
     for (uint32_t i = 0; i < LOG_WORDS; i++) {
         /* from where the last step ended: no log waits for ever behind a busy one */
         uint32_t word = (storage->helper_word + i) % LOG_WORDS;
-        if (prepare_word(storage, word)) {
+        enum leat_storage_step step = prepare_word(storage, word);
+        if (step != LEAT_STORAGE_IDLE) {
             storage->helper_word = word;
-            return true;
+            return step;
         }
     }
-    return repair_step(storage) || scrub_step(storage);
+    return repair_step(storage) ? LEAT_STORAGE_WORKED : scrub_step(storage);
 }

@@ -140,6 +140,8 @@ int leat_storage_segment_fd(struct leat_storage *storage, uint32_t index, uint64
         return LEAT_EAGAIN;
     segment_path(storage, log, position, path);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0)
+        segment_hold_below(log, position + log->shape.segment_bytes);
     return fd >= 0 ? fd : LEAT_ESYSTEM;
 }
 

@@ -75,6 +75,13 @@ void scrub_drop(struct leat_storage *storage, uint32_t index)
         scrub->before_log = NO_LOG;
 }
 
+void scrub_leave(struct leat_storage *storage, uint32_t index, uint64_t base_pos)
+{
+    const struct scrub *scrub = storage->scrub;
+    if (scrub && scrub->busy && scrub->log_index == index && scrub->base_pos == base_pos)
+        scrub_drop(storage, index);
+}
+
 void scrub_free(struct leat_storage *storage)
 {
     if (storage->scrub && storage->scrub->busy)
@@ -403,22 +410,23 @@ static bool scrub_may_read(const struct leat_storage *storage, struct scrub *scr
     return true;
 }
 
-bool scrub_step(struct leat_storage *storage)
+enum leat_storage_step scrub_step(struct leat_storage *storage)
 {
     if (!storage->scrub && storage->config.scrub_bytes_per_s == 0)
-        return false;
+        return LEAT_STORAGE_IDLE;
     if (!scrub_make(storage))
-        return false;
+        return LEAT_STORAGE_IDLE;
     struct scrub *scrub = storage->scrub;
     if (!scrub->busy && (storage->config.scrub_bytes_per_s == 0 ||
                          helper_now_ns() - scrub->pause_ns < SCRUB_PAUSE_NS))
-        return false;
+        return LEAT_STORAGE_IDLE;
     if (!scrub->busy && !scrub_choose(storage, scrub)) {
         scrub->pause_ns = helper_now_ns();
-        return false;
+        return LEAT_STORAGE_IDLE;
     }
     if (scrub->paced && !scrub_may_read(storage, scrub))
-        return false;
+        return LEAT_STORAGE_IDLE;
+    bool paced = scrub->paced;
     scrub_go_on(storage, scrub);
-    return true;
+    return paced ? LEAT_STORAGE_WORKED : LEAT_STORAGE_AHEAD;
 }

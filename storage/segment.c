@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Segment files: names, descriptors, and what the worker knows of readiness. A segment is ready
- * when it was really written with zeros and flushed, file first, then directory (prepare.c).
+ * when all of it was really written once, with zeros or as a segment that was trimmed since, and
+ * flushed, file first, then directory (prepare.c).
  */
 #include "state.h"
 
@@ -114,18 +115,35 @@ void segment_close_of(struct leat_storage *storage, uint32_t index)
     }
 }
 
-/* Before they are unlinked: a descriptor that is kept would keep the file's space, and a close that
- * frees it would be the worker's. */
-void segment_close_below(struct leat_storage *storage, uint32_t index, uint64_t end_pos)
+void segment_hold_below(struct log *log, uint64_t end_pos)
 {
+    /* relaxed: unlink_below is released later */
+    if (atomic_load_explicit(&log->helper.held_below, memory_order_relaxed) < end_pos)
+        atomic_store_explicit(&log->helper.held_below, end_pos, memory_order_relaxed);
+}
+
+/* A descriptor that is kept would keep an unlinked file's space, and a close that frees it would be
+ * the worker's. What a request names still is not used again. */
+void segment_leave_below(struct leat_storage *storage, uint32_t index, uint64_t end_pos)
+{
+    struct log *log = &storage->logs[index];
+    bool held = log->reads_flying > 0;
     for (unsigned i = 0; i < SEGMENT_FDS_MAX; i++) {
         struct segment_fd *segment = &storage->segment_fds[i];
-        if (segment->fd < 0 || segment->log_index != index || segment->base_pos >= end_pos ||
-            segment->users > 0)
+        if (segment->fd < 0 || segment->log_index != index || segment->base_pos >= end_pos)
             continue;
+        if (segment->users > 0) {
+            held = true;
+            continue;
+        }
         close(segment->fd);
         segment->fd = -1;
     }
+    if (held)
+        segment_hold_below(log, end_pos);
+    /* release: pairs with prepare_leave() */
+    atomic_store_explicit(&log->helper.unlink_below, end_pos, memory_order_release);
+    helper_look_at(storage, index);
 }
 
 int segment_open_for_read(const struct leat_storage *storage, const struct log *log,

@@ -170,8 +170,8 @@ int leat_storage_commit_begin(struct leat_storage *storage, uint64_t *io_incarna
         return LEAT_EFENCED;
     for (uint32_t i = 0; i < storage->log_count; i++) {
         struct log *log = &storage->logs[i];
-        if (log->begun) /* release: pairs with prepare_unlink() */
-            atomic_store_explicit(&log->helper.unlink_below, log->start_pos, memory_order_release);
+        if (log->begun)
+            segment_leave_below(storage, i, log->start_pos);
     }
     storage->checked_ns = helper_now_ns();
     leat_block_free(storage->image.bytes);
@@ -198,7 +198,7 @@ int leat_storage_clean_stop(struct leat_storage *storage)
     }
     for (uint32_t i = 0; i < storage->log_count; i++) {
         struct log *log = &storage->logs[i];
-        LEAT_ASSERT(!log->waiting);
+        LEAT_ASSERT(!log_waits(log));
         if (!life_has_record(log->state))
             continue;
         log->clean = log->begun && !log->claims && !log->installing;

@@ -155,9 +155,11 @@ enum helper_task { TASK_NONE, TASK_MAKE, TASK_PLACE, TASK_REMOVE };
 
 /* Words shared with the helper. */
 struct log_helper {
-    _Atomic uint64_t want_begin;         /* worker writes: the first base not known to be ready */
-    _Atomic uint64_t want_end;           /* worker writes: prepare the bases below */
-    _Atomic uint64_t unlink_below;       /* worker writes, after the start record is durable */
+    _Atomic uint64_t want_begin;   /* worker writes: the first base not known to be ready */
+    _Atomic uint64_t want_end;     /* worker writes: prepare the bases below */
+    _Atomic uint64_t held_below;   /* worker writes, before unlink_below: not used again (H3) */
+    _Atomic uint64_t unlink_below; /* worker writes, after the start record is durable */
+    _Atomic bool waited_for;       /* worker writes: a write waits for a segment */
     _Atomic uint64_t ready[READY_SLOTS]; /* helper writes: base + 1, by (base / segment) % slots */
     uint64_t unlinked_pos;               /* the helper's: files below are gone */
     uint64_t preparing_pos;              /* the helper's: base, when preparing_fd >= 0 */
@@ -238,7 +240,6 @@ struct log {
     unsigned cuts_flying;
     uint64_t cut_pos;
     bool trim_wanted;
-    bool waiting; /* for a segment: counted once */
 
     bool queued;       /* in the queue of logs with something to say */
     bool floor_queued; /* in the queue of logs whose floor is behind */
@@ -472,7 +473,14 @@ bool segment_parse_name(const char *name, uint64_t *ret_base_pos);
 struct segment_fd *segment_for_write(struct leat_storage *storage, uint32_t index,
                                      uint64_t base_pos);
 void segment_close_of(struct leat_storage *storage, uint32_t index);
-void segment_close_below(struct leat_storage *storage, uint32_t index, uint64_t end_pos);
+/* What lies below has left the log, durably: descriptors go, and the helper is told. */
+void segment_leave_below(struct leat_storage *storage, uint32_t index, uint64_t end_pos);
+static inline bool log_waits(const struct log *log)
+{
+    return atomic_load_explicit(&log->helper.waited_for, memory_order_relaxed);
+}
+/* Somebody has files below open: they will not be used again. */
+void segment_hold_below(struct log *log, uint64_t end_pos);
 int segment_open_for_read(const struct leat_storage *storage, const struct log *log,
                           uint64_t base_pos);
 void segment_close_all(struct leat_storage *storage);
@@ -586,12 +594,14 @@ void making_path(const struct leat_storage *storage, const struct log *log, cons
 int making_remove(const char *directory);
 
 /* scrub.c, repair.c: the helper's */
-bool scrub_step(struct leat_storage *storage);
+enum leat_storage_step scrub_step(struct leat_storage *storage);
 /* Sealed segments of the log lack their index; the next free step takes one up. */
 bool scrub_wants_index(struct leat_storage *storage, uint32_t index);
 /* The same for a segment that leat_storage_suspect() named. */
 bool scrub_wants_look(struct leat_storage *storage, uint32_t index);
 void scrub_drop(struct leat_storage *storage, uint32_t index);
+/* That segment's file becomes another's. */
+void scrub_leave(struct leat_storage *storage, uint32_t index, uint64_t base_pos);
 void scrub_free(struct leat_storage *storage);
 void helper_report_damage(struct leat_storage *storage, const struct helper_report *report);
 /* The log is gone, and with it what was collected. */

@@ -361,9 +361,13 @@ int leat_storage_clean_stop(struct leat_storage *storage);
 
 /* One step of the helper: at most about 1 MiB of I/O. Zero-writes segments to come, makes and
  * removes logs, unlinks trimmed segments, puts repaired ones in place, indexes sealed ones, scrubs,
- * and looks now and then whether the files are still what was opened. Returns true when it did
- * something. Any one thread. */
-bool leat_storage_prepare_step(struct leat_storage *storage);
+ * and looks now and then whether the files are still what was opened. Any one thread. */
+enum leat_storage_step {
+    LEAT_STORAGE_IDLE, /* there was nothing to do */
+    LEAT_STORAGE_WORKED,
+    LEAT_STORAGE_AHEAD, /* nobody waits for what was done: whoever calls may rest */
+};
+enum leat_storage_step leat_storage_prepare_step(struct leat_storage *storage);
 
 struct leat_storage_counters {
     uint64_t journal_writes;
