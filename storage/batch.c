@@ -28,7 +28,10 @@ static uint64_t log_reach(struct leat_storage *storage, struct log *log)
         log->want_end != log->issued_end && !segment_ready_below(log, block_of(log->want_end));
     if (waits != waited)
         atomic_store_explicit(&log->helper.waited_for, waits, memory_order_relaxed);
-    storage->counters.segment_waits += waits && !waited;
+    if (waits && !waited) {
+        storage->counters.segment_waits++;
+        helper_press(storage, (uint32_t)(log - storage->logs));
+    }
     return waits ? log->issued_end : log->want_end;
 }
 

@@ -41,12 +41,28 @@ void helper_look_at(struct leat_storage *storage, uint32_t index)
     atomic_fetch_or_explicit(&storage->work[index / 64], 1ull << index % 64, memory_order_release);
 }
 
+void helper_press(struct leat_storage *storage, uint32_t index)
+{
+    LEAT_ASSERT(index < LEAT_LOGS_MAX);
+    /* release: pairs with pressing_step() */
+    atomic_fetch_or_explicit(&storage->pressing[index / 64], 1ull << index % 64,
+                             memory_order_release);
+}
+
+bool leat_storage_is_pressed(const struct leat_storage *storage)
+{
+    uint64_t bits = 0;
+    for (uint32_t i = 0; i < LOG_WORDS; i++)
+        bits |= atomic_load_explicit(&storage->pressing[i], memory_order_relaxed);
+    return bits != 0;
+}
+
 static void life_ask(struct leat_storage *storage, uint32_t index, enum helper_task task)
 {
     struct log *log = &storage->logs[index];
     LEAT_ASSERT(atomic_load_explicit(&log->helper.task, memory_order_relaxed) == TASK_NONE);
     atomic_store_explicit(&log->helper.task, task, memory_order_release);
-    helper_look_at(storage, index);
+    helper_press(storage, index);
 }
 
 void life_publish_sealed(struct leat_storage *storage, uint32_t index)

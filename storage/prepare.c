@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The helper's steps: zero-writes segments to come, uses trimmed ones again or unlinks them (ADR
- * 0070), and calls the rest of
- * what it does (making.c, repair.c, scrub.c). Runs on any one thread beside the worker's, with its
- * own descriptors and blocking I/O; the two meet only in the words of struct log_helper and the
- * bits of `work`, so that a thousand idle logs are not looked at. A file counts as ready when it
- * has its full size and both it and its directory were flushed; one left short by a crash is filled
- * up again. No space is a state that passes; a failed write or flush, or a file that is no more
- * what was opened, is the node's end.
+ * The helper's steps: makes segments to come of trimmed ones or of zeros (ADR 0070), unlinks what
+ * has left a log, and calls the rest of what it does (making.c, repair.c, scrub.c). Runs on any one
+ * thread beside the worker's, with its own descriptors and blocking I/O; the two meet only in the
+ * words of struct log_helper and the bits of `work`, so that a thousand idle logs are not looked
+ * at. A file counts as ready when it has its full size and both it and its directory were flushed;
+ * one left short by a crash is filled up again. No space is a state that passes; a failed write or
+ * flush, or a file that is no more what was opened, is the node's end.
  */
 #include "state.h"
 
@@ -24,10 +23,9 @@
 
 enum prepared {
     PREPARED_NOTHING,
-    PREPARED_MORE,
-    PREPARED_AHEAD, /* the same, and nobody waits for it */
+    PREPARED_MORE,  /* something was done */
+    PREPARED_AHEAD, /* something was done that nobody waits for */
     PREPARED_WAITS,
-    PREPARED_DONE,
 };
 
 uint64_t helper_now_ns(void)
@@ -116,32 +114,73 @@ static enum prepared prepare_failed(struct leat_storage *storage, struct log *lo
     return PREPARED_WAITS;
 }
 
-static enum prepared prepare_segment(struct leat_storage *storage, struct log *log)
+/* What lies beside the lowest segment that has left goes, and the helper's hands off it. */
+static void leave_lowest(struct leat_storage *storage, uint32_t index, char path[LEAT_PATH_BYTES])
 {
-    struct log_helper *helper = &log->helper;
-    uint64_t segment_bytes = log->shape.segment_bytes, base_pos;
-    char path[LEAT_PATH_BYTES];
+    const struct log *log = &storage->logs[index];
+    uint64_t base_pos = log->helper.unlinked_pos;
+    segment_index_path(storage, log, base_pos, path);
+    unlink(path);
+    segment_repair_path(storage, log, base_pos, path);
+    unlink(path);
+    scrub_leave(storage, index, base_pos);
+    segment_path(storage, log, base_pos, path);
+}
 
-    if (helper->preparing_fd < 0) {
-        if (!prepare_find(log, &base_pos))
-            return PREPARED_NOTHING;
-        if (leat_storage_is_full(storage) &&
-            helper_now_ns() - storage->full_since_ns < FULL_RETRY_NS)
-            return PREPARED_WAITS;
-        segment_path(storage, log, base_pos, path);
-        helper->preparing_fd = leat_file_create(path);
-        if (helper->preparing_fd < 0)
-            return prepare_failed(storage, log, path);
-        helper->preparing_pos = base_pos;
-        bool whole = leat_path_size(path) >= (int64_t)segment_bytes;
-        helper->preparing_done = whole ? segment_bytes : 0;
-        if (!whole && !segment_reserve(helper->preparing_fd, segment_bytes))
-            return prepare_failed(storage, log, path);
-    }
-    segment_path(storage, log, helper->preparing_pos, path);
-    if (helper->preparing_done == segment_bytes)
+/* The lowest trimmed segment's file becomes the one at `to`, and need not be written with zeros: of
+ * what it holds nothing verifies at another position (ADR 0070). False: there is none that nobody
+ * else may have open. */
+static bool prepare_reuse(struct leat_storage *storage, uint32_t index, const char *to)
+{
+    struct log_helper *helper = &storage->logs[index].helper;
+    uint64_t segment_bytes = storage->logs[index].shape.segment_bytes;
+    char path[LEAT_PATH_BYTES];
+    /* acquire: pairs with segment_leave_below() */
+    if (helper->unlinked_pos >= atomic_load_explicit(&helper->unlink_below, memory_order_acquire) ||
+        helper->unlinked_pos < atomic_load_explicit(&helper->held_below, memory_order_relaxed))
+        return false;
+    leave_lowest(storage, index, path);
+    if (leat_path_size(path) != (int64_t)segment_bytes || rename(path, to) != 0)
+        return false;
+    helper->unlinked_pos += segment_bytes;
+    return true;
+}
+
+static enum prepared prepare_open(struct leat_storage *storage, uint32_t index, uint64_t base_pos)
+{
+    struct log *log = &storage->logs[index];
+    struct log_helper *helper = &log->helper;
+    int64_t segment_bytes = (int64_t)log->shape.segment_bytes;
+    char path[LEAT_PATH_BYTES];
+    segment_path(storage, log, base_pos, path);
+    int64_t bytes = leat_path_size(path);
+    bool whole = bytes >= segment_bytes || (bytes < 0 && prepare_reuse(storage, index, path));
+    if (!whole && leat_storage_is_full(storage) &&
+        helper_now_ns() - storage->full_since_ns < FULL_RETRY_NS)
+        return PREPARED_WAITS;
+    helper->preparing_fd = leat_file_create(path);
+    if (helper->preparing_fd < 0)
+        return prepare_failed(storage, log, path);
+    helper->preparing_pos = base_pos;
+    helper->preparing_done = whole ? log->shape.segment_bytes : 0;
+    if (!whole && !segment_reserve(helper->preparing_fd, log->shape.segment_bytes))
+        return prepare_failed(storage, log, path);
+    return PREPARED_MORE;
+}
+
+static enum prepared prepare_segment(struct leat_storage *storage, uint32_t index)
+{
+    struct log *log = &storage->logs[index];
+    struct log_helper *helper = &log->helper;
+    uint64_t base_pos;
+    char path[LEAT_PATH_BYTES];
+    if (helper->preparing_fd < 0)
+        return prepare_find(log, &base_pos) ? prepare_open(storage, index, base_pos)
+                                            : PREPARED_NOTHING;
+    if (helper->preparing_done == log->shape.segment_bytes)
         return prepare_publish(storage, log);
-    LEAT_ASSERT(segment_bytes % HELPER_WRITE_BYTES == 0);
+    LEAT_ASSERT(log->shape.segment_bytes % HELPER_WRITE_BYTES == 0);
+    segment_path(storage, log, helper->preparing_pos, path);
     if (leat_file_write(helper->preparing_fd, storage->helper_zeros, HELPER_WRITE_BYTES,
                         helper->preparing_done) != LEAT_OK)
         return prepare_failed(storage, log, path);
@@ -149,70 +188,52 @@ static enum prepared prepare_segment(struct leat_storage *storage, struct log *l
     return PREPARED_MORE;
 }
 
-/* The trimmed segment's file becomes that of one to come, and need not be written with zeros: of
- * what it holds nothing verifies at another position (docs/recovery.md). At most as many wait as
- * are prepared ahead. False: it does not. */
-static bool prepare_reuse(struct leat_storage *storage, uint32_t index, const char *path)
+/* The next segment, of those wanted because the active one is over half full, is needed soon. */
+static bool prepare_is_ahead(const struct leat_storage *storage, const struct log *log)
 {
-    struct log *log = &storage->logs[index];
-    struct log_helper *helper = &log->helper;
-    uint64_t segment_bytes = log->shape.segment_bytes;
-    uint64_t begin = atomic_load_explicit(&helper->want_begin, memory_order_relaxed);
-    uint64_t end = atomic_load_explicit(&helper->want_end, memory_order_acquire) +
-                   storage->config.segments_ahead * segment_bytes;
-    char to[LEAT_PATH_BYTES];
-    if (helper->unlinked_pos < atomic_load_explicit(&helper->held_below, memory_order_relaxed) ||
-        leat_storage_is_full(storage) || leat_path_size(path) != (int64_t)segment_bytes)
-        return false;
-    for (uint64_t base = begin; base < end; base += segment_bytes) {
-        segment_path(storage, log, base, to);
-        if (leat_path_size(to) >= 0)
-            continue;
-        scrub_leave(storage, index, helper->unlinked_pos);
-        return rename(path, to) == 0;
-    }
-    return false;
+    uint64_t ahead_bytes = storage->config.segments_ahead * log->shape.segment_bytes;
+    return log->helper.preparing_pos + ahead_bytes >
+           atomic_load_explicit(&log->helper.want_end, memory_order_relaxed);
 }
 
-/* Trimmed segments go, each with its index. */
+/* Trimmed segments go, but for some that wait to be used again. */
 static enum prepared prepare_leave(struct leat_storage *storage, uint32_t index)
 {
     struct log *log = &storage->logs[index];
     struct log_helper *helper = &log->helper;
+    bool full = leat_storage_is_full(storage);
+    uint64_t spare_bytes = full ? 0 : storage->config.segments_ahead * log->shape.segment_bytes;
     char path[LEAT_PATH_BYTES];
-    /* acquire: pairs with the worker's release once the start record is durable */
+    /* acquire: pairs with segment_leave_below() */
     uint64_t below = atomic_load_explicit(&helper->unlink_below, memory_order_acquire);
-    for (unsigned i = 0; i < UNLINKS_PER_STEP && helper->unlinked_pos < below; i++) {
-        segment_index_path(storage, log, helper->unlinked_pos, path);
-        unlink(path);
-        segment_repair_path(storage, log, helper->unlinked_pos, path);
-        unlink(path);
-        segment_path(storage, log, helper->unlinked_pos, path);
-        bool reused = prepare_reuse(storage, index, path);
+    uint64_t held = atomic_load_explicit(&helper->held_below, memory_order_relaxed);
+    uint64_t unlink_end = below > spare_bytes ? max_u64(below - spare_bytes, min_u64(held, below))
+                                              : min_u64(held, below);
+    for (unsigned i = 0; i < UNLINKS_PER_STEP && helper->unlinked_pos < unlink_end; i++) {
+        leave_lowest(storage, index, path);
         helper->unlinked_pos += log->shape.segment_bytes;
-        if (reused || unlink(path) == 0)
-            return PREPARED_AHEAD;
+        if (unlink(path) == 0)
+            return full ? PREPARED_MORE : PREPARED_AHEAD;
     }
-    return helper->unlinked_pos < below ? PREPARED_AHEAD : PREPARED_NOTHING;
+    return helper->unlinked_pos < unlink_end ? PREPARED_AHEAD : PREPARED_NOTHING;
 }
 
 static enum prepared prepare_log(struct leat_storage *storage, uint32_t index)
 {
     struct log *log = &storage->logs[index];
     /* acquire: pairs with life_ask() */
-    if (atomic_load_explicit(&log->helper.task, memory_order_acquire) != TASK_NONE)
-        return making_step(storage, index) ? PREPARED_DONE : PREPARED_MORE;
-    if (!log->helper.known)
-        return PREPARED_NOTHING;
-    bool waited_for = log_waits(log);
-    enum prepared segment = prepare_segment(storage, log);
+    if (atomic_load_explicit(&log->helper.task, memory_order_acquire) != TASK_NONE ||
+        !log->helper.known)
+        return PREPARED_NOTHING; /* what is asked for is pressing_look()'s */
+    enum prepared left = prepare_leave(storage, index);
+    if (left != PREPARED_NOTHING)
+        return left;
+    enum prepared segment = prepare_segment(storage, index);
     if (segment == PREPARED_MORE)
-        return waited_for ? PREPARED_MORE : PREPARED_AHEAD;
-    enum prepared rest = prepare_leave(storage, index);
-    if (rest == PREPARED_NOTHING &&
-        (scrub_wants_look(storage, index) || scrub_wants_index(storage, index)))
-        rest = PREPARED_WAITS;
-    return rest == PREPARED_NOTHING ? segment : rest;
+        return prepare_is_ahead(storage, log) ? PREPARED_AHEAD : PREPARED_MORE;
+    if (scrub_wants_look(storage, index) || scrub_wants_index(storage, index))
+        return PREPARED_WAITS;
+    return segment;
 }
 
 /* ---- are the files still what was opened? ---- */
@@ -277,22 +298,73 @@ static void helper_check(struct leat_storage *storage)
 
 /* ---- the step ---- */
 
-static enum leat_storage_step prepare_word(struct leat_storage *storage, uint32_t word)
+static bool log_is_pressing(const struct log *log)
 {
-    /* acquire: pairs with helper_look_at() */
-    uint64_t bits = atomic_load_explicit(&storage->work[word], memory_order_acquire);
-    for (; bits != 0; bits &= bits - 1) {
-        uint64_t bit = bits & -bits;
-        uint32_t index = word * 64 + (uint32_t)__builtin_ctzll(bits);
-        atomic_fetch_and_explicit(&storage->work[word], ~bit, memory_order_acq_rel);
-        enum prepared prepared = prepare_log(storage, index);
-        /* done: the log is the worker's again, and not looked at without being asked */
-        if (prepared != PREPARED_NOTHING && prepared != PREPARED_DONE)
-            atomic_fetch_or_explicit(&storage->work[word], bit, memory_order_relaxed);
-        if (prepared == PREPARED_MORE || prepared == PREPARED_DONE)
-            return LEAT_STORAGE_WORKED;
-        if (prepared == PREPARED_AHEAD)
-            return LEAT_STORAGE_AHEAD;
+    return log_waits(log) ||
+           atomic_load_explicit(&log->helper.task, memory_order_relaxed) != TASK_NONE;
+}
+
+/* A log that waits for its segment, or for its making or removal. True: something was done. */
+static bool pressing_look(struct leat_storage *storage, uint32_t index)
+{
+    struct log *log = &storage->logs[index];
+    uint64_t bit = 1ull << index % 64;
+    bool worked = false;
+    /* acquire: pairs with helper_press() */
+    atomic_fetch_and_explicit(&storage->pressing[index / 64], ~bit, memory_order_acq_rel);
+    if (atomic_load_explicit(&log->helper.task, memory_order_acquire) != TASK_NONE) {
+        if (making_step(storage, index)) /* the log is the worker's again */
+            return true;
+        worked = true;
+    } else if (log_waits(log) && log->helper.known) {
+        worked = prepare_segment(storage, index) == PREPARED_MORE;
+    }
+    if (log_is_pressing(log))
+        atomic_fetch_or_explicit(&storage->pressing[index / 64], bit, memory_order_relaxed);
+    return worked;
+}
+
+static bool pressing_step(struct leat_storage *storage)
+{
+    for (uint32_t word = 0; word < LOG_WORDS; word++) {
+        uint64_t bits = atomic_load_explicit(&storage->pressing[word], memory_order_relaxed);
+        for (; bits != 0; bits &= bits - 1) {
+            if (pressing_look(storage, word * 64 + (uint32_t)__builtin_ctzll(bits)))
+                return true;
+        }
+    }
+    return false;
+}
+
+static enum leat_storage_step prepare_look(struct leat_storage *storage, uint32_t index)
+{
+    uint64_t bit = 1ull << index % 64;
+    atomic_fetch_and_explicit(&storage->work[index / 64], ~bit, memory_order_acq_rel);
+    enum prepared prepared = prepare_log(storage, index);
+    if (prepared != PREPARED_NOTHING)
+        atomic_fetch_or_explicit(&storage->work[index / 64], bit, memory_order_relaxed);
+    return prepared == PREPARED_AHEAD  ? LEAT_STORAGE_AHEAD
+           : prepared == PREPARED_MORE ? LEAT_STORAGE_WORKED
+                                       : LEAT_STORAGE_IDLE;
+}
+
+/* From where the last step ended: no log waits for ever behind a busy one. */
+static enum leat_storage_step prepare_next(struct leat_storage *storage)
+{
+    uint32_t from = storage->helper_log;
+    for (uint32_t i = 0; i <= LOG_WORDS; i++) {
+        uint32_t word = (from / 64 + i) % LOG_WORDS;
+        /* acquire: pairs with helper_look_at() */
+        uint64_t bits = atomic_load_explicit(&storage->work[word], memory_order_acquire);
+        if (i == 0)
+            bits &= ~0ull << from % 64;
+        for (; bits != 0; bits &= bits - 1) {
+            uint32_t index = word * 64 + (uint32_t)__builtin_ctzll(bits);
+            enum leat_storage_step step = prepare_look(storage, index);
+            storage->helper_log = (index + 1) % LEAT_LOGS_MAX;
+            if (step != LEAT_STORAGE_IDLE)
+                return step;
+        }
     }
     return LEAT_STORAGE_IDLE;
 }
@@ -301,14 +373,8 @@ enum leat_storage_step leat_storage_prepare_step(struct leat_storage *storage)
 {
     LEAT_ASSERT(storage && storage->helper_zeros);
     helper_check(storage);
-    for (uint32_t i = 0; i < LOG_WORDS; i++) {
-        /* from where the last step ended: no log waits for ever behind a busy one */
-        uint32_t word = (storage->helper_word + i) % LOG_WORDS;
-        enum leat_storage_step step = prepare_word(storage, word);
-        if (step != LEAT_STORAGE_IDLE) {
-            storage->helper_word = word;
-            return step;
-        }
-    }
-    return repair_step(storage) ? LEAT_STORAGE_WORKED : scrub_step(storage);
+    if (pressing_step(storage) || repair_step(storage))
+        return LEAT_STORAGE_WORKED;
+    enum leat_storage_step step = prepare_next(storage);
+    return step != LEAT_STORAGE_IDLE ? step : scrub_step(storage);
 }

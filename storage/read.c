@@ -136,7 +136,7 @@ int leat_storage_segment_fd(struct leat_storage *storage, uint32_t index, uint64
     LEAT_ASSERT(position % log->shape.segment_bytes == 0);
     if (position < log->base_pos)
         return LEAT_ETRIMMED;
-    if (position + log->shape.segment_bytes > read_placed_pos(log))
+    if (position >= log->sealed_end) /* what is committed is not cut, nor written again */
         return LEAT_EAGAIN;
     segment_path(storage, log, position, path);
     int fd = open(path, O_RDONLY | O_CLOEXEC);

@@ -237,7 +237,10 @@ bool repair_step(struct leat_storage *storage)
             atomic_compare_exchange_strong(&repair->state, &asked, REPAIR_READY);
         return true;
     }
-    int rc = repair_verify(storage, log);
+    /* acquire: pairs with segment_leave_below() */
+    bool left =
+        repair->base_pos < atomic_load_explicit(&log->helper.unlink_below, memory_order_acquire);
+    int rc = left ? LEAT_ETRIMMED : repair_verify(storage, log);
     if (rc == LEAT_OK)
         rc = repair_write(storage, log);
     repair_finish(storage, rc);

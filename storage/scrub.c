@@ -25,7 +25,8 @@
 
 struct scrub {
     bool busy;
-    bool paced; /* scrubbing; else for the index */
+    bool paced;  /* scrubbing; else for the index */
+    bool wanted; /* somebody suspects the segment */
     uint32_t log_index;
     uint64_t base_pos;
     uint64_t epoch;
@@ -127,6 +128,7 @@ static bool scrub_begin(struct leat_storage *storage, uint32_t index, uint64_t b
     }
     scrub->busy = true;
     scrub->paced = paced;
+    scrub->wanted = false;
     scrub->stopped = scrub->unknown = false;
     scrub->base_pos = scrub->next_row_pos = base_pos;
     scrub->read_bytes = 0;
@@ -367,9 +369,12 @@ bool scrub_wants_look(struct leat_storage *storage, uint32_t index)
                   suspect - 1 >= atomic_load_explicit(&helper->sealed_begin, memory_order_relaxed);
     if (sealed && (!scrub_make(storage) || storage->scrub->busy))
         return true;
-    if (!sealed || scrub_begin(storage, index, suspect - 1, false))
-        atomic_store_explicit(&helper->suspect, 0,
-                              memory_order_relaxed); /* a later one is told again */
+    if (sealed && !scrub_begin(storage, index, suspect - 1, false))
+        return true;
+    if (sealed)
+        storage->scrub->wanted = true;
+    atomic_store_explicit(&helper->suspect, 0,
+                          memory_order_relaxed); /* a later one is told again */
     return true;
 }
 
@@ -426,7 +431,7 @@ enum leat_storage_step scrub_step(struct leat_storage *storage)
     }
     if (scrub->paced && !scrub_may_read(storage, scrub))
         return LEAT_STORAGE_IDLE;
-    bool paced = scrub->paced;
+    bool ahead = !scrub->paced && !scrub->wanted;
     scrub_go_on(storage, scrub);
-    return paced ? LEAT_STORAGE_WORKED : LEAT_STORAGE_AHEAD;
+    return ahead ? LEAT_STORAGE_AHEAD : LEAT_STORAGE_WORKED;
 }

@@ -164,6 +164,11 @@ void segment_close_all(struct leat_storage *storage)
     }
 }
 
+bool log_waits(const struct log *log)
+{
+    return atomic_load_explicit(&log->helper.waited_for, memory_order_relaxed);
+}
+
 /* All the space or none; the size follows what is written. A file system that cannot tell says so
  * at the write. */
 bool segment_reserve(int fd, uint64_t segment_bytes)

@@ -398,10 +398,11 @@ struct leat_storage {
     uint64_t vote_issued_ns;
 
     /* between worker and helper: a bit for each log */
-    _Atomic uint64_t work[LOG_WORDS]; /* worker sets, helper takes: look at this log */
-    _Atomic uint64_t done[LOG_WORDS]; /* helper sets, worker takes: its task is done */
-    _Atomic uint32_t attention;       /* helper raises: something is done, or it fences */
-    _Atomic int helper_errno;         /* helper writes after helper_what: fence */
+    _Atomic uint64_t work[LOG_WORDS];     /* worker sets, helper takes: look at this log */
+    _Atomic uint64_t pressing[LOG_WORDS]; /* the same, first of all: something waits for it */
+    _Atomic uint64_t done[LOG_WORDS];     /* helper sets, worker takes: its task is done */
+    _Atomic uint32_t attention;           /* helper raises: something is done, or it fences */
+    _Atomic int helper_errno;             /* helper writes after helper_what: fence */
     const char *helper_what;
     _Atomic bool full;
     _Atomic uint64_t full_waits;
@@ -416,7 +417,7 @@ struct leat_storage {
     uint64_t full_since_ns;
     uint64_t checked_ns;
     uint32_t checked_log;
-    uint32_t helper_word;
+    uint32_t helper_log;
 
     struct leat_storage_counters counters;
     struct leat_histogram latency;
@@ -475,10 +476,7 @@ struct segment_fd *segment_for_write(struct leat_storage *storage, uint32_t inde
 void segment_close_of(struct leat_storage *storage, uint32_t index);
 /* What lies below has left the log, durably: descriptors go, and the helper is told. */
 void segment_leave_below(struct leat_storage *storage, uint32_t index, uint64_t end_pos);
-static inline bool log_waits(const struct log *log)
-{
-    return atomic_load_explicit(&log->helper.waited_for, memory_order_relaxed);
-}
+bool log_waits(const struct log *log); /* for a segment; either thread */
 /* Somebody has files below open: they will not be used again. */
 void segment_hold_below(struct log *log, uint64_t end_pos);
 int segment_open_for_read(const struct leat_storage *storage, const struct log *log,
@@ -585,6 +583,7 @@ uint64_t helper_now_ns(void);
 /* A failure of the helper's that is the node's end. */
 void helper_fence(struct leat_storage *storage, const char *what, int error_number);
 void helper_look_at(struct leat_storage *storage, uint32_t index);
+void helper_press(struct leat_storage *storage, uint32_t index);
 bool helper_has_no_space(struct leat_storage *storage, int error_number);
 
 /* making.c: the helper's tasks of a log's life */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Trimmed segments are used again, unless somebody may have their files open (H3, ADR 0070).
+ * Trimmed segments are used again, unless somebody may have their files open (H3, ADR 0070); and of
+ * what the helper has to do what is waited for comes first (ADR 0071).
  */
 #include "support.h"
 
@@ -87,6 +88,22 @@ static void goes_on(struct rig *rig, uint64_t to_number)
     rig_begin(rig);
 }
 
+/* Over half of the active one: those to come are wanted. */
+static void want_more(struct rig *rig)
+{
+    fill_to(rig, leat_segment_base(&rig->shapes[1], rig->logs[1].chain.position) + RIG_SEGMENT / 2 +
+                     100000);
+    rig_prepare_all(rig);
+}
+
+/* A segment to come. */
+static uint64_t now_at(const struct rig *rig, ino_t inode)
+{
+    uint64_t now = segment_of(rig, inode);
+    assert_in_range(now, 4, 9);
+    return now;
+}
+
 static void a_trimmed_file_is_a_segment_to_come(void **state)
 {
     struct rig *rig = *state;
@@ -94,25 +111,61 @@ static void a_trimmed_file_is_a_segment_to_come(void **state)
     ino_t first = inode_at(rig, 0), second = inode_at(rig, 1), third = inode_at(rig, 2);
     trim_to(rig, 3);
     assert_int_equal(segment_of(rig, first), BASES); /* it was there when the node started */
-    uint64_t now_second = segment_of(rig, second), now_third = segment_of(rig, third);
-    assert_in_range(now_second, 4, BASES - 2);
-    assert_int_equal(now_third, now_second + 1);
-    goes_on(rig, now_second - 1);
-    assert_int_equal(segment_of(rig, second), now_second);
-    goes_on(rig, now_third); /* through both */
-    assert_int_equal(inode_at(rig, now_second), second);
-    assert_int_equal(inode_at(rig, now_third), third);
+    assert_int_equal(segment_of(rig, second), 1);    /* they wait, below the log */
+    assert_int_equal(segment_of(rig, third), 2);
+    want_more(rig);
+    uint64_t now = now_at(rig, second);
+    fill_to(rig, now * RIG_SEGMENT + 1000);
+    want_more(rig);
+    uint64_t next = now_at(rig, third);
+    goes_on(rig, next); /* through both */
+    assert_int_equal(inode_at(rig, now), second);
+    assert_int_equal(inode_at(rig, next), third);
 }
 
-/* A crash while it waits leaves a segment that is ready: nothing in it counts. */
-static void a_crash_before_it_is_needed(void **state)
+/* What waits below the log is unlinked by the next life; what was renamed is prepared. */
+static void a_crash_while_it_waits(void **state)
 {
     struct rig *rig = *state;
     fill_to(rig, 3 * RIG_SEGMENT + 1000);
     ino_t second = inode_at(rig, 1);
     trim_to(rig, 3);
-    uint64_t now = segment_of(rig, second);
     goes_on(rig, 3);
+    rig_prepare_all(rig);
+    assert_int_equal(segment_of(rig, second), BASES);
+    goes_on(rig, 5);
+}
+
+static void a_crash_before_it_is_filled(void **state)
+{
+    struct rig *rig = *state;
+    fill_to(rig, 3 * RIG_SEGMENT + 1000);
+    ino_t second = inode_at(rig, 1);
+    trim_to(rig, 3);
+    want_more(rig);
+    uint64_t now = now_at(rig, second);
+    goes_on(rig, 3);
+    assert_int_equal(segment_of(rig, second), now);
+    goes_on(rig, now);
+    assert_int_equal(inode_at(rig, now), second);
+}
+
+static void a_cut_below_what_is_prepared(void **state)
+{
+    struct rig *rig = *state;
+    fill_to(rig, 3 * RIG_SEGMENT + 1000);
+    ino_t second = inode_at(rig, 1);
+    trim_to(rig, 3);
+    want_more(rig);
+    leat_storage_commit(rig->storage, 1, rig->logs[1].reported_end);
+    struct leat_chain chain = rig->logs[1].chain;
+    uint64_t now = now_at(rig, second);
+    while (rig->logs[1].chain.position < now * RIG_SEGMENT + 200000) { /* into the reused one */
+        if (leat_segment_room(&rig->shapes[1], rig->logs[1].chain.position) < 40000)
+            rig_roll(rig, 1);
+        rig_append_durably(rig, 1, 30000);
+    }
+    rig_cut(rig, 1, &chain);
     assert_int_equal(segment_of(rig, second), now);
     goes_on(rig, now);
     assert_int_equal(inode_at(rig, now), second);
@@ -128,9 +181,9 @@ static void what_a_reader_has_open_is_unlinked(void **state)
     assert_true(fd >= 0);
     assert_int_equal(pread(fd, before, sizeof(before), 0), sizeof(before));
     trim_to(rig, 3);
+    want_more(rig);
     assert_int_equal(segment_of(rig, second), BASES);
-    assert_in_range(segment_of(rig, third), 4, BASES - 1);
-    goes_on(rig, 7);
+    goes_on(rig, now_at(rig, third));
     assert_int_equal(pread(fd, after, sizeof(after), 0), sizeof(after));
     assert_memory_equal(before, after, sizeof(before));
     close(fd);
@@ -147,6 +200,7 @@ static void a_former_life_may_have_passed_it(void **state)
     for (unsigned i = 0; i < 4; i++)
         inodes[i] = inode_at(rig, i);
     trim_to(rig, 3);
+    want_more(rig);
     for (unsigned i = 0; i < 3; i++)
         assert_int_equal(segment_of(rig, inodes[i]), BASES);
     assert_int_equal(segment_of(rig, inodes[3]), 3);
@@ -180,18 +234,27 @@ static void what_a_read_names_is_unlinked(void **state)
     goes_on(rig, 5);
 }
 
-/* Nor are more kept than are prepared ahead. */
+/* A waiting write is given the trimmed file, which needs no space; what is left over is unlinked.
+ */
 static void space_goes_back_where_it_is_short(void **state)
 {
     struct rig *rig = *state;
     fill_to(rig, 3 * RIG_SEGMENT + 1000);
     ino_t second = inode_at(rig, 1), third = inode_at(rig, 2);
-    atomic_store(&rig->storage->full, true);
     trim_to(rig, 3);
-    assert_int_equal(segment_of(rig, second), BASES);
-    assert_int_equal(segment_of(rig, third), BASES);
+    assert_int_equal(segment_of(rig, second), 1);
+    fake.no_space = true;
+    fill_to(rig, 5 * RIG_SEGMENT + 1000);
+    now_at(rig, second);
+    atomic_store(&rig->storage->full, true);
+    helper_look_at(rig->storage, 1);
+    rig_prepare_all(rig);
+    assert_true(segment_of(rig, third) > 2); /* used, or gone */
+    fake.no_space = false;
+    goes_on(rig, 8);
 }
 
+/* No more are kept than are prepared ahead. */
 static void a_pool_has_its_size(void **state)
 {
     struct rig *rig = *state;
@@ -207,17 +270,48 @@ static void a_pool_has_its_size(void **state)
     goes_on(rig, 12);
 }
 
+static void a_waiting_write_comes_first(void **state)
+{
+    struct rig *rig = *state;
+    char path[600];
+    rig_prepare_all(rig);
+    fill_to(rig, RIG_SEGMENT / 2 + 100000); /* log 1 wants three segments, one of them soon */
+    enum leat_storage_step step;
+    while ((step = leat_storage_prepare_step(rig->storage)) == LEAT_STORAGE_WORKED)
+        ;
+    assert_int_equal(step, LEAT_STORAGE_AHEAD);
+    assert_true(inode_at(rig, 1) != 0);
+    assert_false(leat_storage_is_pressed(rig->storage));
+    rig_roll(rig, 0); /* beyond log 0's only segment, which asked for none */
+    rig_append(rig, 0, 10000);
+    rig_write(rig, 0);
+    rig_turn(rig);
+    assert_true(leat_storage_is_pressed(rig->storage));
+    rig_segment_path(rig, 0, RIG_SEGMENT, path);
+    assert_int_equal(leat_storage_prepare_step(rig->storage), LEAT_STORAGE_WORKED);
+    assert_true(rig_file_exists(path));
+    assert_true(rig->storage->logs[1].helper.preparing_fd >= 0); /* it waits meanwhile */
+    rig_settle(rig);
+    rig_prepare_all(rig);
+    assert_false(leat_storage_is_pressed(rig->storage));
+    assert_true(rig->storage->logs[1].helper.preparing_fd < 0);
+    assert_true(inode_at(rig, 2) != 0);
+}
+
 int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         CASE(a_trimmed_file_is_a_segment_to_come),
-        CASE(a_crash_before_it_is_needed),
+        CASE(a_crash_while_it_waits),
+        CASE(a_crash_before_it_is_filled),
+        CASE(a_cut_below_what_is_prepared),
         CASE(what_a_reader_has_open_is_unlinked),
         CASE(a_former_life_may_have_passed_it),
         CASE(what_a_read_names_is_unlinked),
         CASE(space_goes_back_where_it_is_short),
         CASE(a_pool_has_its_size),
+        CASE(a_waiting_write_comes_first),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,7 +4,7 @@
  * through one io_uring with O_DIRECT and RWF_DSYNC.
  *
  * Threads: everything on the worker's thread, but for leat_storage_prepare_step (the helper
- * thread that zero-writes segments ahead of need and unlinks trimmed ones). Nothing allocates
+ * thread that makes segments ahead of need, of trimmed ones or of zeros). Nothing allocates
  * after leat_storage_open. The functions of the pass (write, cut, vote, submit, poll) never block.
  *
  * A write is named by its sequence number, not by a position: the core withholds a vote or an
@@ -82,7 +82,7 @@ struct leat_storage_config {
     uint32_t place_bytes;    /* of a log wait in the journal before they go in place, twice as many
                               * when    it is many logs' turn; whole blocks, at most
                               * LEAT_PLACE_BYTES_MAX;    0: that */
-    uint32_t segments_ahead; /* zero-written ahead of need, once the active one is half full */
+    uint32_t segments_ahead; /* made ahead of need, once the active one is half full */
     uint64_t scrub_bytes_per_s; /* of sealed segments, by the helper; 0: none are read */
     uint32_t lock_wait_ms;      /* for a dead owner's last writes */
     void (*progress)(void *context, const char *line); /* NULL: silent */
@@ -270,7 +270,7 @@ const struct leat_peer_pin *leat_storage_peer_pin(const struct leat_storage *sto
  * arena, durable or not: they go in place from there. */
 uint64_t leat_storage_placed_pos(const struct leat_storage *storage, uint32_t index);
 
-/* Unlinks whole segments below trim_pos (a segment base, committed), after a start record. */
+/* Whole segments below trim_pos (a segment base, committed) leave the log, after a start record. */
 void leat_storage_trim(struct leat_storage *storage, uint32_t index, uint64_t trim_pos);
 
 /* Something is odd about the sealed segment at `position`: it is looked through soon, whatever the
@@ -359,15 +359,18 @@ uint64_t leat_storage_base_pos(const struct leat_storage *storage, uint32_t inde
  * acknowledged. Blocks. */
 int leat_storage_clean_stop(struct leat_storage *storage);
 
-/* One step of the helper: at most about 1 MiB of I/O. Zero-writes segments to come, makes and
- * removes logs, unlinks trimmed segments, puts repaired ones in place, indexes sealed ones, scrubs,
- * and looks now and then whether the files are still what was opened. Any one thread. */
+/* One step of the helper: at most about 1 MiB of I/O. Makes segments to come, makes and
+ * removes logs, unlinks or uses again what was trimmed, puts repaired ones in place, indexes sealed
+ * ones, scrubs, and looks now and then whether the files are still what was opened. Any one thread.
+ */
 enum leat_storage_step {
     LEAT_STORAGE_IDLE, /* there was nothing to do */
     LEAT_STORAGE_WORKED,
     LEAT_STORAGE_AHEAD, /* nobody waits for what was done: whoever calls may rest */
 };
 enum leat_storage_step leat_storage_prepare_step(struct leat_storage *storage);
+/* Something waits for the helper: it should not rest. */
+bool leat_storage_is_pressed(const struct leat_storage *storage);
 
 struct leat_storage_counters {
     uint64_t journal_writes;
