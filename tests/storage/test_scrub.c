@@ -317,6 +317,26 @@ static void a_repair_needs_a_whole_next_segment(void **state)
     assert_int_equal(repair_with(RIG_SEGMENT, good + RIG_SEGMENT), LEAT_OK);
 }
 
+/* Its bytes have come, and the helper has not looked: the segment must not come back. */
+static void a_repair_of_what_was_trimmed_ends(void **state)
+{
+    (void)state;
+    char path[600];
+    unsigned before = rig.events[LEAT_STORAGE_REPAIRED];
+    assert_int_equal(leat_storage_repair_begin(rig.storage, 1, 0), LEAT_OK);
+    step();
+    for (uint64_t at = 0; at < RIG_SEGMENT; at += PIECE)
+        assert_int_equal(leat_storage_repair_put(rig.storage, 1, at, good + at, PIECE), LEAT_OK);
+    leat_storage_trim(rig.storage, 1, RIG_SEGMENT);
+    while (leat_storage_base_pos(rig.storage, 1) < RIG_SEGMENT)
+        rig_turn(&rig);
+    wait_for(LEAT_STORAGE_REPAIRED, before + 1);
+    assert_int_equal(rig.last[LEAT_STORAGE_REPAIRED].result, LEAT_ETRIMMED);
+    rig_prepare_all(&rig);
+    rig_segment_path(&rig, 1, 0, path);
+    assert_false(rig_file_exists(path));
+}
+
 static void a_repair_may_be_abandoned(void **state)
 {
     (void)state;
@@ -355,6 +375,7 @@ int main(void)
         CASE(whole_segments_are_no_damage),
         CASE(flipped_bits_are_found_and_repaired),
         CASE(a_lost_file_is_found_and_repaired),
+        CASE(a_repair_of_what_was_trimmed_ends),
         CASE(what_is_not_this_log_repairs_nothing),
         CASE(a_repair_needs_a_whole_next_segment),
         CASE(a_repair_may_be_abandoned),
