@@ -46,6 +46,17 @@ void helper_fence(struct leat_storage *storage, const char *what, int error_numb
     atomic_store_explicit(&storage->attention, 1, memory_order_release);
 }
 
+/* Trimmed files that wait to be used again give back their space, those of idle logs too. */
+static void helper_give_back(struct leat_storage *storage)
+{
+    for (uint32_t i = 0; i < LEAT_LOGS_MAX; i++) {
+        const struct log_helper *helper = &storage->logs[i].helper;
+        if (helper->known && helper->unlinked_pos <
+                                 atomic_load_explicit(&helper->unlink_below, memory_order_relaxed))
+            helper_look_at(storage, i);
+    }
+}
+
 bool helper_has_no_space(struct leat_storage *storage, int error_number)
 {
     if (error_number != ENOSPC && error_number != EDQUOT && error_number != EMFILE &&
@@ -54,6 +65,7 @@ bool helper_has_no_space(struct leat_storage *storage, int error_number)
     atomic_store_explicit(&storage->full, true, memory_order_relaxed);
     atomic_fetch_add_explicit(&storage->full_waits, 1, memory_order_relaxed);
     storage->full_since_ns = helper_now_ns();
+    helper_give_back(storage);
     atomic_store_explicit(&storage->attention, 1, memory_order_release);
     return true;
 }
