@@ -33,8 +33,9 @@ def segments(node):
 def sealed(stage, node):
     """A segment whose bytes are all committed, and not the newest such."""
     def some():
-        end = (node.state() or {"commit_durable": 0})["commit_durable"] // SEGMENT * SEGMENT - SEGMENT
-        return sorted(path for base, path in segments(node).items() if base + SEGMENT <= end)
+        state = node.state() or {"commit_durable": 0, "base": 0}
+        end = state["commit_durable"] // SEGMENT * SEGMENT - SEGMENT
+        return sorted(path for base, path in segments(node).items() if state["base"] <= base <= end - SEGMENT)
     return stage.rng.choice(wait_for(some, f"a sealed segment of node {node.id}", 40))
 
 

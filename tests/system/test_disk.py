@@ -138,7 +138,7 @@ def retained(cluster):
         grows(leader, 110 * MIB, 80)
         result = stop(ledger)
         check(result["no"] == 0, f"appends were refused: {result}")
-        wait_for(lambda: all(len(glob.glob(os.path.join(n.data, "w0", "log-1.*", "*.segment"))) <= 14
+        wait_for(lambda: all(len(glob.glob(os.path.join(n.data, "w0", "log-1.*", "*.segment"))) <= 16
                              for n in cluster.nodes), "old segments to go")
         settle(cluster, True, "--trimmed-allowed")
 

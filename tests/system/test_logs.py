@@ -154,7 +154,7 @@ def retained(cluster):
     for node in cluster.nodes:
         folder = os.path.join(node.data, f"w{log % int(cluster.settings.get('workers', 1))}", f"log-{log}.1")
         wait_for(lambda: held(node, log) <= 3 * MIB + 2 * MIB, f"the budget held by node {node.id}", 20)
-        wait_for(lambda: len([f for f in os.listdir(folder) if f.endswith('.segment')]) <= 9,
+        wait_for(lambda: len([f for f in os.listdir(folder) if f.endswith('.segment')]) <= 11,
                  f"few files at node {node.id}", 20)
     cluster.audit("--trimmed-allowed")
     check(library.configure(cluster.nodes[1], log, retention_ns=1)[0] == 0, "configuring")
