@@ -72,6 +72,16 @@ static void trim_to(struct rig *rig, uint64_t number)
     rig_prepare_all(rig);
 }
 
+/* A log of its fourth segment; returns the file of the second, which waits to be used again. */
+static ino_t trim_two(struct rig *rig)
+{
+    fill_to(rig, 3 * RIG_SEGMENT + 1000);
+    ino_t second = inode_at(rig, 1);
+    trim_to(rig, 3);
+    assert_int_equal(segment_of(rig, second), 1);
+    return second;
+}
+
 /* Whatever the file held: the log is what was written since, after a crash too. */
 static void goes_on(struct rig *rig, uint64_t to_number)
 {
@@ -127,9 +137,7 @@ static void a_trimmed_file_is_a_segment_to_come(void **state)
 static void a_crash_while_it_waits(void **state)
 {
     struct rig *rig = *state;
-    fill_to(rig, 3 * RIG_SEGMENT + 1000);
-    ino_t second = inode_at(rig, 1);
-    trim_to(rig, 3);
+    ino_t second = trim_two(rig);
     goes_on(rig, 3);
     rig_prepare_all(rig);
     assert_int_equal(segment_of(rig, second), BASES);
@@ -139,9 +147,7 @@ static void a_crash_while_it_waits(void **state)
 static void a_crash_before_it_is_filled(void **state)
 {
     struct rig *rig = *state;
-    fill_to(rig, 3 * RIG_SEGMENT + 1000);
-    ino_t second = inode_at(rig, 1);
-    trim_to(rig, 3);
+    ino_t second = trim_two(rig);
     want_more(rig);
     uint64_t now = now_at(rig, second);
     goes_on(rig, 3);
@@ -153,11 +159,8 @@ static void a_crash_before_it_is_filled(void **state)
 static void a_cut_below_what_is_prepared(void **state)
 {
     struct rig *rig = *state;
-    fill_to(rig, 3 * RIG_SEGMENT + 1000);
-    ino_t second = inode_at(rig, 1);
-    trim_to(rig, 3);
+    ino_t second = trim_two(rig);
     want_more(rig);
-    leat_storage_commit(rig->storage, 1, rig->logs[1].reported_end);
     struct leat_chain chain = rig->logs[1].chain;
     uint64_t now = now_at(rig, second);
     while (rig->logs[1].chain.position < now * RIG_SEGMENT + 200000) { /* into the reused one */
@@ -238,10 +241,7 @@ static void what_a_read_names_is_unlinked(void **state)
 static void a_full_disk_has_room_for_what_was_trimmed(void **state)
 {
     struct rig *rig = *state;
-    fill_to(rig, 3 * RIG_SEGMENT + 1000);
-    ino_t second = inode_at(rig, 1);
-    trim_to(rig, 3);
-    assert_int_equal(segment_of(rig, second), 1);
+    ino_t second = trim_two(rig);
     fake.no_space = true;
     fill_to(rig, 5 * RIG_SEGMENT + 1000);
     now_at(rig, second);

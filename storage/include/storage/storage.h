@@ -359,17 +359,18 @@ uint64_t leat_storage_base_pos(const struct leat_storage *storage, uint32_t inde
  * acknowledged. Blocks. */
 int leat_storage_clean_stop(struct leat_storage *storage);
 
-/* One step of the helper: at most about 1 MiB of I/O. Makes segments to come, makes and
- * removes logs, unlinks or uses again what was trimmed, puts repaired ones in place, indexes sealed
- * ones, scrubs, and looks now and then whether the files are still what was opened. Any one thread.
- */
 enum leat_storage_step {
     LEAT_STORAGE_IDLE, /* there was nothing to do */
     LEAT_STORAGE_WORKED,
     LEAT_STORAGE_AHEAD, /* nobody waits for what was done: whoever calls may rest */
 };
+
+/* One step of the helper: at most about 1 MiB of I/O. Prepares segments to come, makes and removes
+ * logs, unlinks or uses again what was trimmed, puts repaired segments in place, indexes sealed
+ * ones, scrubs, and looks now and then whether the files are still what was opened. Any one thread.
+ */
 enum leat_storage_step leat_storage_prepare_step(struct leat_storage *storage);
-/* Something waits for the helper: it should not rest. */
+/* Something waits for the helper: it should not rest. Any thread. */
 bool leat_storage_is_pressed(const struct leat_storage *storage);
 
 struct leat_storage_counters {
