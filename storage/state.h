@@ -385,7 +385,8 @@ struct leat_storage {
     uint64_t seen_ns;   /* the clock of the last submit */
 
     uint8_t *vote_slot;  /* the image being written */
-    unsigned vote_stage; /* 0: none in flight, else 1 + slot */
+    unsigned vote_stage; /* 0: none in flight, 1: a round's first slot, 2: its second one */
+    uint32_t vote_first; /* the slot that rounds begin with: not the one that was read at open */
     uint32_t vote_bytes;
     uint64_t vote_sequence;
     unsigned votes_wanted; /* logs that wait for a round */

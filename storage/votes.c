@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The two vote slots: incarnation, pinned peers, term and vote of every log. A round writes slot
- * A, waits, writes slot B, waits: at every moment one of them is whole, and a vote is reported
- * only when both are. Votes asked for meanwhile go into the next round.
+ * The two vote slots: incarnation, pinned peers, term and vote of every log. A round writes one
+ * slot, waits, writes the other one, waits: at every moment one of them is whole, and a vote is
+ * reported only when both are. It begins with the slot that was not read at open, which may be all
+ * that an earlier power cut left. Votes asked for meanwhile go into the next round.
  *
- *   stage 0 (idle) -> 1 (A in flight) -> 2 (B in flight) -> 0
+ *   stage 0 (idle) -> 1 (the first in flight) -> 2 (the second in flight) -> 0
  */
 #include "state.h"
 
@@ -130,6 +131,7 @@ int votes_read(struct leat_storage *storage, char *error, unsigned error_bytes)
     bool first = good[0] && (!good[1] || states[0].head.sequence >= states[1].head.sequence);
     if (good[0] || good[1])
         votes_adopt(storage, &states[first ? 0 : 1]);
+    storage->vote_first = first ? 1 : 0;
     free(states);
     return good[0] || good[1] ? LEAT_OK : leat_refuse(error, error_bytes, LEAT_EVOTES, both_bad);
 }
@@ -193,7 +195,7 @@ static void votes_write_slot(struct leat_storage *storage, uint32_t slot)
     operation->bytes = storage->vote_slot;
     operation->left_bytes = storage->vote_bytes;
     operation->offset = (uint64_t)slot * LEAT_VOTE_SLOT_BYTES;
-    storage->vote_stage = 1 + slot;
+    storage->vote_stage++;
     storage->counters.vote_writes++;
     operation_issue(storage, operation);
 }
@@ -203,7 +205,7 @@ void votes_written(struct leat_storage *storage)
 {
     LEAT_ASSERT(storage->vote_stage == 1 || storage->vote_stage == 2);
     if (storage->vote_stage == 1) {
-        votes_write_slot(storage, 1);
+        votes_write_slot(storage, 1 - storage->vote_first);
         return;
     }
     storage->vote_stage = 0;
@@ -226,7 +228,7 @@ void votes_issue(struct leat_storage *storage, uint64_t now_ns)
         return;
     storage->vote_issued_ns = now_ns;
     votes_capture(storage);
-    votes_write_slot(storage, 0);
+    votes_write_slot(storage, storage->vote_first);
 }
 
 unsigned votes_report(struct leat_storage *storage, struct leat_storage_event *events, unsigned max)

@@ -28,6 +28,7 @@ void check_begin(void)
     memset(memory_is_back, 0, sizeof(memory_is_back));
     frames = committed = leaders = (struct sim_map){0};
     check_said_begin();
+    check_journal_begin();
     check_rules_begin();
     check_words_begin();
 }
@@ -278,7 +279,10 @@ static void replica_look(unsigned node, struct node_log *log)
     if (core->term != before.term || core->voted_for != before.voted_for)
         faults_ambush(node);
     if (core->counters.cuts + core->counters.resets != replica->cuts) {
-        faults_ambush(node);
+        if (core->counters.resets != before.resets && core->leader != LEAT_CORE_NOBODY)
+            faults_install(node, core->leader);
+        else
+            faults_ambush(node);
         replica->said_memory_pos = 0; /* what it said of a longer log is void */
         replica->said_durable_pos = 0;
         replica->held_pos = 0;
@@ -489,6 +493,7 @@ void check_memory_lost(unsigned node)
 void check_node_lost(unsigned node)
 {
     check_said_forget(node);
+    check_journal_forget(node);
     memset(check_replicas[node], 0, sizeof(check_replicas[node]));
 }
 

@@ -66,6 +66,8 @@ void check_sent(unsigned node, const struct sim_process *process, const void *he
 void check_disk_failed(struct sim_process *process);
 /* A dead process' write lands: nobody else may have its lock (V3). */
 void check_late_write(const struct sim_open *lock);
+/* Before a vote slot is written. */
+void check_vote_write(unsigned node, struct sim_inode *inode, const void *bytes, uint64_t offset);
 
 /* What every worker knows of its peers and logs. */
 void check_trace(void);

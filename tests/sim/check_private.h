@@ -55,6 +55,13 @@ void check_links(unsigned node, const struct node_worker *worker);
 /* Its disk was replaced. */
 void check_said_forget(unsigned node);
 
+/* check_journal.c */
+void check_journal_begin(void);
+/* Its disk was replaced. */
+void check_journal_forget(unsigned node);
+/* The node is about to acknowledge something of this log. */
+void check_cut_recorded(unsigned node, const struct node_log *log);
+
 /* check_rules.c */
 void check_rules_begin(void);
 /* After a pass; `before`: as of the pass before. */

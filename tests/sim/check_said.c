@@ -31,6 +31,13 @@ void check_said_forget(unsigned node)
     memset(incarnations[node], 0, sizeof(incarnations[node]));
 }
 
+/* W4: who installs a log has nothing of it to lead with. */
+static void campaign_look(unsigned node, const struct node_log *log)
+{
+    if (log && log->core.installing)
+        world_fail("W4", "node %u asks for votes in log %u, which it installs", node + 1, log->id);
+}
+
 /* W7: a new life is a new incarnation, a higher one. */
 void check_life(unsigned node, const struct node_worker *worker)
 {
@@ -79,7 +86,10 @@ uint64_t check_incarnation(unsigned node)
 
 static void asked_look(unsigned node, const struct leat_message *message, uint32_t log_id)
 {
-    if (message->kind != LEAT_MESSAGE_VOTE_REQUEST || message->flags & LEAT_MESSAGE_PRE)
+    if (message->kind != LEAT_MESSAGE_VOTE_REQUEST)
+        return;
+    campaign_look(node, check_replicas[node][log_id].log);
+    if (message->flags & LEAT_MESSAGE_PRE)
         return;
     if (check_replicas[node][log_id].log)
         check_vote_spoken(node, check_replicas[node][log_id].log, message->term);
@@ -165,6 +175,8 @@ void check_sent(unsigned node, const struct sim_process *process, const void *he
     check_word(node, &message, wire.log_id);
     if (message.kind != LEAT_MESSAGE_APPEND_ACK)
         return;
+    if (replica->log)
+        check_cut_recorded(node, replica->log);
     /* a log that begins anew says its base only, below which a majority's disks have all (ADR 0067)
      */
     bool begins_anew = replica->log && replica->log->core.installing;

@@ -37,11 +37,12 @@ void check_words_begin(void)
 static void grant_note(unsigned node, const struct leat_message *message, uint32_t log_id)
 {
     bool amnesiac = message->flags & LEAT_MESSAGE_AMNESIAC;
+    const struct node_log *log = check_replicas[node][log_id].log; /* none in its first pass */
     struct sim_map_key key = {log_id, 2 * node + amnesiac, message->term};
     if (!(message->flags & LEAT_MESSAGE_GRANTED) || message->flags & LEAT_MESSAGE_PRE)
         return;
     map_put(&grants, key, message->to);
-    if (!amnesiac && check_replicas[node][log_id].log->core.amnesiac)
+    if (!amnesiac && log && log->core.amnesiac)
         world_fail("W5", "node %u is amnesiac of log %u and grants its vote as intact", node + 1,
                    log_id);
 }
@@ -102,10 +103,10 @@ static void clears_look(unsigned node, const struct leat_message *message, uint3
 
 void check_word(unsigned node, const struct leat_message *message, uint32_t log_id)
 {
-    if (!check_replicas[node][log_id].log)
-        return;
     if (message->kind == LEAT_MESSAGE_VOTE_REPLY)
         grant_note(node, message, log_id);
+    else if (!check_replicas[node][log_id].log)
+        return;
     else if (message->kind == LEAT_MESSAGE_APPEND_ACK)
         ack_note(node, message, log_id);
     else if (message->kind == LEAT_MESSAGE_APPEND)

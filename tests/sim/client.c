@@ -12,16 +12,17 @@
 #include "leat/leat.h"
 #include "reader.h"
 
-#define CLIENTS_MAX 8u
-#define RESULTS_MAX 64u
-#define PAYLOAD_MAX (64u << 10)
-#define BATCH_MAX   8u
-#define RING_BYTES  (256u << 10)
-#define SMALL_BYTES LEAT_RING_BYTES_MIN /* a dishonest one's: it comes round soon */
-#define POLL_NS     (150 * SIM_US)
-#define ATTACH_NS   (300 * SIM_MS)
-#define AWAY_NS     (20 * SIM_MS) /* between looks whether the node listens */
-#define CLOSE_NS    (20 * SIM_S)  /* for an append in a cluster that is whole and idle */
+#define CLIENTS_MAX     8u
+#define RESULTS_MAX     64u
+#define PAYLOAD_MAX     (64u << 10)
+#define BATCH_MAX       8u
+#define RING_BYTES      (256u << 10)
+#define SMALL_BYTES     LEAT_RING_BYTES_MIN /* a dishonest one's: it comes round soon */
+#define DISHONEST_DEPTH 64u
+#define POLL_NS         (150 * SIM_US)
+#define ATTACH_NS       (300 * SIM_MS)
+#define AWAY_NS         (20 * SIM_MS) /* between looks whether the node listens */
+#define CLOSE_NS        (20 * SIM_S)  /* for an append in a cluster that is whole and idle */
 
 struct sim_client {
     unsigned number;
@@ -35,6 +36,7 @@ struct sim_client {
     bool switches;
     bool fences;     /* as soon as nothing is in flight */
     bool dishonest;  /* appends what is no append of the ledger's, and breaks every rule */
+    bool broke;      /* one of them: what it appended will hardly ever end */
     bool closes;     /* appends once more to each log */
     uint32_t closed; /* logs, 1 to this one */
 };
@@ -214,6 +216,8 @@ static void actor_started(struct sim_client *self, const struct wish *wish, uint
         ledger_started(number + append.record, &append);
     }
     self->left -= self->left < count ? self->left : count;
+    if (sequence == 1)
+        faults_desert(self->node);
 }
 
 static void wish_draw(struct wish *wish)
@@ -312,19 +316,35 @@ static int dishonest_start(struct sim_client *self)
     return rc;
 }
 
-/* A bit of what is said of the record that is next for the node. */
+/* A bit of what is said of the record that is next for the node, every other time of its length. */
 static void dishonest_twist(struct sim_client *self, uint64_t position)
 {
     uint8_t *record = self->client->rings.records + (position & (SMALL_BYTES - 1));
-    record[world_draw(STREAM_CLIENTS, sizeof(struct leat_ring_record))] ^=
-        (uint8_t)(1u << world_draw(STREAM_CLIENTS, 8));
+    uint64_t byte = world_draw(STREAM_CLIENTS, sizeof(struct leat_ring_record));
+    if (world_chance(STREAM_CLIENTS, 500000))
+        byte = offsetof(struct leat_ring_record, payload_bytes) + byte % 3;
+    record[byte] ^= (uint8_t)(1u << world_draw(STREAM_CLIENTS, 8));
+}
+
+/* It goes on behind the ring's end, and all that is said of it agrees. */
+static void dishonest_overrun(struct sim_client *self, uint64_t position)
+{
+    uint64_t at = position & (SMALL_BYTES - 1);
+    struct leat_ring_record *record = (void *)(self->client->rings.records + at);
+    record->payload_bytes = (uint32_t)(SMALL_BYTES - at);
+    self->client->rings.shared->tail.value = position + leat_ring_extent(record->payload_bytes);
 }
 
 static void dishonest_append(struct sim_client *self)
 {
     uint64_t position = self->client->rings.tail;
+    bool is_near_end = SMALL_BYTES - (position & (SMALL_BYTES - 1)) <= draw.entry_kib << 10;
     if (dishonest_start(self) == LEAT_OK && cluster.nodes[self->node].process) {
-        if (self->client->state == CLIENT_UP && world_chance(STREAM_CLIENTS, 20000))
+        self->broke = self->client->state == CLIENT_UP &&
+                      world_chance(STREAM_CLIENTS, is_near_end ? 20000 : 2000);
+        if (self->broke && is_near_end)
+            dishonest_overrun(self, position);
+        else if (self->broke)
             dishonest_twist(self, position);
         process_wake_workers(cluster.nodes[self->node].process);
     }
@@ -362,7 +382,8 @@ static bool actor_attach(struct sim_client *self)
         const char *socket = cluster_socket(self->node);
         struct leat_options options = {.socket = socket,
                                        .ring_bytes = ring_bytes_of(self),
-                                       .in_flight_max = (uint32_t)draw.in_flight,
+                                       .in_flight_max = self->dishonest ? DISHONEST_DEPTH
+                                                                        : (uint32_t)draw.in_flight,
                                        .attach_timeout_ns = ATTACH_NS};
         self->identity = 0;
         if (socket && leat_attach(&options, &self->client) == LEAT_OK)
@@ -379,7 +400,7 @@ static void *actor_main(void *context)
     struct sim_client *self = context;
     if (!actor_attach(self))
         return NULL;
-    while (self->dishonest && !all.hurry && self->client->state != CLIENT_FAILED) {
+    while (self->dishonest && !all.hurry && self->client->state != CLIENT_FAILED && !self->broke) {
         dishonest_append(self);
         thread_sleep(world_exponential(STREAM_CLIENTS, 5 * SIM_MS));
     }
@@ -405,7 +426,7 @@ static void actor_dead(struct sim_process *process)
     struct sim_client *self = process->owner;
     self->process = NULL;
     self->client = NULL;
-    self->switches = self->fences = self->closes = false;
+    self->switches = self->fences = self->closes = self->broke = false;
     do
         self->node = (unsigned)world_draw(STREAM_CLIENTS, cluster.count);
     while (cluster.nodes[self->node].lost);
@@ -472,6 +493,13 @@ void clients_kill_one(void)
 void clients_switch_one(void)
 {
     all.clients[world_draw(STREAM_FAULTS, all.count)].switches = true;
+}
+
+void clients_rest_one(uint64_t until_ns)
+{
+    struct sim_client *self = &all.clients[world_draw(STREAM_FAULTS, all.count)];
+    if (self->due_ns < until_ns)
+        self->due_ns = until_ns;
 }
 
 void clients_leave(unsigned node)

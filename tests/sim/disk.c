@@ -15,6 +15,7 @@
 #include "faults.h"
 #include "files.h"
 #include "leat/error.h"
+#include "state.h"
 
 #define FILES_MAX 8u
 
@@ -141,6 +142,8 @@ void leat_disk_write(struct leat_disk *disk, uint64_t tag, struct leat_disk_file
                               .offset = offset,
                               .length_bytes = length_bytes,
                               .write = true};
+    if (file.slot == SLOT_VOTES)
+        check_vote_write(disk->host->number, disk->files[SLOT_VOTES]->inode, bytes, offset);
     disk_queue(disk, &request, file);
 }
 

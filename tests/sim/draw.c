@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "profile.h"
+#include "scenes.h"
 #include "world.h"
 
 struct sim_draw draw;
@@ -145,6 +146,7 @@ static void draw_processes(void)
     draw.pause_most_ms = pick(1, 4000);
     draw.down_most_ms = pick(1, 5000);
     draw.absent_ms = maybe(1000, 20000);
+    draw.absent_most_ms = draw.safety_ms;
     draw.drift_ppm = maybe(10, 100000);
     draw.realtime_ms = maybe(200, 5000);
     draw.transfer_ms = maybe(200, 5000);
@@ -166,8 +168,20 @@ static void draw_processes(void)
     if (world_draw(STREAM_DRAW, 2)) /* most seeds are as they were without these two */
         draw.ambush_ppm = draw.garbage_ppm = 0;
     draw.ring_full_ppm = maybe(1000, 500000);
-    if (draw.replicated_ppm > 0) /* one lost for good and one amnesiac wait for an operator (W5) */
-        draw.rot_ms = draw.wipe_ms = draw.misdirect_ppm = 0;
+    draw.lag_ms = maybe(300, 5000);
+    draw.lag_most_ms = pick(10, 2000);
+    draw.client_rest_ms = maybe(300, 5000);
+    draw.desert_ppm = maybe(10000, 500000);
+}
+
+static void draw_scene(const struct sim_overrides *overrides)
+{
+    draw.scene = world_draw(STREAM_DRAW, 2 * scenes_count()) + 1;
+    if (overrides && overrides->set[SIM_scene])
+        draw.scene = overrides->value[SIM_scene];
+    else if (draw.scene > scenes_count() || (overrides && overrides->profile != 0))
+        draw.scene = 0;
+    scene_apply(draw.scene);
 }
 
 void draw_make(const struct sim_overrides *overrides)
@@ -177,6 +191,9 @@ void draw_make(const struct sim_overrides *overrides)
     draw_network();
     draw_disk();
     draw_processes();
+    draw_scene(overrides);
+    if (draw.replicated_ppm > 0) /* one lost for good and one amnesiac wait for an operator (W5) */
+        draw.rot_ms = draw.wipe_ms = draw.misdirect_ppm = 0;
     if (overrides)
         profile_apply(overrides->profile);
     for (unsigned i = 0; overrides && i < SIM_PARAMETER_COUNT; i++) {

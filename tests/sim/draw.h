@@ -63,7 +63,8 @@
     X(pause_ms, "a node's process is paused")                                                      \
     X(pause_most_ms, "for how long at most")                                                       \
     X(down_most_ms, "a dead node starts again after this at most")                                 \
-    X(absent_ms, "a node is gone for as long as most of the faults last")                          \
+    X(absent_ms, "a node is gone for long")                                                        \
+    X(absent_most_ms, "for how long at most, and a fourth of that at least")                       \
     X(small_ms, "the ways of a node carry no long datagrams for a while")                          \
     X(partition_ms, "a partition begins")                                                          \
     X(partition_most_ms, "and lasts this at most")                                                 \
@@ -78,6 +79,7 @@
     X(trim_ms, "an operator trims a log")                                                          \
     X(client_death_ms, "a client's process dies")                                                  \
     X(client_switch_ms, "a client goes to another node")                                           \
+    X(client_rest_ms, "a client starts nothing for up to three seconds")                           \
     X(scribble_ms, "a dishonest client writes anything into its shared words")                     \
     X(scrub_kib_s, "sealed segments are read through by the nodes")                                \
     X(rot_ms, "a bit of a segment changes on the disk of one of the minority that may be hurt")    \
@@ -93,8 +95,12 @@
     X(misdirect_ppm, "writes of a segment of the minority that may be hurt that land elsewhere, "  \
                      "or half as often nowhere")                                                   \
     X(ambush_ppm, "starts, votes and cuts of a log soon after which the node dies")                \
+    X(desert_ppm, "sessions opened soon after which the client's node is gone for a while")        \
     X(garbage_ppm, "sectors in flight in a power cut that are neither old nor new")                \
-    X(ring_full_ppm, "datagrams of a range that find the sender's queue full")
+    X(ring_full_ppm, "datagrams of a range that find the sender's queue full")                     \
+    X(lag_ms, "the ways to a node become long: it hears what was said before")                     \
+    X(lag_most_ms, "by this at most")                                                              \
+    X(scene, "what is played: see --list; 0: only what is drawn")
 
 struct sim_draw {
 #define SIM_DRAW_FIELD(name, text) uint64_t name;

@@ -93,12 +93,48 @@ void faults_ambush(unsigned number)
                  EVENT_ACTION, ambush_event, node, node->life);
 }
 
+static void deserted_event(void *context, uint64_t life)
+{
+    struct sim_node *node = context;
+    if (!on || node->life != life)
+        return;
+    world.events[EVENT_ACTION]++;
+    fault_counts.desert++;
+    node->absent_until_ns = world.now_ns + world_draw(STREAM_AMBUSH, 3 * SIM_S);
+    cluster_kill(node);
+}
+
+void faults_desert(unsigned number)
+{
+    struct sim_node *node = &cluster.nodes[number];
+    if (on && world_chance(STREAM_AMBUSH, draw.desert_ppm))
+        world_at(world.now_ns + world_log_uniform(STREAM_AMBUSH, 20 * SIM_US, 40 * SIM_MS),
+                 EVENT_ACTION, deserted_event, node, node->life);
+}
+
+void faults_install(unsigned number, unsigned leader)
+{
+    struct sim_node *node = &cluster.nodes[leader];
+    if (!on || !world_chance(STREAM_AMBUSH, draw.ambush_ppm))
+        return;
+    if (world_draw(STREAM_AMBUSH, 2)) {
+        world_at(world.now_ns + world_log_uniform(STREAM_AMBUSH, 20 * SIM_US, 40 * SIM_MS),
+                 EVENT_ACTION, ambush_event, &cluster.nodes[number], cluster.nodes[number].life);
+        return;
+    }
+    if (world_draw(STREAM_AMBUSH, 2))
+        cluster.nodes[number].host.stuck_until_ns = until(1000);
+    world_at(world.now_ns + world_draw(STREAM_AMBUSH, SIM_MS), EVENT_ACTION, deserted_event, node,
+             node->life);
+}
+
 static void do_absent(void)
 {
     struct sim_node *node = any_target();
     fault_counts.absent++;
     node->absent_until_ns =
-        world.now_ns + world_between(STREAM_FAULTS, draw.safety_ms / 4, draw.safety_ms) * SIM_MS;
+        world.now_ns +
+        world_between(STREAM_FAULTS, draw.absent_most_ms / 4, draw.absent_most_ms) * SIM_MS;
     cluster_kill(node);
 }
 
@@ -196,6 +232,36 @@ static void do_clog(void)
     network.links[from->host.number][to->host.number].clogged_until_ns = until(draw.clog_most_ms);
 }
 
+static void lag_deaf(void *context, uint64_t lag_ns)
+{
+    struct sim_node *node = context;
+    if (!on)
+        return;
+    world.events[EVENT_ACTION]++;
+    for (unsigned i = 0; i < cluster.count; i++)
+        cut(node->host.number, i);
+    world_trace("nobody hears node %u", node->host.number + 1);
+    world_at(world.now_ns + lag_ns, EVENT_ACTION, partition_end, NULL, ++partition_number);
+}
+
+/* Then, most often, it is heard no more: it goes on hearing what the others said before. */
+static void do_lag(void)
+{
+    struct sim_node *node = any_target();
+    uint64_t lag_ns = until(draw.lag_most_ms) - world.now_ns;
+    fault_counts.lag++;
+    for (unsigned i = 0; i < cluster.count; i++) {
+        struct sim_link *link = &network.links[i][node->host.number];
+        link->lag_from_ns = world.now_ns;
+        link->lag_to_ns = world.now_ns + 3 * lag_ns;
+        link->lag_ns = lag_ns;
+    }
+    world_trace("the ways to node %u become longer by %.1f ms", node->host.number + 1,
+                (double)lag_ns / 1e6);
+    if (world_chance(STREAM_FAULTS, 700000))
+        world_at(world.now_ns + lag_ns, EVENT_ACTION, lag_deaf, node, lag_ns);
+}
+
 /* ---- disks and clocks ---- */
 
 static void do_stuck(void)
@@ -258,6 +324,12 @@ static void do_client_switch(void)
 {
     fault_counts.client_switch++;
     clients_switch_one();
+}
+
+static void do_client_rest(void)
+{
+    fault_counts.client_rest++;
+    clients_rest_one(world.now_ns + world_draw(STREAM_FAULTS, 3 * SIM_S));
 }
 
 static void do_fence(void)
@@ -360,6 +432,7 @@ static const struct fault {
     {do_partition, SIM_partition_ms},
     {do_small, SIM_small_ms},
     {do_clog, SIM_clog_ms},
+    {do_lag, SIM_lag_ms},
     {do_stuck, SIM_stuck_ms},
     {do_full, SIM_full_ms},
     {do_realtime, SIM_realtime_ms},
@@ -367,6 +440,7 @@ static const struct fault {
     {do_trim, SIM_trim_ms},
     {do_client_death, SIM_client_death_ms},
     {do_client_switch, SIM_client_switch_ms},
+    {do_client_rest, SIM_client_rest_ms},
     {do_fence, SIM_fence_ms},
     {do_scribble, SIM_scribble_ms},
     {do_rot, SIM_rot_ms},

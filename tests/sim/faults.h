@@ -26,6 +26,7 @@ extern struct sim_disk_faults disk_faults;
     X(partition)                                                                                   \
     X(small)                                                                                       \
     X(clog)                                                                                        \
+    X(lag)                                                                                         \
     X(stuck)                                                                                       \
     X(full)                                                                                        \
     X(realtime)                                                                                    \
@@ -33,6 +34,7 @@ extern struct sim_disk_faults disk_faults;
     X(trim)                                                                                        \
     X(client_death)                                                                                \
     X(client_switch)                                                                               \
+    X(client_rest)                                                                                 \
     X(fence)                                                                                       \
     X(scribble)                                                                                    \
     X(rot)                                                                                         \
@@ -42,6 +44,7 @@ extern struct sim_disk_faults disk_faults;
     X(rollback)                                                                                    \
     X(tail)                                                                                        \
     X(ambush)                                                                                      \
+    X(desert)                                                                                      \
     X(garbage)
 
 struct sim_fault_counts {
@@ -57,6 +60,12 @@ void faults_heal(void);
 bool faults_are_on(void);
 /* The node is about to write what it may not forget: now and then it dies soon. */
 void faults_ambush(unsigned node);
+/* It was told to begin a log anew: now and then it dies as well, or who told it is gone for a while
+ * and, every other time, its disk is stuck. */
+void faults_install(unsigned node, unsigned leader);
+/* One of its clients opens a session: now and then the node's process dies before it can tell, and
+ * is gone for up to three seconds. */
+void faults_desert(unsigned node);
 
 /* disk.c: the host's processes are dead; what was in flight is torn. */
 void disk_power_cut(struct sim_host *host);

@@ -547,10 +547,20 @@ void files_wipe(struct sim_host *host)
 bool files_hold(const char *path, const void *bytes, size_t count)
 {
     const struct sim_inode *inode = path_find(path);
+    uint8_t seam[2 * FILES_HOLD_MAX];
+    size_t before = 0; /* the end of the page before, which may begin what is looked for */
     for (uint64_t i = 0; inode && i < inode->page_count; i++) {
         const struct sim_page *page = &inode->pages[i];
-        if (page->now && !page->dirty && memmem(page->now, SIM_PAGE_BYTES, bytes, count))
+        if (!page->now || page->dirty) {
+            before = 0;
+            continue;
+        }
+        memcpy(seam + before, page->now, count - 1);
+        if (memmem(seam, before + count - 1, bytes, count) ||
+            memmem(page->now, SIM_PAGE_BYTES, bytes, count))
             return true;
+        before = count - 1;
+        memcpy(seam, page->now + SIM_PAGE_BYTES - before, before);
     }
     return false;
 }

@@ -73,7 +73,8 @@ int path_make(const char *path, enum inode_kind kind, struct sim_inode **ret_ino
 int path_remove(const char *path, bool directory);
 int path_rename(const char *from, const char *to);
 
-/* Does a file hold these bytes, on the medium too? */
+/* Does a file hold these bytes, at most FILES_HOLD_MAX of them, on the medium too? */
+#define FILES_HOLD_MAX 64u
 bool files_hold(const char *path, const void *bytes, size_t count);
 /* Any of the host's segments; NULL: there is none. */
 struct sim_inode *files_segment(struct sim_host *host);

@@ -60,21 +60,65 @@ void memory_unmap(void *map, size_t bytes)
     __real_munmap(map, huge_round(bytes));
 }
 
+/* Clients' rings: made and given up by the hundred in a run, and little of each is touched, so
+ * these are of small pages and are used again. Nobody may touch one meanwhile. */
+#define SMALL_BYTES_MAX (1u << 20)
+#define KEPT_MAX        32u
+
+static struct {
+    void *map;
+    size_t bytes;
+} kept[KEPT_MAX];
+static unsigned kept_count;
+
+static void *kept_take(size_t bytes)
+{
+    for (unsigned i = 0; i < kept_count; i++) {
+        void *map = kept[i].map;
+        if (kept[i].bytes != bytes || mprotect(map, bytes, PROT_READ | PROT_WRITE) != 0)
+            continue;
+        kept[i] = kept[--kept_count];
+        return memset(map, 0, bytes);
+    }
+    return NULL;
+}
+
+static bool kept_give(void *map, size_t bytes)
+{
+    if (bytes > SMALL_BYTES_MAX || kept_count == KEPT_MAX || mprotect(map, bytes, PROT_NONE) != 0)
+        return false;
+    kept[kept_count].map = map;
+    kept[kept_count++].bytes = bytes;
+    return true;
+}
+
+static size_t guarded_round(size_t bytes)
+{
+    return bytes > SMALL_BYTES_MAX ? huge_round(bytes)
+                                   : (bytes + SIM_PAGE_BYTES - 1) & ~(size_t)(SIM_PAGE_BYTES - 1);
+}
+
 /* Ends where nothing may be touched: who goes beyond a client's ring or an arena dies of it. */
 void *memory_map_guarded(size_t bytes)
 {
-    size_t whole = huge_round(bytes);
-    uint8_t *map = memory_map(whole + HUGE_PAGE_BYTES);
-    if (map == MAP_FAILED || mprotect(map + whole, HUGE_PAGE_BYTES, PROT_NONE) != 0)
-        return MAP_FAILED;
-    (void)__real_madvise(map, whole, MADV_HUGEPAGE);
+    size_t whole = guarded_round(bytes);
+    uint8_t *map = kept_take(whole);
+    if (!map) {
+        map = memory_map(whole + HUGE_PAGE_BYTES);
+        if (map == MAP_FAILED || mprotect(map + whole, HUGE_PAGE_BYTES, PROT_NONE) != 0)
+            return MAP_FAILED;
+        if (bytes > SMALL_BYTES_MAX)
+            (void)__real_madvise(map, whole, MADV_HUGEPAGE);
+    }
     return map + whole - bytes;
 }
 
 void memory_unmap_guarded(void *memory, size_t bytes)
 {
-    size_t whole = huge_round(bytes);
-    memory_unmap((uint8_t *)memory + bytes - whole, whole + HUGE_PAGE_BYTES);
+    size_t whole = guarded_round(bytes);
+    uint8_t *map = (uint8_t *)memory + bytes - whole;
+    if (!kept_give(map, whole))
+        memory_unmap(map, whole + HUGE_PAGE_BYTES);
 }
 
 void memory_begin(void)

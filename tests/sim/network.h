@@ -10,10 +10,12 @@
 
 struct sim_link {
     bool cut;
-    uint32_t bytes_max;        /* longer datagrams are lost; 0: no bound */
-    uint64_t clogged_until_ns; /* what is sent meanwhile arrives after that */
-    uint64_t burst_until_ns;   /* everything is lost */
-    uint64_t free_ns;          /* when the last datagram had left, at its bandwidth */
+    uint32_t bytes_max;              /* longer datagrams are lost; 0: no bound */
+    uint64_t clogged_until_ns;       /* what is sent meanwhile arrives after that */
+    uint64_t burst_until_ns;         /* everything is lost */
+    uint64_t lag_from_ns, lag_to_ns; /* it becomes longer and longer meanwhile, by lag_ns at most */
+    uint64_t lag_ns;
+    uint64_t free_ns; /* when the last datagram had left, at its bandwidth */
     uint64_t last_ns; /* when the last one arrives: none comes before, but for reordering */
 };
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "profile.h"
+#include "scenes.h"
 #include "world.h"
 
 static const char usage[] =
@@ -26,6 +27,7 @@ static const char usage[] =
     "  -S, --set NAME=VALUE a number that the seed would draw; again for more; see --list\n"
     "  -t, --twice          each seed twice: both must have the same hash of events\n"
     "  -p, --profile NAME   which of the drawn faults stay; see --list\n"
+    "  -c, --scene NAME     this scene in every seed, or none; see --list\n"
     "  -k, --shrink FILE    where a failure is written when it was made smaller, for --replay\n"
     "                       (default leat-sim-SEED.replay)\n"
     "      --no-shrink      failures are left as they are\n"
@@ -42,23 +44,15 @@ static const char usage[] =
     "Exit codes: 0 all held, 1 a seed failed, 2 usage.\n";
 
 static const struct option long_options[] = {
-    {"seed", required_argument, NULL, 's'},
-    {"seeds", required_argument, NULL, 'n'},
-    {"jobs", required_argument, NULL, 'j'},
-    {"replay", required_argument, NULL, 'r'},
-    {"set", required_argument, NULL, 'S'},
-    {"twice", no_argument, NULL, 't'},
-    {"profile", required_argument, NULL, 'p'},
-    {"shrink", required_argument, NULL, 'k'},
-    {"no-shrink", no_argument, NULL, 'N'},
-    {"max", required_argument, NULL, 'm'},
-    {"limit", required_argument, NULL, 'l'},
-    {"trace", no_argument, NULL, 'T'},
-    {"except", required_argument, NULL, 'x'},
-    {"json", no_argument, NULL, 'J'},
-    {"list", no_argument, NULL, 'L'},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
+    {"seed", required_argument, NULL, 's'},    {"seeds", required_argument, NULL, 'n'},
+    {"jobs", required_argument, NULL, 'j'},    {"replay", required_argument, NULL, 'r'},
+    {"set", required_argument, NULL, 'S'},     {"twice", no_argument, NULL, 't'},
+    {"profile", required_argument, NULL, 'p'}, {"scene", required_argument, NULL, 'c'},
+    {"shrink", required_argument, NULL, 'k'},  {"no-shrink", no_argument, NULL, 'N'},
+    {"max", required_argument, NULL, 'm'},     {"limit", required_argument, NULL, 'l'},
+    {"trace", no_argument, NULL, 'T'},         {"except", required_argument, NULL, 'x'},
+    {"json", no_argument, NULL, 'J'},          {"list", no_argument, NULL, 'L'},
+    {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
 };
 
 static int wrong(const char *what, const char *text)
@@ -95,6 +89,13 @@ static bool set_text(struct sim_options *options, const char *text)
     memcpy(name, text, (size_t)(equals - text));
     name[equals - text] = 0;
     return set_number(options, name, value);
+}
+
+static bool set_scene(struct sim_options *options, const char *name)
+{
+    uint64_t scene = 0;
+    return (!strcmp(name, "none") || scene_find(name, &scene)) &&
+           set_number(options, "scene", scene);
 }
 
 /* Lines "name value", '#' begins a comment. */
@@ -165,6 +166,8 @@ static int list(const struct sim_options *options)
     }
     printf("\nprofiles:\n");
     profiles_list(stdout);
+    printf("\nscenes, one in half of the seeds:\n");
+    scenes_list(stdout);
     return -1;
 }
 
@@ -201,6 +204,8 @@ static int option_take(struct sim_options *options, int option, const char *text
         return profile_find(text, &options->overrides.profile)
                    ? 0
                    : wrong("no such profile, see --list:", text);
+    case 'c':
+        return set_scene(options, text) ? 0 : wrong("no such scene, see --list:", text);
     case 'k':
         options->shrunk_path = text;
         return 0;
@@ -229,7 +234,7 @@ int options_read(int argc, char **argv, struct sim_options *ret_options)
     bool lists = false;
     *ret_options =
         (struct sim_options){.seed_count = 1, .jobs = 1, .failures_max = 1, .seconds_max = 60};
-    while (rc == 0 && (option = getopt_long(argc, argv, "s:n:j:r:S:tp:k:m:x:l:Th", long_options,
+    while (rc == 0 && (option = getopt_long(argc, argv, "s:n:j:r:S:tp:c:k:m:x:l:Th", long_options,
                                             NULL)) != -1) {
         if (option == 'h') {
             fputs(usage, stdout);

@@ -150,6 +150,15 @@ static void deliver(void *context, uint64_t argument)
     process_wake_workers(port->process);
 }
 
+/* A queue on the way that fills: what is sent at one rate arrives at half of it. */
+static uint64_t link_lag(const struct sim_link *link)
+{
+    if (world.now_ns >= link->lag_to_ns)
+        return 0;
+    uint64_t grown_ns = world.now_ns - link->lag_from_ns;
+    return grown_ns < link->lag_ns ? grown_ns : link->lag_ns;
+}
+
 static uint64_t link_delay(struct sim_link *link, uint32_t bytes)
 {
     uint64_t at_ns = world.now_ns;
@@ -159,7 +168,8 @@ static uint64_t link_delay(struct sim_link *link, uint32_t bytes)
         link->free_ns += bytes * SIM_MS / network.bytes_per_ms;
         at_ns = link->free_ns;
     }
-    at_ns += network.delay_ns + world_exponential(STREAM_NETWORK, network.jitter_ns);
+    at_ns +=
+        network.delay_ns + world_exponential(STREAM_NETWORK, network.jitter_ns) + link_lag(link);
     if (link->clogged_until_ns > at_ns)
         at_ns = link->clogged_until_ns;
     if (link->last_ns > at_ns)

@@ -23,7 +23,8 @@ static const struct {
     {SIM_client_death_ms, USERS},    {SIM_client_switch_ms, USERS}, {SIM_scribble_ms, USERS},
     {SIM_fence_ms, USERS},           {SIM_rot_ms, DAMAGE},          {SIM_wipe_ms, DAMAGE},
     {SIM_rollback_ms, DAMAGE},       {SIM_misdirect_ppm, DAMAGE},   {SIM_ambush_ppm, PROCESS},
-    {SIM_garbage_ppm, DISK},         {SIM_ring_full_ppm, NETWORK},
+    {SIM_garbage_ppm, DISK},         {SIM_ring_full_ppm, NETWORK},  {SIM_lag_ms, NETWORK},
+    {SIM_client_rest_ms, USERS},     {SIM_desert_ppm, PROCESS},
 };
 
 static const struct {

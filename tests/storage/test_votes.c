@@ -130,6 +130,15 @@ static void check_pair(enum content a, unsigned av, enum content b, unsigned bv)
     rig_stop(&rig);
 }
 
+/* Of the votes, since a start began. */
+static uint64_t first_write_offset;
+
+static void first_write_note(struct fake_write *write)
+{
+    if (first_write_offset == UINT64_MAX && strstr(write->path, "/votes"))
+        first_write_offset = write->offset;
+}
+
 static void every_pair_of_slots_has_one_outcome(void **state)
 {
     (void)state;
@@ -163,6 +172,41 @@ static void a_bad_slot_is_healed_at_the_start(void **state)
     leat_storage_log_info(rig.storage, 1, &info);
     assert_int_equal(info.vote_term, 5);
     assert_int_equal(rig.incarnation >> LEAT_INCARNATION_RANDOM_BITS, 3);
+}
+
+/* One slot is torn or of the round before: a start that dies in its first write, of which any
+ * sectors landed, leaves the other one. */
+static void a_start_that_dies_leaves_the_slot_that_was_read(void **state)
+{
+    (void)state;
+    vote_and_wait(5, 2, 1);
+    for (unsigned slot = 0; slot < 2; slot++)
+        rig_file_read(votes_path, slot * SLOT, olds[slot], LEAT_BLOCK_BYTES);
+    vote_and_wait(6, 3, 2);
+    for (unsigned slot = 0; slot < 2; slot++)
+        rig_file_read(votes_path, slot * SLOT, newer[slot], LEAT_BLOCK_BYTES);
+    rig_crash(&rig);
+    for (unsigned bad = 0; bad < 2; bad++) {
+        for (enum content content = OLDER; content <= TORN; content++) {
+            struct leat_storage_log_info info;
+            put_slot(1 - bad, WHOLE, 0);
+            put_slot(bad, content, 0);
+            fake_reset();
+            fake.keep = true;
+            fake.note = first_write_note;
+            first_write_offset = UINT64_MAX;
+            rig_start(&rig);
+            fake_reset();
+            assert_int_equal(first_write_offset, bad * SLOT);
+            rig_crash(&rig);
+            put_slot(1 - bad, WHOLE, 0);
+            put_slot(bad, TORN, 3);
+            assert_int_equal(rig_open(&rig), LEAT_OK);
+            leat_storage_log_info(rig.storage, 1, &info);
+            assert_int_equal(info.vote_term, 6);
+            rig_stop(&rig);
+        }
+    }
 }
 
 static void a_crash_in_a_round_loses_no_vote_that_was_reported(void **state)
@@ -203,6 +247,7 @@ int main(void)
         CASE(pins_are_remembered),
         CASE(every_pair_of_slots_has_one_outcome),
         CASE(a_bad_slot_is_healed_at_the_start),
+        CASE(a_start_that_dies_leaves_the_slot_that_was_read),
         CASE(a_crash_in_a_round_loses_no_vote_that_was_reported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
