@@ -11,9 +11,10 @@
 #include "base/assert.h"
 #include "worker.h"
 
-#define SEND_READ_RETRY_NS 500000000u
-#define SEND_DOUBT_READS   8u
-#define SEND_STALLS        4u /* so often the very next bytes a peer needs, though it answers */
+#define SEND_READ_RETRY_NS  500000000u
+#define SEND_PROOF_RETRY_NS 5000000u
+#define SEND_DOUBT_READS    8u
+#define SEND_STALLS         4u /* so often the very next bytes a peer needs, though it answers */
 
 struct datagram {
     struct leat_wire_header header;
@@ -155,6 +156,10 @@ static void send_read_issue(struct node_log *log, unsigned member, uint64_t begi
     uint64_t block = begin & ~(uint64_t)(LEAT_BLOCK_BYTES - 1);
     uint64_t segment_end = leat_segment_base(&log->shape, begin) + log->shape.segment_bytes;
     uint64_t length = NODE_CATCHUP_BYTES;
+    if (leat_storage_prove(log->worker->storage, log->index, begin) != LEAT_OK) {
+        send->retry_ns = log->worker->now_ns + SEND_PROOF_RETRY_NS;
+        return;
+    }
     if (block + length > segment_end)
         length = segment_end - block;
     if (!send->read_buffer)

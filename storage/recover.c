@@ -159,6 +159,14 @@ static bool start_choose(struct leat_storage *storage, struct log *log,
     }
 }
 
+/* Once more over what held a moment ago. LEAT_ESYSTEM: it does not any more (D5). */
+static int walk_disk_again(struct walk *walk, uint64_t end_pos)
+{
+    walk->limit_pos = end_pos;
+    int rc = walk_disk(walk);
+    return rc == LEAT_OK && walk->chain.position != end_pos ? LEAT_ESYSTEM : rc;
+}
+
 /* ---- table A: disk or arena ---- */
 
 /* True when the arena holds the log up to its published end (rows A1-A3). */
@@ -187,12 +195,10 @@ static int arena_choose(struct leat_storage *storage, struct log *log,
         return LEAT_OK; /* A4: not a frame of the disk's is in it */
     struct walk again = walk;
     again.chain = *start;
-    again.limit_pos = walk.agree_end_pos;
     again.arena_low_pos = UINT64_MAX;
-    rc = walk_disk(&again); /* the chain at the end of agreement */
+    rc = walk_disk_again(&again, walk.agree_end_pos); /* the chain at the end of agreement */
     if (rc != LEAT_OK)
         return rc;
-    LEAT_ASSERT(again.chain.position == walk.agree_end_pos);
     again.limit_pos = published_end;
     rc = walk_arena(&again);
     *ret_use = rc == LEAT_OK && again.chain.position == published_end;
@@ -292,9 +298,7 @@ static int recover_from_arena(struct walk *walk, const struct walk *compared,
                               const struct leat_storage_arena *arena,
                               struct leat_recovered *recovered)
 {
-    walk->limit_pos = compared->agree_end_pos;
-    int rc = walk_disk(walk);
-    LEAT_ASSERT(rc != LEAT_OK || walk->chain.position == compared->agree_end_pos);
+    int rc = walk_disk_again(walk, compared->agree_end_pos);
     walk->limit_pos = *arena->published_end;
     if (rc == LEAT_OK)
         rc = walk_arena(walk);
@@ -341,6 +345,11 @@ int leat_storage_recover(struct leat_storage *storage, uint32_t index,
     if (rc == LEAT_OK)
         rc = use_arena ? recover_from_arena(&walk, &compared, arena, &recovered)
                        : recover_from_disk(&walk, arena, &recovered);
+    if (rc == LEAT_ESYSTEM)
+        return leat_refuse(error, error_bytes, rc,
+                           "log %u reads otherwise than a moment before: its disk fails; start the "
+                           "node again, or replace the disk",
+                           log->log_id);
     if (rc != LEAT_OK)
         return leat_refuse(error, error_bytes, rc,
                            "log %u has a frame of an unknown type at position %" PRIu64

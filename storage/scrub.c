@@ -306,6 +306,14 @@ static void scrub_judge(struct leat_storage *storage, struct scrub *scrub)
         index_write(storage, scrub, log);
 }
 
+/* Nothing is being read: what was to be indexed is, or its damage was reported, or it is read
+ * again, since the log was cut meanwhile. */
+static void verified_publish(struct log_helper *helper)
+{
+    /* release: pairs with leat_storage_prove(), which looks for reports then */
+    atomic_store_explicit(&helper->verified_pos, helper->indexed_pos, memory_order_release);
+}
+
 static void scrub_go_on(struct leat_storage *storage, struct scrub *scrub)
 {
     struct log *log = &storage->logs[scrub->log_index];
@@ -316,8 +324,11 @@ static void scrub_go_on(struct leat_storage *storage, struct scrub *scrub)
         scrub_verify(scrub, &log->shape);
     if (scrub->read_bytes < log->shape.segment_bytes)
         return;
+    if (!scrub_is_true(scrub, log))
+        log->helper.indexed_pos = min_u64(log->helper.indexed_pos, scrub->base_pos);
     scrub_judge(storage, scrub);
     scrub_end(scrub);
+    verified_publish(&log->helper);
 }
 
 /* ---- which segment ---- */
@@ -341,13 +352,25 @@ bool scrub_wants_index(struct leat_storage *storage, uint32_t index)
     helper->indexed_pos = max_u64(helper->indexed_pos, begin_pos);
     if (helper->indexed_pos >= end_pos)
         return false;
-    if (!scrub_make(storage) || storage->scrub->busy)
-        return true;
     uint64_t base_pos = helper->indexed_pos;
+    if (!scrub_make(storage))
+        return true;
+    const struct scrub *scrub = storage->scrub;
+    bool reads_for_it = scrub->busy && !scrub->paced && scrub->log_index == index;
+    bool holds = !reads_for_it && index_holds(storage, log, base_pos);
     /* damaged ones are not tried again until they are repaired, which writes the index too */
-    if (index_holds(storage, log, base_pos) || scrub_begin(storage, index, base_pos, false))
+    if (holds || (!scrub->busy && scrub_begin(storage, index, base_pos, false)))
         helper->indexed_pos = base_pos + log->shape.segment_bytes;
+    if (holds)
+        verified_publish(helper);
     return true;
+}
+
+/* Who paces itself makes room for what somebody waits for, and begins with its segment again. */
+static void scrub_put_off(struct scrub *scrub)
+{
+    scrub->turn_pos = scrub->base_pos;
+    scrub_end(scrub);
 }
 
 void leat_storage_suspect(struct leat_storage *storage, uint32_t index, uint64_t position)
@@ -367,7 +390,11 @@ bool scrub_wants_look(struct leat_storage *storage, uint32_t index)
         return false;
     bool sealed = suspect - 1 < atomic_load_explicit(&helper->sealed_end, memory_order_acquire) &&
                   suspect - 1 >= atomic_load_explicit(&helper->sealed_begin, memory_order_relaxed);
-    if (sealed && (!scrub_make(storage) || storage->scrub->busy))
+    if (sealed && !scrub_make(storage))
+        return true;
+    if (sealed && storage->scrub->busy && storage->scrub->paced)
+        scrub_put_off(storage->scrub);
+    if (sealed && storage->scrub->busy)
         return true;
     if (sealed && !scrub_begin(storage, index, suspect - 1, false))
         return true;

@@ -99,6 +99,7 @@ static void begin_segments(struct leat_storage *storage, uint32_t index)
     atomic_store_explicit(&log->helper.want_begin, log->ready_end, memory_order_relaxed);
     log->helper.known = true; /* no helper is running yet */
     log->helper.indexed_pos = log->base_pos;
+    atomic_store_explicit(&log->helper.verified_pos, log->base_pos, memory_order_relaxed);
     segment_want(storage, index, log->want_end);
     life_publish_sealed(storage, index);
     helper_look_at(storage, index);

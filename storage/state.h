@@ -172,14 +172,14 @@ struct log_helper {
     _Atomic uint64_t sealed_epoch; /* worker writes: counts cuts and installs */
     _Atomic uint64_t suspect;      /* worker writes: base + 1 to be looked at; helper: 0 */
     bool known;                    /* the helper's: the log is in service */
-    uint64_t indexed_pos;          /* the helper's: segments below have their index */
+    uint64_t indexed_pos; /* the helper's: of segments below it made the index, or saw it */
+    _Atomic uint64_t verified_pos; /* helper writes: and said which of them do not hold */
     uint64_t active_pos;           /* the helper's: base of the file looked at, and its inode */
     uint64_t active_inode;
 };
 
 /* A log's whole entry as it is re-emitted while its arena is another log's already: between an
- * install's cut and its start record. The first record with it places what the old log had not
- * placed yet: the arena is the old log's until that one is complete (leat_storage_reset). */
+ * install's cut and its start record. The first record with it places what was not placed yet. */
 struct frozen_entry {
     struct leat_journal_entry entry;
     struct leat_journal_claim claim;

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/uuid.h"
+#include "faults.h"
 #include "files.h"
 
 static int refuse(int error_number)
@@ -189,7 +190,13 @@ ssize_t __wrap_pread64(int fd, void *to, size_t bytes, off_t offset);
 ssize_t __wrap_pread64(int fd, void *to, size_t bytes, off_t offset)
 {
     struct sim_inode *inode = inode_of(fd);
-    return inode ? (ssize_t)inode_read(inode, to, bytes, (uint64_t)offset) : refuse(EBADF);
+    if (!inode)
+        return refuse(EBADF);
+    if (inode->of_log && world_chance(STREAM_DISK, inode->host->read_error_ppm / 8)) {
+        fault_counts.read_error++;
+        return refuse(EIO);
+    }
+    return (ssize_t)inode_read(inode, to, bytes, (uint64_t)offset);
 }
 
 ssize_t __wrap_pwrite64(int fd, const void *from, size_t bytes, off_t offset);
@@ -293,8 +300,10 @@ int __wrap_fsync(int fd)
     do
         thread_sleep(world_exponential(STREAM_DISK, host->flush_ns) + 1);
     while (host->stuck_until_ns > world.now_ns);
-    if (world_chance(STREAM_DISK, host->flush_error_ppm))
+    if (world_chance(STREAM_DISK, host->flush_error_ppm)) {
+        fault_counts.flush_error++;
         return refuse(EIO);
+    }
     inode_flush(inode);
     return 0;
 }

@@ -91,7 +91,7 @@ static void hearing_look(unsigned node, const struct replica *before, const stru
         hears += i != node && world.now_ns - heard_ns[node][i] < long_ns;
     const struct sim_process *process = cluster.nodes[node].process;
     /* what waited while it was paused it hears when it goes on */
-    bool was_paused = process && world.now_ns < process->paused_until_ns + long_ns;
+    bool was_paused = process && world.now_ns < process->stood_until_ns + long_ns;
     bool deaf = world.now_ns - *since_ns > long_ns && hears <= cluster.count / 2 && !was_paused;
     *passes = deaf ? *passes + 1 : 0;
     if (*passes > DEAF_PASSES)

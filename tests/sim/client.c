@@ -495,6 +495,16 @@ void clients_switch_one(void)
     all.clients[world_draw(STREAM_FAULTS, all.count)].switches = true;
 }
 
+unsigned clients_attached(unsigned node)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < all.count; i++) {
+        const struct sim_client *self = &all.clients[i];
+        count += self->node == node && self->client && self->client->state == CLIENT_UP;
+    }
+    return count;
+}
+
 void clients_rest_one(uint64_t until_ns)
 {
     struct sim_client *self = &all.clients[world_draw(STREAM_FAULTS, all.count)];

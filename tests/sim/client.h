@@ -14,6 +14,8 @@ void clients_begin(void);
 void clients_host_down(unsigned host);
 void clients_kill_one(void);
 void clients_switch_one(void);
+/* How many hold rings of this node. */
+unsigned clients_attached(unsigned node);
 /* It starts no append until then. */
 void clients_rest_one(uint64_t until_ns);
 /* Its node refuses to start, and will not be replaced. */

@@ -108,7 +108,7 @@ void leat_idle_step(struct leat_idle *idle, uint64_t now_ns, unsigned work_count
         thread_sleep(PASS_NS);
     if (work_count > 0)
         return;
-    sim_current->idle = true;
+    sim_current->idle = sim_current->works = true;
     thread_wait(world.now_ns + idle->longest_ns);
     sim_current->idle = false;
 }

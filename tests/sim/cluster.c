@@ -57,6 +57,7 @@ static void node_configure(struct sim_node *node, unsigned number)
 
 /* ---- lives ---- */
 
+#define YOUNG_NS      (100 * SIM_MS)
 #define FAILURES_FREE 8u /* so many are tried at once */
 
 static void node_start(void *context, uint64_t life);
@@ -115,6 +116,8 @@ static void node_dying(struct sim_process *process)
 static void node_killed(struct sim_process *process)
 {
     struct sim_node *node = process->owner;
+    fault_counts.young += world.now_ns - process->lives_since_ns < YOUNG_NS;
+    fault_counts.old_rings += clients_attached(node->host.number);
     node->died_in_pass = process->dies_in == 0 && process->would_die;
     node->failures = 0;
     world_trace("node %u is killed%s", node->host.number + 1,

@@ -44,6 +44,7 @@ struct leat_disk {
     unsigned queued, flying;
     struct leat_disk_done done[LEAT_DISK_DEPTH];
     unsigned done_count;
+    bool write_failed; /* of those, or of ones that were handed over */
 };
 
 struct sim_disk_faults disk_faults;
@@ -181,14 +182,23 @@ static int64_t request_do(struct request *request)
 {
     struct sim_inode *inode = request->open->inode;
     uint32_t length = request->length_bytes;
+    if (!request->write && world_chance(STREAM_DISK, request->disk->host->read_error_ppm)) {
+        fault_counts.read_error++;
+        return -EIO;
+    }
     if (!request->write)
         return (int64_t)inode_read(inode, request->bytes, length, request->offset);
-    if (world_chance(STREAM_DISK, disk_faults.again_ppm))
+    if (world_chance(STREAM_DISK, disk_faults.again_ppm)) {
+        fault_counts.again++;
         return -EAGAIN;
-    if (world_chance(STREAM_DISK, disk_faults.short_ppm) && length > SIM_SECTOR_BYTES)
+    }
+    bool in_part = world_chance(STREAM_DISK, disk_faults.short_ppm) && length > SIM_SECTOR_BYTES;
+    fault_counts.part += in_part;
+    if (in_part)
         length = (uint32_t)world_between(STREAM_DISK, 1, length / SIM_SECTOR_BYTES - 1) *
                  SIM_SECTOR_BYTES;
     bool fails = world_chance(STREAM_DISK, disk_faults.error_ppm);
+    fault_counts.write_error += fails;
     if (!fails || world_chance(STREAM_DISK, 500000)) /* a failed write may have been done */
         request_write(request, length);
     return fails ? -EIO : (int64_t)length;
@@ -214,8 +224,10 @@ static void request_event(void *context, uint64_t due_ns)
         return;
     }
     world.events[EVENT_DISK]++;
-    if (!disk->process && request->write && disk->file_count > 0)
+    if (!disk->process && request->write && disk->file_count > 0) {
+        fault_counts.late_write++;
         check_late_write(disk->files[0]);
+    }
     int64_t result = disk->process || request->write ? request_do(request) : 0;
     world_note(request->offset ^ (uint64_t)result);
     request_end(request);
@@ -224,6 +236,7 @@ static void request_event(void *context, uint64_t due_ns)
         disk_settle(disk);
         return;
     }
+    disk->write_failed |= request->write && result < 0 && result != -EAGAIN;
     disk->done[disk->done_count++] = (struct leat_disk_done){request->tag, result};
     if (disk->waiter)
         thread_wake(disk->waiter);
@@ -257,7 +270,9 @@ int leat_disk_submit(struct leat_disk *disk)
         overlap_look(disk, request);
         request->due_ns = world.now_ns + disk_faults.write_ns +
                           world_exponential(STREAM_DISK, disk_faults.jitter_ns);
-        if (world_chance(STREAM_DISK, disk_faults.slow_ppm))
+        bool is_slow = world_chance(STREAM_DISK, disk_faults.slow_ppm);
+        fault_counts.slow += is_slow;
+        if (is_slow)
             request->due_ns += world_exponential(STREAM_DISK, disk_faults.slow_ns);
         disk->flying++;
         world_at(request->due_ns, EVENT_DISK, request_event, request, request->due_ns);
@@ -270,13 +285,11 @@ int leat_disk_submit(struct leat_disk *disk)
 unsigned leat_disk_reap(struct leat_disk *disk, struct leat_disk_done *done, unsigned max)
 {
     unsigned count = disk->done_count < max ? disk->done_count : max;
-    for (unsigned i = 0; i < count; i++) {
-        done[i] = disk->done[i];
-        if (done[i].result < 0 && done[i].result != -EAGAIN)
-            check_disk_failed(disk->process);
-    }
+    memcpy(done, disk->done, count * sizeof(*done));
     disk->done_count -= count;
     memmove(disk->done, disk->done + count, disk->done_count * sizeof(*done));
+    if (disk->write_failed && disk->done_count == 0)
+        check_disk_failed(disk->process);
     return count;
 }
 
@@ -326,6 +339,7 @@ static void sector_spoil(struct request *request, uint32_t at)
 
 static void request_cut(struct request *request)
 {
+    fault_counts.torn++;
     for (uint32_t at = 0; at < request->length_bytes; at += SIM_SECTOR_BYTES) {
         bool spoilt = disk_faults.garbage_ppm > 0 &&
                       world_chance(STREAM_DISK, (uint32_t)disk_faults.garbage_ppm);

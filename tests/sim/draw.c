@@ -172,6 +172,9 @@ static void draw_processes(void)
     draw.lag_most_ms = pick(10, 2000);
     draw.client_rest_ms = maybe(300, 5000);
     draw.desert_ppm = maybe(10000, 500000);
+    draw.stray_ppm = maybe(100, 50000);
+    draw.read_error_ppm = maybe(1000, 200000);
+    draw.stall_ms = maybe(200, 5000);
 }
 
 static void draw_scene(const struct sim_overrides *overrides)
@@ -193,7 +196,7 @@ void draw_make(const struct sim_overrides *overrides)
     draw_processes();
     draw_scene(overrides);
     if (draw.replicated_ppm > 0) /* one lost for good and one amnesiac wait for an operator (W5) */
-        draw.rot_ms = draw.wipe_ms = draw.misdirect_ppm = 0;
+        draw.rot_ms = draw.wipe_ms = draw.misdirect_ppm = draw.read_error_ppm = 0;
     if (overrides)
         profile_apply(overrides->profile);
     for (unsigned i = 0; overrides && i < SIM_PARAMETER_COUNT; i++) {

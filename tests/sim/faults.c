@@ -48,9 +48,10 @@ static void do_crash(void)
     if (!node->process)
         return;
     fault_counts.crash++;
-    if (world_chance(STREAM_FAULTS, draw.mid_pass_ppm))
+    if (world_chance(STREAM_FAULTS, draw.mid_pass_ppm)) {
+        fault_counts.mid_pass++;
         cluster_kill_soon(node);
-    else
+    } else
         cluster_kill(node);
 }
 
@@ -155,6 +156,16 @@ static void do_pause(void)
                 (double)(node->process->paused_until_ns - world.now_ns) / 1e6);
 }
 
+static void do_stall(void)
+{
+    struct sim_node *node = any_target();
+    if (!node->process || !process_stall(node->process, until(draw.pause_most_ms)))
+        return;
+    fault_counts.stall++;
+    world_trace("a worker of node %u stands for %.1f ms", node->host.number + 1,
+                (double)(node->process->stood_until_ns - world.now_ns) / 1e6);
+}
+
 /* ---- the network ---- */
 
 static void partition_end(void *context, uint64_t number)
@@ -181,7 +192,12 @@ static void do_partition(void)
         (one + 1 + (unsigned)world_draw(STREAM_FAULTS, cluster.count - 1)) % cluster.count;
     uint64_t half = world_draw(STREAM_FAULTS, 1u << cluster.count);
     bool both = world_chance(STREAM_FAULTS, 600000);
-    fault_counts.partition++;
+    if (!both)
+        fault_counts.one_way++;
+    else if (kind < 2)
+        fault_counts.partition++;
+    else
+        fault_counts.partial++;
     network_join();
     for (unsigned i = 0; i < cluster.count; i++) {
         for (unsigned j = 0; j < cluster.count; j++) {
@@ -238,6 +254,7 @@ static void lag_deaf(void *context, uint64_t lag_ns)
     if (!on)
         return;
     world.events[EVENT_ACTION]++;
+    fault_counts.one_way++;
     for (unsigned i = 0; i < cluster.count; i++)
         cut(node->host.number, i);
     world_trace("nobody hears node %u", node->host.number + 1);
@@ -408,8 +425,8 @@ static void do_rollback(void)
 /* A minority: what the others have is enough. Beyond that it may be gone everywhere. */
 static void victims_choose(void)
 {
-    bool hurts =
-        draw.rot_ms > 0 || draw.wipe_ms > 0 || draw.rollback_ms > 0 || draw.misdirect_ppm > 0;
+    bool hurts = draw.rot_ms > 0 || draw.wipe_ms > 0 || draw.rollback_ms > 0 ||
+                 draw.misdirect_ppm > 0 || draw.read_error_ppm > 0;
     unsigned count = draw.beyond ? cluster.count : hurts ? (cluster.count - 1) / 2 : 0;
     while (count > 0) {
         struct sim_node *node = any_node();
@@ -429,6 +446,7 @@ static const struct fault {
     {do_stop, SIM_stop_ms},
     {do_absent, SIM_absent_ms},
     {do_pause, SIM_pause_ms},
+    {do_stall, SIM_stall_ms},
     {do_partition, SIM_partition_ms},
     {do_small, SIM_small_ms},
     {do_clog, SIM_clog_ms},
@@ -488,6 +506,7 @@ static void network_begin(void)
     network.bytes_per_ms = draw.bandwidth_kib_ms << 10;
     network.mtu_ppm = draw.mtu_ppm;
     network.full_ppm = draw.ring_full_ppm;
+    network.stray_ppm = draw.stray_ppm;
 }
 
 static void disks_begin(void)
@@ -515,6 +534,8 @@ void faults_begin(void)
         struct sim_host *host = &cluster.nodes[i].host;
         host->flush_error_ppm = (uint32_t)draw.flush_error_ppm;
         host->misdirect_ppm = cluster.nodes[i].victim ? (uint32_t)draw.misdirect_ppm : 0;
+        host->read_error_ppm = cluster.nodes[i].victim ? (uint32_t)draw.read_error_ppm : 0;
+        fault_counts.drift += draw.drift_ppm > 0;
         if (draw.drift_ppm > 0)
             host_set_rate(host, (int64_t)world_draw(STREAM_FAULTS, 2 * draw.drift_ppm + 1) -
                                     (int64_t)draw.drift_ppm);
@@ -531,7 +552,7 @@ void faults_heal(void)
     disk_faults.error_ppm = disk_faults.garbage_ppm = 0;
     for (unsigned i = 0; i < cluster.count; i++) {
         struct sim_node *node = &cluster.nodes[i];
-        node->host.flush_error_ppm = node->host.misdirect_ppm = 0;
+        node->host.flush_error_ppm = node->host.misdirect_ppm = node->host.read_error_ppm = 0;
         node->host.stuck_until_ns = 0;
         node->host.disk_full = false;
         cluster_spare(node); /* or it dies after the cluster was found whole */

@@ -70,7 +70,7 @@ static void say_json(uint64_t seed, const struct sim_result *result)
            seed, result->failed ? "true" : "false", result->failure, result->hash,
            events_of(result), result->appends, result->acked, (double)result->virtual_ns / 1e9,
            result->starts, result->fences, result->packets);
-#define SIM_FAULT_JSON(name) printf(",\"" #name "\":%u", result->faults.name);
+#define SIM_FAULT_JSON(name, row) printf(",\"" #name "\":%u", result->faults.name);
     SIM_FAULTS(SIM_FAULT_JSON)
 #undef SIM_FAULT_JSON
     printf("}\n");
@@ -113,7 +113,7 @@ static void totals_add(struct totals *totals, const struct sim_options *options,
     totals->packets += result->packets;
     totals->lost += result->lost;
     totals->replicated_lost += result->replicated_lost;
-#define SIM_FAULT_ADD(name) totals->faults.name += result->faults.name;
+#define SIM_FAULT_ADD(name, row) totals->faults.name += result->faults.name;
     SIM_FAULTS(SIM_FAULT_ADD)
 #undef SIM_FAULT_ADD
 #define SIM_REACHED_ADD(name) totals->reached.name += result->reached.name;
@@ -133,6 +133,27 @@ static void say_totals(const struct totals *totals, FILE *to)
             (double)totals->events / seconds);
 }
 
+/* By rows of the catalogue. */
+static const char *say_fault(const char *row_before, const char *row, const char *name,
+                             uint32_t count)
+{
+    if (strcmp(row_before, row) != 0)
+        printf("%s %s", *row_before ? "," : "", row);
+    printf(" %s %u", name, count);
+    return row;
+}
+
+static void say_rows(const struct totals *totals)
+{
+    const char *row_before = "";
+    printf("faults, by row of the catalogue:");
+#define SIM_FAULT_SAY(name, row)                                                                   \
+    row_before = say_fault(row_before, #row, #name, totals->faults.name);
+    SIM_FAULTS(SIM_FAULT_SAY)
+#undef SIM_FAULT_SAY
+    printf("\nnot simulated: " SIM_ROWS_OUT);
+}
+
 static void say_faults(const struct totals *totals)
 {
     printf("%" PRIu64 " starts, %" PRIu64 " fences, %" PRIu64 " datagrams, %" PRIu64
@@ -144,10 +165,7 @@ static void say_faults(const struct totals *totals)
     if (totals->halted > 0)
         printf("%" PRIu64 " of the seeds ended with a log that stands still, beyond the atlas\n",
                totals->halted);
-    printf("faults:");
-#define SIM_FAULT_SAY(name) printf(" %s %u", #name, totals->faults.name);
-    SIM_FAULTS(SIM_FAULT_SAY)
-#undef SIM_FAULT_SAY
+    say_rows(totals);
     printf("\nreached:");
 #define SIM_REACHED_SAY(name) printf(" %s %" PRIu64, #name, totals->reached.name);
     SIM_REACHED(SIM_REACHED_SAY)

@@ -35,8 +35,9 @@ struct sim_network {
     uint64_t bytes_per_ms; /* of a link; 0: no bound */
     uint64_t mtu_ppm;      /* a datagram above a small MTU is lost */
     uint64_t full_ppm;     /* the sender's queue is found full */
+    uint64_t stray_ppm;    /* datagrams beside which a stranger's comes */
     struct sim_link links[SIM_HOSTS_MAX][SIM_HOSTS_MAX];
-    uint64_t sent, delivered, lost, damaged, replayed;
+    uint64_t sent, delivered, lost;
 };
 extern struct sim_network network;
 

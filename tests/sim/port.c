@@ -10,6 +10,7 @@
 
 #include "base/crc.h"
 #include "check.h"
+#include "faults.h"
 #include "leat/error.h"
 #include "network.h"
 
@@ -89,7 +90,7 @@ static struct datagram *datagram_copy(const struct datagram *from)
 static void datagram_damage(struct datagram *datagram)
 {
     uint64_t at = world_draw(STREAM_NETWORK, datagram->length_bytes);
-    network.damaged++;
+    fault_counts.damage++;
     if (world_chance(STREAM_NETWORK, 500000)) {
         datagram->bytes[at] ^= (uint8_t)(1u << world_draw(STREAM_NETWORK, 8));
         return;
@@ -120,9 +121,7 @@ void network_heal(void)
                                  .jitter_ns = network.jitter_ns,
                                  .sent = network.sent,
                                  .delivered = network.delivered,
-                                 .lost = network.lost,
-                                 .damaged = network.damaged,
-                                 .replayed = network.replayed};
+                                 .lost = network.lost};
     network = healed;
 }
 
@@ -175,24 +174,45 @@ static uint64_t link_delay(struct sim_link *link, uint32_t bytes)
     if (link->last_ns > at_ns)
         at_ns = link->last_ns;
     link->last_ns = at_ns;
-    if (world_chance(STREAM_NETWORK, network.reorder_ppm))
+    if (world_chance(STREAM_NETWORK, network.reorder_ppm)) {
+        fault_counts.reorder++;
         at_ns += world_draw(STREAM_NETWORK, network.reorder_ns + 1);
+    }
     return at_ns;
 }
 
 static bool link_loses(struct sim_link *link, uint32_t bytes)
 {
-    if (link->cut || link->burst_until_ns > world.now_ns ||
-        (link->bytes_max > 0 && bytes > link->bytes_max))
+    if (link->cut || link->burst_until_ns > world.now_ns)
         return true;
+    if (link->bytes_max > 0 && bytes > link->bytes_max)
+        return ++fault_counts.too_long;
     if (world_chance(STREAM_NETWORK, network.burst_ppm)) {
+        fault_counts.burst++;
         link->burst_until_ns = world.now_ns + world_exponential(STREAM_NETWORK, network.burst_ns);
         return true;
     }
     if (link->free_ns > world.now_ns + 100 * SIM_MS) /* its buffer is full */
-        return true;
-    return world_chance(STREAM_NETWORK, network.loss_ppm) ||
-           (bytes > 600 && world_chance(STREAM_NETWORK, network.mtu_ppm));
+        return ++fault_counts.overflow;
+    if (world_chance(STREAM_NETWORK, network.loss_ppm))
+        return ++fault_counts.loss;
+    return bytes > 600 && world_chance(STREAM_NETWORK, network.mtu_ppm) && ++fault_counts.too_long;
+}
+
+/* N11: what nobody of the cluster sent comes the same way. */
+static void stray(const struct datagram *beside)
+{
+    struct datagram *datagram = datagram_new((uint32_t)world_between(STREAM_NETWORK, 1, 1400));
+    datagram->from = beside->from;
+    datagram->to = beside->to;
+    datagram->worker = beside->worker;
+    for (uint32_t i = 0; i < datagram->length_bytes; i++)
+        datagram->bytes[i] = (uint8_t)world_draw(STREAM_NETWORK, 256);
+    uint32_t head = beside->length_bytes < 64 ? beside->length_bytes : 64;
+    if (world_draw(STREAM_NETWORK, 2) && datagram->length_bytes > head)
+        memcpy(datagram->bytes, beside->bytes, head); /* and begins like what they send */
+    fault_counts.stray++;
+    world_at(world.now_ns + network.delay_ns, EVENT_PACKET, deliver, datagram, 0);
 }
 
 static void transmit(struct datagram *datagram)
@@ -200,7 +220,7 @@ static void transmit(struct datagram *datagram)
     struct sim_link *link = &network.links[datagram->from][datagram->to];
     network.sent++;
     if (world_chance(STREAM_NETWORK, network.replay_ppm)) {
-        network.replayed++;
+        fault_counts.replay++;
         world_at(world.now_ns + world_draw(STREAM_NETWORK, network.replay_ns + 1), EVENT_PACKET,
                  deliver, datagram_copy(datagram), 0);
     }
@@ -209,9 +229,13 @@ static void transmit(struct datagram *datagram)
         datagram_free(datagram);
         return;
     }
-    if (world_chance(STREAM_NETWORK, network.twice_ppm))
+    if (world_chance(STREAM_NETWORK, network.twice_ppm)) {
+        fault_counts.twice++;
         world_at(link_delay(link, datagram->length_bytes), EVENT_PACKET, deliver,
                  datagram_copy(datagram), 0);
+    }
+    if (world_chance(STREAM_NETWORK, network.stray_ppm))
+        stray(datagram);
     if (world_chance(STREAM_NETWORK, network.damage_ppm))
         datagram_damage(datagram);
     world_at(link_delay(link, datagram->length_bytes), EVENT_PACKET, deliver, datagram, 0);
@@ -403,6 +427,7 @@ bool leat_port_is_full(struct leat_port *port, unsigned peer)
         port->full_until_ns[peer] = now_ns + world_draw(STREAM_NETWORK, (uint32_t)FULL_NS_MAX);
     bool full = network.full_ppm > 0 && now_ns < port->full_until_ns[peer];
     port->counters.tx_full += full;
+    fault_counts.full_queue += full;
     return full;
 }
 

@@ -24,6 +24,7 @@ static const struct {
     {SIM_fence_ms, USERS},           {SIM_rot_ms, DAMAGE},          {SIM_wipe_ms, DAMAGE},
     {SIM_rollback_ms, DAMAGE},       {SIM_misdirect_ppm, DAMAGE},   {SIM_ambush_ppm, PROCESS},
     {SIM_garbage_ppm, DISK},         {SIM_ring_full_ppm, NETWORK},  {SIM_lag_ms, NETWORK},
+    {SIM_stray_ppm, NETWORK},        {SIM_read_error_ppm, DAMAGE},  {SIM_stall_ms, PROCESS},
     {SIM_client_rest_ms, USERS},     {SIM_desert_ppm, PROCESS},
 };
 

@@ -375,7 +375,7 @@ void scene_apply(uint64_t number)
         return;
     const struct scene *scene = &scenes[number - 1];
     if (!scene->hurts)
-        draw.rot_ms = draw.wipe_ms = draw.misdirect_ppm = 0;
+        draw.rot_ms = draw.wipe_ms = draw.misdirect_ppm = draw.read_error_ppm = 0;
     for (unsigned i = 0; i < SETS_MAX; i++) {
         if (scene->sets[i].parameter == SIM_nodes && scene->sets[i].value == 0)
             break;

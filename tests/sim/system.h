@@ -36,7 +36,8 @@ struct sim_host {
     bool disk_full;
     uint64_t flush_ns; /* mean of a flush */
     uint32_t flush_error_ppm;
-    uint32_t misdirect_ppm;  /* writes of segments that land elsewhere */
+    uint32_t misdirect_ppm; /* writes of segments that land elsewhere */
+    uint32_t read_error_ppm;
     uint64_t stuck_until_ns; /* its disk does nothing until then */
 };
 
@@ -63,6 +64,8 @@ struct sim_thread {
     bool polling; /* in poll(): looks again whenever a descriptor changed */
     bool idle;    /* a worker without work: goes on when something comes for it */
     bool put_off; /* it was due while its process was paused */
+    bool works;   /* it was idle once: a worker's */
+    uint64_t stalled_until_ns;
 };
 
 struct sim_allocation;
@@ -80,6 +83,7 @@ struct sim_process {
     bool signaled;    /* SIGTERM is pending */
     bool disk_failed; /* it was told so */
     uint64_t paused_until_ns;
+    uint64_t stood_until_ns; /* all of it, or one of its workers */
     struct sim_thread *threads;
     struct sim_allocation *allocations;
     struct sim_mapping *mappings;
@@ -104,6 +108,8 @@ void process_kill(struct sim_process *process);
 void process_signal(struct sim_process *process);
 /* Nothing of it runs before then; of one that is paused: the pause ends then instead. */
 void process_pause(struct sim_process *process, uint64_t until_ns);
+/* One of its workers, the others go on; false: none works yet. */
+bool process_stall(struct sim_process *process, uint64_t until_ns);
 
 /* Of the thread that calls. */
 void thread_sleep(uint64_t ns);

@@ -102,6 +102,10 @@ static void thread_event(void *context, uint64_t ticket)
     struct sim_process *process = thread->process;
     if (thread->ticket != ticket || thread->done)
         return;
+    if (thread->stalled_until_ns > world.now_ns) {
+        world_at(thread->stalled_until_ns, EVENT_THREAD, thread_event, thread, ticket);
+        return;
+    }
     if (process->paused_until_ns > world.now_ns) {
         thread->put_off = true;
         world_at(process->paused_until_ns, EVENT_THREAD, thread_event, thread, ticket);
@@ -261,11 +265,27 @@ void process_signal(struct sim_process *process)
 void process_pause(struct sim_process *process, uint64_t until_ns)
 {
     bool sooner = until_ns < process->paused_until_ns;
-    process->paused_until_ns = until_ns;
+    process->paused_until_ns = process->stood_until_ns = until_ns;
     for (struct sim_thread *thread = process->threads; sooner && thread; thread = thread->next) {
         if (thread->put_off)
             world_at(until_ns, EVENT_THREAD, thread_event, thread, thread->ticket);
     }
+}
+
+bool process_stall(struct sim_process *process, uint64_t until_ns)
+{
+    struct sim_thread *chosen = NULL;
+    uint64_t seen = 0;
+    for (struct sim_thread *thread = process->threads; thread; thread = thread->next) {
+        if (thread->works && world_draw(STREAM_FAULTS, ++seen) == 0)
+            chosen = thread;
+    }
+    if (!chosen)
+        return false;
+    chosen->stalled_until_ns = until_ns;
+    if (process->stood_until_ns < until_ns)
+        process->stood_until_ns = until_ns;
+    return true;
 }
 
 /* ---- libc's calls ---- */

@@ -364,6 +364,71 @@ static void a_repair_may_be_abandoned(void **state)
     assert_int_equal(repair_with(0, good), LEAT_OK);
 }
 
+/* ---- what readers are given ---- */
+
+static int give(uint64_t base_pos)
+{
+    int fd = leat_storage_segment_fd(rig.storage, 1, base_pos);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0 ? LEAT_OK : fd;
+}
+
+static int give_when_known(uint64_t base_pos)
+{
+    uint64_t end_ns = clock_ns() + WAIT_NS;
+    int rc = give(base_pos);
+    while (rc == LEAT_EAGAIN) {
+        assert_true(clock_ns() < end_ns);
+        step();
+        rc = give(base_pos);
+    }
+    return rc;
+}
+
+/* No index: nobody has read the segment through since it was written. */
+static void forget_index(uint64_t base_pos)
+{
+    char path[600];
+    index_path(base_pos, path);
+    assert_int_equal(unlink(path), 0);
+}
+
+static void a_log_that_was_cut_gives_what_was_looked_at(void **state)
+{
+    char path[600];
+    (void)state;
+    struct leat_chain chain = rig.logs[1].chain;
+    rig_append_durably(&rig, 1, 20000);
+    rig_cut(&rig, 1, &chain);
+    forget_index(RIG_SEGMENT);
+    forget_index(2 * RIG_SEGMENT);
+    rig_segment_path(&rig, 1, RIG_SEGMENT, path);
+    rig_file_flip(path, 900000, 1);
+    rig_crash(&rig);
+    rig_start(&rig);
+    assert_true(rig.logs[1].recovered.cut_epoch > 0);
+    leat_storage_commit(rig.storage, 1, rig.logs[1].recovered.durable_pos);
+    step();
+    assert_int_equal(give(0), LEAT_OK); /* its index says that it was whole */
+    assert_int_equal(give(RIG_SEGMENT), LEAT_EAGAIN);
+    assert_int_equal(give_when_known(2 * RIG_SEGMENT), LEAT_OK);
+    assert_int_equal(give_when_known(RIG_SEGMENT), LEAT_ECORRUPT); /* nor what lies below the bit */
+    assert_int_equal(repair_with(RIG_SEGMENT, good + RIG_SEGMENT), LEAT_OK);
+    assert_int_equal(give_when_known(RIG_SEGMENT), LEAT_OK);
+}
+
+static void a_log_that_was_never_cut_gives_what_is_intact(void **state)
+{
+    char path[600];
+    (void)state;
+    forget_index(RIG_SEGMENT);
+    rig_segment_path(&rig, 1, RIG_SEGMENT, path);
+    rig_file_flip(path, 900000, 1);
+    wait_for(LEAT_STORAGE_DAMAGE, 1);
+    assert_int_equal(give(RIG_SEGMENT), LEAT_OK);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -379,6 +444,8 @@ int main(void)
         CASE(what_is_not_this_log_repairs_nothing),
         CASE(a_repair_needs_a_whole_next_segment),
         CASE(a_repair_may_be_abandoned),
+        CASE(a_log_that_was_cut_gives_what_was_looked_at),
+        CASE(a_log_that_was_never_cut_gives_what_is_intact),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

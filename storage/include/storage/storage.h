@@ -324,9 +324,17 @@ bool leat_storage_is_full(const struct leat_storage *storage);
 int leat_storage_read(struct leat_storage *storage, uint32_t index, uint64_t position,
                       uint32_t length_bytes, void *buffer, void *cookie);
 
+/* Whether what a sealed segment holds at `position` is known to be the log's. Where a log was cut
+ * once, a disk that lost what was written in the cut's place shows frames of before: they fit what
+ * lies below, and the chain breaks behind them only. So nothing of a segment is known before all of
+ * it was read through since it was sealed. Returns LEAT_OK, also of a log that was never cut and of
+ * what is not sealed; LEAT_EAGAIN (it is read through now: ask again), LEAT_ECORRUPT (damaged,
+ * until it is repaired). Worker's thread; may ask for a file's name. */
+int leat_storage_prove(struct leat_storage *storage, uint32_t index, uint64_t position);
+
 /* A new read-only descriptor of the sealed segment with base `position`, for a reader (H3); its
- * file is never recycled. Returns the descriptor, LEAT_ETRIMMED or LEAT_EAGAIN (not sealed yet).
- * Worker's thread; opens a file. */
+ * file is never recycled. Returns the descriptor, LEAT_ETRIMMED, LEAT_EAGAIN (not sealed yet), or
+ * as leat_storage_prove(). Worker's thread; opens a file. */
 int leat_storage_segment_fd(struct leat_storage *storage, uint32_t index, uint64_t position);
 
 /* As above, of the segment's sparse index (base/segment_index.h). The helper makes it when the
