@@ -14,6 +14,8 @@
 #include "base/assert.h"
 #include "reader_private.h"
 
+#define VERIFYING_NS (2000 * CLIENT_MS) /* mostly it is done already */
+
 /* The largest frame with its padding; a BASE frame may be larger than any record. */
 static uint64_t frame_bytes_max(const struct leat_log_shape *shape)
 {
@@ -119,6 +121,19 @@ static bool arena_copy(const struct leat_reader *reader, uint64_t position, uint
 
 /* ---- segment files ---- */
 
+/* A node reads a segment through before it gives it away, mostly when it was sealed. */
+static int segment_ask(struct leat_reader *reader, const struct leat_control_request *request,
+                       struct client_reply *ret_reply)
+{
+    struct client_pace pace = {0};
+    uint64_t deadline_ns = client_now_ns() + VERIFYING_NS;
+    int rc;
+    while ((rc = client_ask(reader->client, request, ret_reply)) == LEAT_EVERIFYING &&
+           client_now_ns() < deadline_ns)
+        client_pause(&pace);
+    return rc == LEAT_EVERIFYING ? LEAT_EAGAIN : rc;
+}
+
 static int segment_open(struct leat_reader *reader, uint64_t position)
 {
     struct client_reply reply;
@@ -128,7 +143,7 @@ static int segment_open(struct leat_reader *reader, uint64_t position)
     reader_forget_segment(reader);
     struct leat_control_request request = client_request(LEAT_CONTROL_SEGMENT, reader->log_id);
     request.position = position;
-    int rc = client_ask(reader->client, &request, &reply);
+    int rc = segment_ask(reader, &request, &reply);
     if (rc != LEAT_OK)
         return rc;
     if (reply.descriptors[1] >= 0)

@@ -142,11 +142,11 @@ int leat_storage_prove(struct leat_storage *storage, uint32_t index, uint64_t po
     if (atomic_load_explicit(&log->helper.verified_pos, memory_order_acquire) <= base_pos &&
         access(path, F_OK) != 0) {
         leat_storage_suspect(storage, index, base_pos);
-        return LEAT_EAGAIN;
+        return LEAT_EVERIFYING;
     }
     if (atomic_load_explicit(&storage->report_tail, memory_order_relaxed) !=
         atomic_load_explicit(&storage->report_head, memory_order_relaxed))
-        return LEAT_EAGAIN; /* it may be among what the helper found */
+        return LEAT_EVERIFYING; /* it may be among what the helper found */
     unsigned known = 0;
     for (unsigned i = 0; i < DAMAGES_MAX; i++) {
         const struct damage *damage = &storage->damages[i];
@@ -154,7 +154,7 @@ int leat_storage_prove(struct leat_storage *storage, uint32_t index, uint64_t po
         if (damage->known && damage->log_index == index && damage->base_pos == base_pos)
             return LEAT_ECORRUPT;
     }
-    return known < DAMAGES_MAX ? LEAT_OK : LEAT_EAGAIN; /* else there may be more of them */
+    return known < DAMAGES_MAX ? LEAT_OK : LEAT_EVERIFYING; /* else there may be more of them */
 }
 
 int leat_storage_segment_fd(struct leat_storage *storage, uint32_t index, uint64_t position)

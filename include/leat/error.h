@@ -54,7 +54,8 @@ extern "C" {
     X(LEAT_EBUDGET, -39, "the node's budget for logs does not hold another of this size")          \
     X(LEAT_EWORKER, -40, "the log lives on another worker of this node")                           \
     X(LEAT_EFORK, -41, "the client was attached before a fork: attach again in the child")         \
-    X(LEAT_EDELETED, -42, "the log was deleted: the append may have been in it")
+    X(LEAT_EDELETED, -42, "the log was deleted: the append may have been in it")                   \
+    X(LEAT_EVERIFYING, -43, "the node reads the segment through before it gives it away: ask again")
 
 enum leat_error {
 #define LEAT_ERROR_ENUM(name, value, sentence) name = value,

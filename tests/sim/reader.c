@@ -241,12 +241,7 @@ static void read_log(struct leat_client *client, unsigned node, uint32_t log)
                    leat_error_text(rc));
         return;
     }
-    while ((rc = leat_reader_next(reader, &record)) == LEAT_OK ||
-           (rc == LEAT_EAGAIN && expected != LEDGER_NOWHERE && expected < count)) {
-        if (rc == LEAT_EAGAIN) { /* a segment that the node has to look at first */
-            thread_sleep(AWAY_NS);
-            continue;
-        }
+    while ((rc = leat_reader_next(reader, &record)) == LEAT_OK) {
         if (expected != LEDGER_NOWHERE && record.offset != expected)
             world_fail("C3", "a reader of log %u on node %u is given offset %lu behind %lu", log,
                        node + 1, (unsigned long)record.offset, (unsigned long)expected - 1);

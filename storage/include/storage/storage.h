@@ -328,7 +328,7 @@ int leat_storage_read(struct leat_storage *storage, uint32_t index, uint64_t pos
  * once, a disk that lost what was written in the cut's place shows frames of before: they fit what
  * lies below, and the chain breaks behind them only. So nothing of a segment is known before all of
  * it was read through since it was sealed. Returns LEAT_OK, also of a log that was never cut and of
- * what is not sealed; LEAT_EAGAIN (it is read through now: ask again), LEAT_ECORRUPT (damaged,
+ * what is not sealed; LEAT_EVERIFYING (it is read through now: ask again), LEAT_ECORRUPT (damaged,
  * until it is repaired). Worker's thread; may ask for a file's name. */
 int leat_storage_prove(struct leat_storage *storage, uint32_t index, uint64_t position);
 
