@@ -73,6 +73,13 @@ static void do_power(void)
         cluster_power_cut(any_target());
 }
 
+/* Within this life of the node. */
+static void befalls_soon(struct sim_node *node, void (*event)(void *context, uint64_t life))
+{
+    world_at(world.now_ns + world_log_uniform(STREAM_AMBUSH, 20 * SIM_US, 40 * SIM_MS),
+             EVENT_ACTION, event, node, node->life);
+}
+
 static void ambush_event(void *context, uint64_t life)
 {
     struct sim_node *node = context;
@@ -90,8 +97,7 @@ void faults_ambush(unsigned number)
 {
     struct sim_node *node = &cluster.nodes[number];
     if (on && world_chance(STREAM_AMBUSH, draw.ambush_ppm))
-        world_at(world.now_ns + world_log_uniform(STREAM_AMBUSH, 20 * SIM_US, 40 * SIM_MS),
-                 EVENT_ACTION, ambush_event, node, node->life);
+        befalls_soon(node, ambush_event);
 }
 
 static void deserted_event(void *context, uint64_t life)
@@ -109,8 +115,7 @@ void faults_desert(unsigned number)
 {
     struct sim_node *node = &cluster.nodes[number];
     if (on && world_chance(STREAM_AMBUSH, draw.desert_ppm))
-        world_at(world.now_ns + world_log_uniform(STREAM_AMBUSH, 20 * SIM_US, 40 * SIM_MS),
-                 EVENT_ACTION, deserted_event, node, node->life);
+        befalls_soon(node, deserted_event);
 }
 
 void faults_install(unsigned number, unsigned leader)
@@ -119,8 +124,7 @@ void faults_install(unsigned number, unsigned leader)
     if (!on || !world_chance(STREAM_AMBUSH, draw.ambush_ppm))
         return;
     if (world_draw(STREAM_AMBUSH, 2)) {
-        world_at(world.now_ns + world_log_uniform(STREAM_AMBUSH, 20 * SIM_US, 40 * SIM_MS),
-                 EVENT_ACTION, ambush_event, &cluster.nodes[number], cluster.nodes[number].life);
+        befalls_soon(&cluster.nodes[number], ambush_event);
         return;
     }
     if (world_draw(STREAM_AMBUSH, 2))
