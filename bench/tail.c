@@ -55,9 +55,9 @@ static int tail_follow(struct tail_reader *self, struct leat_reader *reader)
         int rc = leat_reader_next(reader, &record);
         if (rc == LEAT_OK)
             tail_take(self, &record);
-        else if (rc != LEAT_EAGAIN)
+        else if (rc != LEAT_EAGAIN && rc != LEAT_EVERIFYING)
             return rc;
-        else if (atomic_load(self->stop) || bench_interrupted)
+        else if (rc == LEAT_EAGAIN && (atomic_load(self->stop) || bench_interrupted))
             return LEAT_OK; /* at the tail, and nobody appends any more */
         leat_idle_step(&idle, leat_clock_monotonic_ns(), rc == LEAT_OK, false);
     }

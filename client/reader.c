@@ -190,7 +190,8 @@ int leat_reader_open(struct leat_client *client, uint32_t log, enum leat_from fr
         usleep(1000); /* it moves while we look; a restarting node says what is committed later */
         rc = reader_locate(reader);
     }
-    if (rc != LEAT_OK && !(rc == LEAT_EAGAIN && reader->arena)) {
+    bool later = rc == LEAT_EAGAIN || rc == LEAT_EVERIFYING;
+    if (rc != LEAT_OK && !(later && reader->arena)) {
         leat_reader_close(reader);
         return rc;
     }
@@ -278,10 +279,10 @@ int leat_reader_wait(struct leat_reader *reader, uint64_t timeout_ns,
     struct client_pace pace = {0};
     for (;;) {
         int rc = leat_reader_next(reader, ret_record);
-        if (rc != LEAT_EAGAIN)
+        if (rc != LEAT_EAGAIN && rc != LEAT_EVERIFYING)
             return rc;
         if (client_now_ns() >= deadline_ns)
-            return LEAT_EDEADLINE;
+            return rc == LEAT_EAGAIN ? LEAT_EDEADLINE : rc;
         client_pause(&pace);
     }
 }

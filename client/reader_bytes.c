@@ -121,7 +121,8 @@ static bool arena_copy(const struct leat_reader *reader, uint64_t position, uint
 
 /* ---- segment files ---- */
 
-/* A node reads a segment through before it gives it away, mostly when it was sealed. */
+/* A node reads a segment through before it gives it away, mostly when it was sealed; until it has,
+ * LEAT_EVERIFYING: the reader's caller is told after a while. */
 static int segment_ask(struct leat_reader *reader, const struct leat_control_request *request,
                        struct client_reply *ret_reply)
 {
@@ -131,7 +132,7 @@ static int segment_ask(struct leat_reader *reader, const struct leat_control_req
     while ((rc = client_ask(reader->client, request, ret_reply)) == LEAT_EVERIFYING &&
            client_now_ns() < deadline_ns)
         client_pause(&pace);
-    return rc == LEAT_EVERIFYING ? LEAT_EAGAIN : rc;
+    return rc;
 }
 
 static int segment_open(struct leat_reader *reader, uint64_t position)

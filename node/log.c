@@ -560,7 +560,7 @@ void log_cut(struct node_log *log, const struct leat_core_effects *effects)
         clients_adopt(log->worker, log); /* what the walk ahead knew of sessions was cut */
     }
     log_cut_published(log, position);
-    leat_storage_cut(log->worker->storage, log->index, position, effects->cut_epoch);
+    leat_storage_cut(log->worker->storage, log->index, &chain, effects->cut_epoch);
 }
 
 bool log_rules(const struct node_log *log)

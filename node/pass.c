@@ -290,8 +290,10 @@ static void pass_write(struct node_log *log, const struct leat_core_effects *eff
     struct leat_storage *storage = log->worker->storage;
     bool wanted = log->durable_wanted > log->write_asked || log->core.installing;
     if (effects->write) {
-        (wanted ? leat_storage_write : leat_storage_write_lazily)(
-            storage, log->index, effects->write_seq, effects->write_end, effects->write_last_term);
+        LEAT_ASSERT(effects->write_end == log->chain.position &&
+                    effects->write_last_term == log->chain.term);
+        (wanted ? leat_storage_write : leat_storage_write_lazily)(storage, log->index,
+                                                                  effects->write_seq, &log->chain);
         log->write_asked = effects->write_end;
     } else if (wanted || log->core.write_count == LEAT_CORE_WRITES_MAX) {
         leat_storage_hurry(storage); /* the core asks for no more until some is done */

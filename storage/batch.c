@@ -123,6 +123,9 @@ static void batch_item_fill(struct log *log, uint32_t index, bool frozen, bool w
     item->write_seq = log->want_seq;
     item->place_pos = log->placed_pos;
     item->place_end = whole ? block_of(entry->end_pos) : log->placed_pos;
+    if (entry->end_pos == log->want_end)
+        log->issued_crc = log->want_crc;
+    item->end_crc = log->issued_crc;
     log->whole_wanted = log->whole_wanted && !whole;
     log->want_report = log->want_report && !item->report_write;
     log->trim_wanted = false;
@@ -370,7 +373,7 @@ bool batch_is_complete(const struct batch *batch)
 }
 
 /* A cut: what is in flight says no more than `position`, and blocks above are not begun. */
-void batch_clamp(struct leat_storage *storage, uint32_t index, uint64_t position)
+void batch_clamp(struct leat_storage *storage, uint32_t index, uint64_t position, uint32_t crc)
 {
     LEAT_ASSERT(index < storage->log_count);
     for (unsigned i = 0; i < storage->batch_count; i++) {
@@ -379,6 +382,7 @@ void batch_clamp(struct leat_storage *storage, uint32_t index, uint64_t position
             struct batch_item *item = &batch->items[j];
             if (item->log_index != index)
                 continue;
+            item->end_crc = item->end_pos > position ? crc : item->end_crc;
             item->end_pos = min_u64(item->end_pos, position);
             item->place_end =
                 max_u64(item->place_pos, min_u64(item->place_end, block_of(position)));

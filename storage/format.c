@@ -253,6 +253,7 @@ static void format_entry(const struct format *format, const struct leat_format_l
         .flags = LEAT_JOURNAL_CLEAN | LEAT_JOURNAL_WHOLE,
         .tail_bytes = (uint32_t)extent,
         .segment_log2 = (uint32_t)__builtin_ctzll(log->segment_bytes),
+        .floor_crc = genesis_crc(genesis),
     };
     LEAT_ASSERT(extent % LEAT_FRAME_ALIGN == 0);
     memcpy(to, &entry, sizeof(entry));

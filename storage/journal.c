@@ -47,6 +47,7 @@ void journal_entry_fill(const struct log *log, uint64_t end_pos, uint64_t floor_
         .flags = flags,
         .tail_bytes = tail_bytes,
         .segment_log2 = (uint32_t)__builtin_ctzll(log->shape.segment_bytes),
+        .floor_crc = log->durable_crc,
     };
     LEAT_ASSERT(ret_entry->commit_d <= ret_entry->floor_pos);
 }

@@ -161,6 +161,7 @@ int leat_storage_log_create(struct leat_storage *storage, const struct leat_stor
     life_init(storage, log, create, generation);
     log->durable_pos = leat_genesis_frame(&config, &create->log, create->arena_bytes);
     log->issued_end = log->want_end = log->recorded_floor = log->commit_d = log->durable_pos;
+    log->durable_crc = log->issued_crc = log->want_crc = genesis_crc(create->arena_bytes);
     log->ready_end = log->want_ready = log->shape.segment_bytes; /* the first is made with it */
     atomic_store_explicit(&log->helper.want_begin, log->ready_end, memory_order_relaxed);
     atomic_store_explicit(&log->helper.want_end, log->ready_end, memory_order_relaxed);

@@ -173,10 +173,11 @@ void pass_reap_and_drop(struct leat_storage *storage)
 /* ---- what is asked for ---- */
 
 static void write_want(struct leat_storage *storage, uint32_t index, uint64_t write_seq,
-                       uint64_t end_pos, uint32_t last_term, bool lazy)
+                       const struct leat_chain *end, bool lazy)
 {
     LEAT_ASSERT(index < storage->log_count);
     struct log *log = &storage->logs[index];
+    uint64_t end_pos = end->position;
     if (storage->fenced)
         return;
     LEAT_ASSERT(log->state == LOG_LIVE);
@@ -185,9 +186,10 @@ static void write_want(struct leat_storage *storage, uint32_t index, uint64_t wr
     LEAT_ASSERT(end_pos - log->placed_done <= log->arena_bytes);
     storage->lazy_bytes += lazy ? end_pos - log->want_end : 0;
     log->want_end = end_pos;
+    log->want_crc = end->crc;
     log->want_seq = write_seq;
     log->want_report = true;
-    log->last_term = last_term;
+    log->last_term = end->term;
     segment_want(storage, index, end_pos);
     if (lazy && end_pos - log->issued_end <= log->arena_bytes / 8)
         log_queue_lazily(storage, index);
@@ -198,15 +200,15 @@ static void write_want(struct leat_storage *storage, uint32_t index, uint64_t wr
 }
 
 void leat_storage_write(struct leat_storage *storage, uint32_t index, uint64_t write_seq,
-                        uint64_t end_pos, uint32_t last_term)
+                        const struct leat_chain *end)
 {
-    write_want(storage, index, write_seq, end_pos, last_term, false);
+    write_want(storage, index, write_seq, end, false);
 }
 
 void leat_storage_write_lazily(struct leat_storage *storage, uint32_t index, uint64_t write_seq,
-                               uint64_t end_pos, uint32_t last_term)
+                               const struct leat_chain *end)
 {
-    write_want(storage, index, write_seq, end_pos, last_term, true);
+    write_want(storage, index, write_seq, end, true);
 }
 
 void leat_storage_commit(struct leat_storage *storage, uint32_t index, uint64_t commit_d)
@@ -225,24 +227,33 @@ static void log_say(struct leat_storage *storage, uint32_t index)
     log_queue(storage, index);
 }
 
+static void cut_end(const struct leat_chain *end, uint64_t *io_pos, uint32_t *io_crc)
+{
+    if (*io_pos <= end->position)
+        return;
+    *io_pos = end->position;
+    *io_crc = end->crc;
+}
+
 /* An installing log has nothing on record above its new base: there is nothing to cut. */
-void leat_storage_cut(struct leat_storage *storage, uint32_t index, uint64_t position,
+void leat_storage_cut(struct leat_storage *storage, uint32_t index, const struct leat_chain *end,
                       uint64_t cut_epoch)
 {
     LEAT_ASSERT(index < storage->log_count);
     struct log *log = &storage->logs[index];
+    uint64_t position = end->position;
     if (storage->fenced)
         return;
     LEAT_ASSERT(log->begun && cut_epoch > log->cut_epoch);
     LEAT_ASSERT(position >= log->start_pos && position >= log->commit_d);
     LEAT_ASSERT(log->want_end <= block_of(position) + log->arena_bytes); /* its tail is there */
-    batch_clamp(storage, index, position);
+    batch_clamp(storage, index, position, end->crc);
     log->cut_epoch = cut_epoch;
     log->cut_pos = position;
     log->cut_wanted = true;
-    log->want_end = min_u64(log->want_end, position);
-    log->issued_end = min_u64(log->issued_end, position);
-    log->durable_pos = min_u64(log->durable_pos, position);
+    cut_end(end, &log->want_end, &log->want_crc);
+    cut_end(end, &log->issued_end, &log->issued_crc);
+    cut_end(end, &log->durable_pos, &log->durable_crc);
     log->placed_pos = min_u64(log->placed_pos, block_of(position));
     log->placed_done = min_u64(log->placed_done, block_of(position));
     log->whole_wanted = true;
@@ -260,6 +271,8 @@ static void reset_freeze(struct log *log, uint64_t position)
                      (log->claims ? LEAT_JOURNAL_DAMAGED : 0u);
     journal_entry_fill(log, end_pos, min_u64(log->durable_pos, end_pos), log->placed_done,
                        (uint32_t)(end_pos % LEAT_BLOCK_BYTES), flags, &log->frozen.entry);
+    if (log->durable_pos > end_pos)
+        log->frozen.entry.floor_crc = 0;
     log->frozen.place_end = block_of(end_pos);
     log->frozen.place_pos = min_u64(log->placed_pos, log->frozen.place_end);
     log->frozen.claim = log->claim;
@@ -280,6 +293,7 @@ static void reset_refreeze(struct log *log, uint64_t position)
     entry->placed_pos = min_u64(entry->placed_pos, position);
     log->frozen.place_end = min_u64(log->frozen.place_end, position);
     log->frozen.place_pos = min_u64(log->frozen.place_pos, position);
+    entry->floor_crc = entry->floor_pos <= position ? entry->floor_crc : 0;
     entry->floor_pos = min_u64(entry->floor_pos, position);
     entry->commit_d = min_u64(entry->commit_d, entry->floor_pos);
 }
@@ -293,7 +307,7 @@ void leat_storage_reset(struct leat_storage *storage, uint32_t index, uint64_t p
         return;
     LEAT_ASSERT(log->begun && cut_epoch > log->cut_epoch);
     LEAT_ASSERT(position % log->shape.segment_bytes == 0);
-    batch_clamp(storage, index, position);
+    batch_clamp(storage, index, position, 0);
     log->cut_epoch = cut_epoch;
     if (!log->installing)
         reset_freeze(log, position);
@@ -305,6 +319,7 @@ void leat_storage_reset(struct leat_storage *storage, uint32_t index, uint64_t p
     log->cut_wanted = true;
     log->start_pos = log->commit_d = log->want_end = log->issued_end = position;
     log->durable_pos = log->placed_pos = log->placed_done = log->recorded_floor = position;
+    log->durable_crc = log->want_crc = log->issued_crc = 0;
     log->whole_wanted = true;
     log->ready_end = position;
     log->want_ready = 0;
@@ -420,7 +435,10 @@ static void item_settle(struct leat_storage *storage, const struct batch *batch,
     }
     if (item->frozen)
         return;
-    log->durable_pos = max_u64(log->durable_pos, item->end_pos);
+    if (log->durable_pos < item->end_pos) {
+        log->durable_pos = item->end_pos;
+        log->durable_crc = item->end_crc;
+    }
     if (item->whole)
         log->placed_done =
             max_u64(log->placed_done, min_u64(item->place_end, block_of(item->end_pos)));

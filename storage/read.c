@@ -132,29 +132,19 @@ unsigned reads_report(struct leat_storage *storage, struct leat_storage_event *e
 int leat_storage_prove(struct leat_storage *storage, uint32_t index, uint64_t position)
 {
     LEAT_ASSERT(leat_storage_log_exists(storage, index));
-    char path[LEAT_PATH_BYTES];
     const struct log *log = &storage->logs[index];
     uint64_t base_pos = leat_segment_base(&log->shape, position);
     if (log->cut_epoch == 0 || base_pos >= log->sealed_end)
         return LEAT_OK;
-    segment_index_path(storage, log, base_pos, path);
-    /* acquire: pairs with verified_publish() */
-    if (atomic_load_explicit(&log->helper.verified_pos, memory_order_acquire) <= base_pos &&
-        access(path, F_OK) != 0) {
-        leat_storage_suspect(storage, index, base_pos);
-        return LEAT_EVERIFYING;
-    }
-    if (atomic_load_explicit(&storage->report_tail, memory_order_relaxed) !=
-        atomic_load_explicit(&storage->report_head, memory_order_relaxed))
-        return LEAT_EVERIFYING; /* it may be among what the helper found */
-    unsigned known = 0;
     for (unsigned i = 0; i < DAMAGES_MAX; i++) {
         const struct damage *damage = &storage->damages[i];
-        known += damage->known;
         if (damage->known && damage->log_index == index && damage->base_pos == base_pos)
             return LEAT_ECORRUPT;
     }
-    return known < DAMAGES_MAX ? LEAT_OK : LEAT_EVERIFYING; /* else there may be more of them */
+    if (scrub_found_whole(storage, log, base_pos))
+        return LEAT_OK;
+    leat_storage_suspect(storage, index, base_pos);
+    return LEAT_EVERIFYING;
 }
 
 int leat_storage_segment_fd(struct leat_storage *storage, uint32_t index, uint64_t position)

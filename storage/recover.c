@@ -26,6 +26,7 @@ struct walk {
     uint64_t arena_low_pos;   /* compare from here on; UINT64_MAX: do not */
     uint64_t agree_begin_pos; /* the last run of frames on which disk and arena agree */
     uint64_t agree_end_pos;
+    bool is_other; /* at the floor the chain is not what the journal says (V8) */
 };
 
 static void walk_copy_to_arena(struct walk *walk, uint64_t position, const uint8_t *bytes,
@@ -64,6 +65,17 @@ static void walk_take(struct walk *walk, uint64_t position, uint64_t end_pos, co
     }
 }
 
+/* The floor is a boundary of the log, and the CRC there stands for all that lies below. */
+static void walk_floor(struct walk *walk, uint64_t from_pos)
+{
+    const struct leat_journal_entry *found = &walk->log->found;
+    if (found->floor_crc == 0 || from_pos >= found->floor_pos ||
+        walk->chain.position < found->floor_pos)
+        return;
+    walk->is_other =
+        walk->chain.position != found->floor_pos || walk->chain.crc != found->floor_crc;
+}
+
 /* Checks the frames of one segment at `bytes`. True when it holds up to its end. A batch counts
  * when it is there to its last frame (one in pieces is a torn tail, ADR 0030): what is checked runs
  * ahead of walk->chain, which stands at boundaries only. */
@@ -85,6 +97,7 @@ static int walk_segment(struct walk *walk, uint64_t base_pos, const uint8_t *byt
             continue;
         uint64_t position = walk->chain.position;
         walk->chain = ahead;
+        walk_floor(walk, position);
         walk_take(walk, position, ahead.position, bytes + (position - base_pos));
     }
     *ret_whole = walk->chain.position == base_pos + shape->segment_bytes;
@@ -237,15 +250,16 @@ static void judge_damaged(const struct log *log, struct leat_recovered *recovere
     recovered->clean = false;
 }
 
-static void judge(struct log *log, uint64_t disk_end, struct leat_recovered *recovered)
+static void judge(struct log *log, uint64_t disk_end, bool is_other,
+                  struct leat_recovered *recovered)
 {
     const struct leat_journal_entry *found = &log->found;
     uint64_t claimed_pos = found->flags & LEAT_JOURNAL_CLEAN ? found->end_pos : found->floor_pos;
     LEAT_ASSERT(disk_end <= found->end_pos);
-    recovered->clean = (found->flags & LEAT_JOURNAL_CLEAN) != 0;        /* V1, V2 */
-    recovered->damaged = disk_end < claimed_pos || log->lost_record ||  /* V2, V4, V6 */
-                         (found->flags & LEAT_JOURNAL_DAMAGED);         /* V5 */
-    recovered->torn = !recovered->damaged && disk_end < found->end_pos; /* V3 */
+    recovered->clean = (found->flags & LEAT_JOURNAL_CLEAN) != 0;            /* V1, V2 */
+    recovered->damaged = disk_end < claimed_pos || log->lost_record ||      /* V2, V4, V6 */
+                         is_other || (found->flags & LEAT_JOURNAL_DAMAGED); /* V8, V5 */
+    recovered->torn = !recovered->damaged && disk_end < found->end_pos;     /* V3 */
     if (recovered->torn) {
         recovered->torn_pos = disk_end;
         recovered->torn_end = found->end_pos;
@@ -287,10 +301,11 @@ static int recover_from_disk(struct walk *walk, const struct leat_storage_arena 
     uint64_t end_pos = walk->chain.position;
     recovered->kind = LEAT_RECOVERED_DISK;
     recovered->durable_pos = end_pos;
+    recovered->durable_crc = walk->chain.crc;
     recovered->chain = walk->chain;
     recovered->horizon_pos =
         max_u64(start_pos, end_pos > walk->log->arena_bytes ? end_pos - walk->log->arena_bytes : 0);
-    judge(walk->log, min_u64(end_pos, walk->log->found.end_pos), recovered);
+    judge(walk->log, min_u64(end_pos, walk->log->found.end_pos), walk->is_other, recovered);
     return LEAT_OK;
 }
 
@@ -299,6 +314,7 @@ static int recover_from_arena(struct walk *walk, const struct walk *compared,
                               struct leat_recovered *recovered)
 {
     int rc = walk_disk_again(walk, compared->agree_end_pos);
+    recovered->durable_crc = walk->chain.crc;
     walk->limit_pos = *arena->published_end;
     if (rc == LEAT_OK)
         rc = walk_arena(walk);
@@ -309,8 +325,9 @@ static int recover_from_arena(struct walk *walk, const struct walk *compared,
     recovered->chain = walk->chain;
     recovered->horizon_pos = compared->agree_begin_pos;
     /* a cut whose record never came lowered the published end: nothing is torn above it */
-    judge(walk->log, walk->log->found.end_pos, recovered);
-    if (compared->chain.position < min_u64(walk->log->found.floor_pos, *arena->published_end))
+    judge(walk->log, walk->log->found.end_pos, false, recovered);
+    if (compared->chain.position < min_u64(walk->log->found.floor_pos, *arena->published_end) ||
+        compared->is_other)
         judge_damaged(walk->log, recovered); /* A2 */
     return LEAT_OK;
 }

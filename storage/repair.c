@@ -246,8 +246,6 @@ bool repair_step(struct leat_storage *storage)
     repair_finish(storage, rc);
     if (rc == LEAT_OK) {
         log->helper.indexed_pos = min_u64(log->helper.indexed_pos, repair->base_pos);
-        atomic_store_explicit(&log->helper.verified_pos, log->helper.indexed_pos,
-                              memory_order_release);
         helper_look_at(storage, repair->log_index);
     }
     return true;

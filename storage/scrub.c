@@ -218,7 +218,7 @@ static bool index_holds(const struct leat_storage *storage, const struct log *lo
 }
 
 /* Under another name until it is whole. Nothing depends on it: no space, no index. */
-static void index_write(struct leat_storage *storage, struct scrub *scrub, const struct log *log)
+static bool index_write(struct leat_storage *storage, struct scrub *scrub, const struct log *log)
 {
     char path[LEAT_PATH_BYTES], new_path[LEAT_PATH_BYTES + 8];
     struct leat_index_head *head = scrub->index;
@@ -237,11 +237,13 @@ static void index_write(struct leat_storage *storage, struct scrub *scrub, const
     snprintf(new_path, sizeof(new_path), "%s.new", path);
     int fd = leat_file_create(new_path);
     if (fd < 0)
-        return;
+        return false;
     bool whole = leat_file_write(fd, head, block_end(used), 0) == LEAT_OK && fsync(fd) == 0;
     close(fd);
-    if (!whole || rename(new_path, path) != 0)
+    whole = whole && rename(new_path, path) == 0;
+    if (!whole)
         unlink(new_path);
+    return whole;
 }
 
 /* ---- its end ---- */
@@ -277,9 +279,38 @@ static bool scrub_is_true(const struct scrub *scrub, const struct log *log)
                        atomic_load_explicit(&log->helper.unlink_below, memory_order_acquire));
 }
 
+/* A place in `whole`, and what stands there: nothing that was said before a cut counts. */
+static uint64_t whole_word(const struct log *log, uint64_t base_pos, uint64_t epoch,
+                           unsigned *ret_slot)
+{
+    uint64_t number = base_pos / log->shape.segment_bytes + 1;
+    *ret_slot = (unsigned)(number % WHOLE_SLOTS);
+    return number << WHOLE_EPOCH_BITS | (epoch & ((1ull << WHOLE_EPOCH_BITS) - 1));
+}
+
+static void scrub_note_whole(struct log *log, uint64_t base_pos, uint64_t epoch)
+{
+    unsigned slot;
+    uint64_t word = whole_word(log, base_pos, epoch, &slot);
+    /* release: pairs with scrub_found_whole() */
+    atomic_store_explicit(&log->helper.whole[slot], word, memory_order_release);
+}
+
+bool scrub_found_whole(const struct leat_storage *storage, const struct log *log, uint64_t base_pos)
+{
+    char path[LEAT_PATH_BYTES];
+    unsigned slot;
+    uint64_t epoch = atomic_load_explicit(&log->helper.sealed_epoch, memory_order_relaxed);
+    uint64_t word = whole_word(log, base_pos, epoch, &slot);
+    if (atomic_load_explicit(&log->helper.whole[slot], memory_order_acquire) == word)
+        return true;
+    segment_index_path(storage, log, base_pos, path);
+    return leat_path_size(path) >= 0;
+}
+
 static void scrub_judge(struct leat_storage *storage, struct scrub *scrub)
 {
-    const struct log *log = &storage->logs[scrub->log_index];
+    struct log *log = &storage->logs[scrub->log_index];
     uint64_t end_pos = scrub->base_pos + log->shape.segment_bytes;
     struct helper_report report = {scrub->log_index, scrub->epoch, scrub->base_pos,
                                    scrub->chain.position, end_pos};
@@ -302,16 +333,8 @@ static void scrub_judge(struct leat_storage *storage, struct scrub *scrub)
     scrub->before_log = scrub->log_index;
     scrub->before_end = end_pos;
     scrub->before_crc = scrub->chain.crc;
-    if (!index_holds(storage, log, scrub->base_pos))
-        index_write(storage, scrub, log);
-}
-
-/* Nothing is being read: what was to be indexed is, or its damage was reported, or it is read
- * again, since the log was cut meanwhile. */
-static void verified_publish(struct log_helper *helper)
-{
-    /* release: pairs with leat_storage_prove(), which looks for reports then */
-    atomic_store_explicit(&helper->verified_pos, helper->indexed_pos, memory_order_release);
+    if (!index_holds(storage, log, scrub->base_pos) && !index_write(storage, scrub, log))
+        scrub_note_whole(log, scrub->base_pos, scrub->epoch);
 }
 
 static void scrub_go_on(struct leat_storage *storage, struct scrub *scrub)
@@ -328,7 +351,6 @@ static void scrub_go_on(struct leat_storage *storage, struct scrub *scrub)
         log->helper.indexed_pos = min_u64(log->helper.indexed_pos, scrub->base_pos);
     scrub_judge(storage, scrub);
     scrub_end(scrub);
-    verified_publish(&log->helper);
 }
 
 /* ---- which segment ---- */
@@ -361,8 +383,6 @@ bool scrub_wants_index(struct leat_storage *storage, uint32_t index)
     /* damaged ones are not tried again until they are repaired, which writes the index too */
     if (holds || (!scrub->busy && scrub_begin(storage, index, base_pos, false)))
         helper->indexed_pos = base_pos + log->shape.segment_bytes;
-    if (holds)
-        verified_publish(helper);
     return true;
 }
 
@@ -382,6 +402,15 @@ void leat_storage_suspect(struct leat_storage *storage, uint32_t index, uint64_t
     helper_look_at(storage, index); /* releases it */
 }
 
+/* What was read of it before a cut does not count. */
+static bool scrub_reads(const struct leat_storage *storage, uint32_t index, uint64_t base_pos)
+{
+    const struct scrub *scrub = storage->scrub;
+    return scrub->busy && scrub->log_index == index && scrub->base_pos == base_pos &&
+           scrub->epoch == atomic_load_explicit(&storage->logs[index].helper.sealed_epoch,
+                                                memory_order_acquire);
+}
+
 bool scrub_wants_look(struct leat_storage *storage, uint32_t index)
 {
     struct log_helper *helper = &storage->logs[index].helper;
@@ -394,9 +423,10 @@ bool scrub_wants_look(struct leat_storage *storage, uint32_t index)
         return true;
     if (sealed && storage->scrub->busy && storage->scrub->paced)
         scrub_put_off(storage->scrub);
-    if (sealed && storage->scrub->busy)
+    bool reads_it = sealed && scrub_reads(storage, index, suspect - 1);
+    if (sealed && storage->scrub->busy && !reads_it)
         return true;
-    if (sealed && !scrub_begin(storage, index, suspect - 1, false))
+    if (sealed && !reads_it && !scrub_begin(storage, index, suspect - 1, false))
         return true;
     if (sealed)
         storage->scrub->wanted = true;

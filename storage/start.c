@@ -71,6 +71,7 @@ int leat_storage_begin(struct leat_storage *storage, uint32_t index,
     log->cut_epoch = recovered->cut_epoch;
     log->commit_d = recovered->commit_d;
     log->durable_pos = log->issued_end = log->want_end = recovered->durable_pos;
+    log->durable_crc = log->issued_crc = log->want_crc = recovered->durable_crc;
     log->recorded_floor = recovered->durable_pos;
     log->placed_pos = log->placed_done = log->recovered_placed_pos;
     log->whole_wanted = true;
@@ -99,7 +100,6 @@ static void begin_segments(struct leat_storage *storage, uint32_t index)
     atomic_store_explicit(&log->helper.want_begin, log->ready_end, memory_order_relaxed);
     log->helper.known = true; /* no helper is running yet */
     log->helper.indexed_pos = log->base_pos;
-    atomic_store_explicit(&log->helper.verified_pos, log->base_pos, memory_order_relaxed);
     segment_want(storage, index, log->want_end);
     life_publish_sealed(storage, index);
     helper_look_at(storage, index);

@@ -30,6 +30,7 @@
 #include "damage.h"
 #include "disk.h"
 #include "files.h"
+#include "image.h"
 #include "storage/storage.h"
 
 #define IN_FLIGHT_DEFAULT  1u
@@ -39,6 +40,8 @@
 #define WHOLE_PER_RECORD   16u          /* logs begun anew in a record before they have to be */
 #define PIECES_PER_SUBMIT  8u           /* with hundreds of logs a submit else takes milliseconds */
 #define READY_SLOTS        16u
+#define WHOLE_SLOTS        8u
+#define WHOLE_EPOCH_BITS   20u
 #define SEGMENT_FDS_MAX    (LEAT_DISK_DEPTH + 64u) /* more than requests: one is always free to go */
 #define FULL_RETRY_NS      100000000ull
 #define CHECK_NS           1000000000ull /* between two looks at the files */
@@ -173,8 +176,8 @@ struct log_helper {
     _Atomic uint64_t suspect;      /* worker writes: base + 1 to be looked at; helper: 0 */
     bool known;                    /* the helper's: the log is in service */
     uint64_t indexed_pos; /* the helper's: of segments below it made the index, or saw it */
-    _Atomic uint64_t verified_pos; /* helper writes: and said which of them do not hold */
-    uint64_t active_pos;           /* the helper's: base of the file looked at, and its inode */
+    _Atomic uint64_t whole[WHOLE_SLOTS]; /* helper writes: segments that hold, without an index */
+    uint64_t active_pos; /* the helper's: base of the file looked at, and its inode */
     uint64_t active_inode;
 };
 
@@ -226,10 +229,13 @@ struct log {
     uint64_t cut_epoch;
     uint64_t durable_pos;
     uint64_t issued_end;
+    uint64_t want_end;
+    uint32_t durable_crc; /* of the last frame below each of the three; 0: not known */
+    uint32_t issued_crc;
+    uint32_t want_crc;
     uint64_t placed_pos;  /* blocks below are in place or in an issued batch */
     uint64_t placed_done; /* blocks below are in place */
     bool whole_wanted;    /* the next entry has to be whole */
-    uint64_t want_end;
     uint64_t want_seq;
     uint64_t commit_d;
     uint64_t recorded_floor;
@@ -279,6 +285,7 @@ struct batch_item {
     bool whole;
     bool start_moved; /* the record's start_pos lets older files go */
     uint64_t end_pos; /* lowered by a cut */
+    uint32_t end_crc;
     uint64_t write_seq;
     uint64_t cut_epoch;
     uint64_t floor_pos;
@@ -301,34 +308,6 @@ struct batch {
     unsigned operations; /* in flight */
     bool place_first;    /* the record only after all blocks in place (install, recovery) */
     bool record_issued;
-};
-
-/* ---- what open reads of the journal ---- */
-
-struct journal_index_row {
-    uint64_t sequence;
-    uint64_t incarnation;
-    uint64_t at;
-    uint32_t record_bytes;
-    uint32_t in_flight;
-    uint32_t entry_count;
-    bool complete; /* the batch, as far as newer records of its incarnation know */
-};
-
-/* An entry in the image, and the log's next older one. */
-struct journal_link {
-    uint32_t row;
-    uint32_t at; /* byte offset in the record; 0: the first */
-    uint32_t older;
-};
-
-struct journal_image {
-    uint8_t *bytes;                 /* the whole ring; freed by commit_begin */
-    struct journal_index_row *rows; /* ascending by sequence */
-    unsigned row_count;
-    struct journal_link *links; /* all entries; a log's begin at newest_link */
-    uint32_t link_count;
-    uint64_t gap_sequence; /* the highest record that is missing and must not be; 0: none */
 };
 
 /* ---- the whole ---- */
@@ -498,23 +477,6 @@ void journal_record_seal(const struct leat_storage *storage, struct batch *batch
 /* Fills what is the same in each record, pads the record that is laid behind it, and seals. */
 void journal_record_finish(struct leat_journal_record *head, const struct leat_identity *identity,
                            uint32_t used_bytes);
-int journal_scan(struct journal_image *image, const struct leat_identity *identity, char *error,
-                 unsigned error_bytes);
-const uint8_t *journal_record_at(const struct journal_image *image, unsigned row);
-
-struct journal_cursor {
-    const struct leat_journal_entry *entry;
-    const uint8_t *tail;
-    const struct leat_journal_claim *claim; /* NULL: none */
-    const struct journal_index_row *row;
-};
-
-/* The entry at *at, a byte offset in the record (0: the first), which is moved on. False when there
- * is none left. */
-bool journal_entry_next(const struct journal_image *image, unsigned row, uint32_t *at,
-                        struct journal_cursor *ret_cursor);
-void journal_entry_at(const struct journal_image *image, uint32_t link,
-                      struct journal_cursor *ret_cursor);
 
 /* overlay.c: the tails of journal records over blocks as the disk has them. */
 /* Finds what of the log is in place for certain, and the oldest record that has the rest. */
@@ -531,6 +493,10 @@ int overlay_read(const struct leat_storage *storage, struct log *log, uint8_t *b
 /* genesis.c: the copy of a log's first frame, which says its sizes */
 /* Into a directory that is flushed later. Returns 0 or LEAT_ESYSTEM with errno set. */
 int genesis_write(const char *directory, const void *frame, uint64_t extent);
+static inline uint32_t genesis_crc(const void *frame)
+{
+    return ((const struct leat_frame *)frame)->crc;
+}
 /* Lays the copy over the log's first bytes where the frame there does not hold. */
 void genesis_lay(const struct leat_storage *storage, struct log *log, uint8_t *bytes,
                  uint64_t length);
@@ -540,7 +506,7 @@ int genesis_mend(struct leat_storage *storage, char *error, unsigned error_bytes
 /* batch.c */
 bool batch_build(struct leat_storage *storage, uint64_t now_ns, bool floors);
 void batch_issue(struct leat_storage *storage);
-void batch_clamp(struct leat_storage *storage, uint32_t index, uint64_t position);
+void batch_clamp(struct leat_storage *storage, uint32_t index, uint64_t position, uint32_t crc);
 bool batch_is_complete(const struct batch *batch);
 
 /* pass.c */
@@ -603,6 +569,9 @@ void scrub_drop(struct leat_storage *storage, uint32_t index);
 /* That segment's file becomes another's. */
 void scrub_leave(struct leat_storage *storage, uint32_t index, uint64_t base_pos);
 void scrub_free(struct leat_storage *storage);
+/* The worker's: all of the segment was read through since it was sealed, and held. */
+bool scrub_found_whole(const struct leat_storage *storage, const struct log *log,
+                       uint64_t base_pos);
 void helper_report_damage(struct leat_storage *storage, const struct helper_report *report);
 /* The log is gone, and with it what was collected. */
 void repair_drop(struct leat_storage *storage, uint32_t index);

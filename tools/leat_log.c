@@ -403,7 +403,9 @@ static int trim_by_offset(const struct cli_common *common, uint32_t log, uint64_
         return exit_code;
     int rc = leat_reader_open(client, log, LEAT_FROM_OFFSET, offset, LEAT_ACK_DURABLE, &reader);
     if (rc == LEAT_OK) {
-        rc = leat_reader_next(reader, &record);
+        do
+            rc = leat_reader_next(reader, &record);
+        while (rc == LEAT_EVERIFYING && !cli_interrupted);
         leat_reader_close(reader);
     }
     leat_detach(client);

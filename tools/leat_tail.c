@@ -168,7 +168,7 @@ static int tail_error(const struct tail_run *run, const struct leat_reader *read
         *ret_end = !run->follow;
         return CLI_OK;
     }
-    if (rc == LEAT_ETRIMMED || rc == LEAT_EROLLBACK) {
+    if (rc == LEAT_ETRIMMED || rc == LEAT_EROLLBACK || rc == LEAT_EVERIFYING) {
         fflush(stdout);
         cli_fail(CLI_OK, "%s; going on at offset %" PRIu64, leat_error_text(rc),
                  leat_reader_offset(reader));

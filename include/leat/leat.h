@@ -233,11 +233,12 @@ LEAT_API void leat_reader_close(struct leat_reader *reader);
  * trimmed; the reader moves to the oldest held), EROLLBACK (records read at the replicated level
  * were rolled back; the reader moves to where it can go on; see leat_reader_offset), ENOLOG (the
  * log was deleted), ECLOSED, ECORRUPT, EIO. Behind what lies in memory it asks the node for each
- * segment, which may read it through first: that is waited for, two seconds at most, then EAGAIN.
- */
+ * segment, which may read it through first: that is waited for, two seconds at most, then
+ * EVERIFYING (there is more; call again). */
 LEAT_API int leat_reader_next(struct leat_reader *reader, struct leat_record *ret_record);
 
-/* leat_reader_next, waiting up to timeout_ns at the tail; then LEAT_EDEADLINE. */
+/* leat_reader_next, waiting up to timeout_ns at the tail; then LEAT_EDEADLINE, or LEAT_EVERIFYING
+ * when it was not at the tail. */
 LEAT_API int leat_reader_wait(struct leat_reader *reader, uint64_t timeout_ns,
                               struct leat_record *ret_record);
 

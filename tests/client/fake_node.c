@@ -273,7 +273,11 @@ static void run_command(struct fake_node *node, struct node_command *command)
             command->error = LEAT_ENOLOG;
         break;
     case NODE_COMMAND_SEGMENT: {
-        int rc = fake_log_segment(&node->log, command->position, &command->ret_position);
+        int rc = LEAT_EVERIFYING;
+        if (atomic_load(&node->verifying) > 0)
+            atomic_fetch_sub(&node->verifying, 1);
+        else
+            rc = fake_log_segment(&node->log, command->position, &command->ret_position);
         command->error = rc < 0 ? rc : LEAT_OK;
         command->descriptor = rc < 0 ? -1 : rc;
         break;

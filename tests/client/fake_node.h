@@ -102,6 +102,7 @@ struct fake_node {
     atomic_int attached;
     atomic_int attaches;
     atomic_int refusal;    /* of ATTACH */
+    atomic_int verifying;  /* so often a segment is still read through */
     atomic_int close_with; /* set `closed` to this once */
     struct fake_client clients[4];
 

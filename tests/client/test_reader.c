@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -153,6 +154,27 @@ static void test_from_files_into_the_arena(void **state)
     write_records(600); /* goes on live, over the next segment's boundary */
     commit_all();
     expect(reader, written - 600, written);
+    leat_reader_close(reader);
+}
+
+/* A node reads a segment through before it gives it away: that is no end of the log. */
+static void test_a_segment_is_waited_for(void **state)
+{
+    (void)state;
+    struct leat_record record;
+    while (node->log.chain.position < 5 * FAKE_SEGMENT_BYTES) {
+        write_records(1);
+        commit_all();
+    }
+    atomic_store(&node->verifying, 3);
+    struct leat_reader *reader = open_reader(LEAT_FROM_START, 0, LEAT_ACK_DURABLE);
+    expect(reader, 0, 2); /* nobody notices */
+    leat_reader_close(reader);
+    atomic_store(&node->verifying, INT_MAX);
+    reader = open_reader(LEAT_FROM_OFFSET, 1, LEAT_ACK_DURABLE);
+    assert_int_equal(leat_reader_wait(reader, FAKE_MS, &record), LEAT_EVERIFYING);
+    atomic_store(&node->verifying, 0);
+    expect(reader, 1, written);
     leat_reader_close(reader);
 }
 
@@ -444,6 +466,7 @@ int main(void)
         WITH_NODE(test_empty_log_then_live),
         WITH_NODE(test_levels),
         WITH_NODE(test_from_files_into_the_arena),
+        WITH_NODE(test_a_segment_is_waited_for),
         WITH_NODE(test_seek_by_offset),
         WITH_NODE(test_trimmed),
         WITH_NODE(test_trimmed_before_what_is_wanted),

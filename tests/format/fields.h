@@ -163,6 +163,8 @@ static const struct field leat_journal_entry_fields[] = {
     F(leat_journal_entry, flags, "enum leat_journal_flag"),
     F(leat_journal_entry, tail_bytes, "the log's bytes [end_pos - tail_bytes, end_pos) follow"),
     F(leat_journal_entry, segment_log2, "segment log2"),
+    F(leat_journal_entry, floor_crc, "of the last frame below floor_pos; 0: not known"),
+    F(leat_journal_entry, reserved, "zero"),
 };
 
 static const struct field leat_index_head_fields[] = {

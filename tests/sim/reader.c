@@ -112,7 +112,7 @@ static bool follow_once(struct follower *self, struct leat_reader *reader)
     else if (rc == LEAT_ECORRUPT && !cluster.nodes[self->node].victim)
         world_fail("J5", "a reader of log %u on node %u meets damage, and nobody hurt its disk",
                    self->log, self->node + 1);
-    else if (rc != LEAT_EAGAIN)
+    else if (rc != LEAT_EAGAIN && rc != LEAT_EVERIFYING)
         return false;
     if (rc != LEAT_OK)
         thread_sleep(world_exponential(STREAM_CLIENTS, 3 * SIM_MS));
@@ -241,7 +241,9 @@ static void read_log(struct leat_client *client, unsigned node, uint32_t log)
                    leat_error_text(rc));
         return;
     }
-    while ((rc = leat_reader_next(reader, &record)) == LEAT_OK) {
+    while ((rc = leat_reader_next(reader, &record)) == LEAT_OK || rc == LEAT_EVERIFYING) {
+        if (rc != LEAT_OK)
+            continue;
         if (expected != LEDGER_NOWHERE && record.offset != expected)
             world_fail("C3", "a reader of log %u on node %u is given offset %lu behind %lu", log,
                        node + 1, (unsigned long)record.offset, (unsigned long)expected - 1);

@@ -317,15 +317,14 @@ static struct rig_log *rig_write_next(struct rig *rig, uint32_t index)
 uint64_t rig_write(struct rig *rig, uint32_t index)
 {
     struct rig_log *log = rig_write_next(rig, index);
-    leat_storage_write(rig->storage, index, log->write_seq, log->chain.position, log->chain.term);
+    leat_storage_write(rig->storage, index, log->write_seq, &log->chain);
     return log->write_seq;
 }
 
 uint64_t rig_write_lazily(struct rig *rig, uint32_t index)
 {
     struct rig_log *log = rig_write_next(rig, index);
-    leat_storage_write_lazily(rig->storage, index, log->write_seq, log->chain.position,
-                              log->chain.term);
+    leat_storage_write_lazily(rig->storage, index, log->write_seq, &log->chain);
     return log->write_seq;
 }
 
@@ -399,7 +398,7 @@ void rig_cut(struct rig *rig, uint32_t index, const struct leat_chain *chain)
 {
     struct rig_log *log = &rig->logs[index];
     uint64_t epoch = ++log->recovered.cut_epoch;
-    leat_storage_cut(rig->storage, index, chain->position, epoch);
+    leat_storage_cut(rig->storage, index, chain, epoch);
     while (log->cut_done < epoch)
         assert_true(rig_turn(rig) >= 0);
     log->chain = *chain;

@@ -183,7 +183,7 @@ static void a_newer_version_is_refused(void **state)
     identity.crc = 0;
     identity.crc = leat_crc32c(0, &identity, sizeof(identity));
     rig_file_write(path, 0, &identity, sizeof(identity));
-    expect_refusal(rig, LEAT_EVERSION, "format 4");
+    expect_refusal(rig, LEAT_EVERSION, "format 5");
 }
 
 static void a_damaged_identity_is_refused(void **state)

@@ -334,7 +334,7 @@ static void a_cut_behind_writes_in_flight(void **state)
     remember(1, 0);
     uint64_t epoch = ++rig.logs[1].recovered.cut_epoch;
     cut_floor = kept.position;
-    leat_storage_cut(rig.storage, 1, kept.position, epoch);
+    leat_storage_cut(rig.storage, 1, &kept, epoch);
     rig_turn(&rig);
     fake.newest_first = true;
     fake.held = false;

@@ -89,7 +89,7 @@ static void lay(struct made *made, uint32_t bytes)
 static void append(struct made *made, uint32_t bytes)
 {
     lay(made, bytes);
-    leat_storage_write(rig.storage, made->index, ++made->seq, made->chain.position, 0);
+    leat_storage_write(rig.storage, made->index, ++made->seq, &made->chain);
 }
 
 static void append_durably(struct made *made, uint32_t bytes)
@@ -391,7 +391,7 @@ static void one_record_a_pass_for_256_logs(void **state)
 static void append_lazily(struct made *made, uint32_t bytes)
 {
     lay(made, bytes);
-    leat_storage_write_lazily(rig.storage, made->index, ++made->seq, made->chain.position, 0);
+    leat_storage_write_lazily(rig.storage, made->index, ++made->seq, &made->chain);
 }
 
 static bool submits(uint64_t after_ns)

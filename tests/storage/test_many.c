@@ -48,7 +48,7 @@ static void append(uint32_t i)
                                .time_ns = many[i].chain.last_time_ns + 1};
     leat_frame_seal(&many[i].shape, &many[i].chain, many[i].arena + many[i].chain.position, &frame,
                     payload);
-    leat_storage_write(rig.storage, many[i].index, ++many[i].write_seq, many[i].chain.position, 0);
+    leat_storage_write(rig.storage, many[i].index, ++many[i].write_seq, &many[i].chain);
 }
 
 static void append_to_all(void)

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -394,13 +395,18 @@ static void forget_index(uint64_t base_pos)
     assert_int_equal(unlink(path), 0);
 }
 
+static void cut_once(void)
+{
+    struct leat_chain chain = rig.logs[1].chain;
+    rig_append_durably(&rig, 1, 20000);
+    rig_cut(&rig, 1, &chain);
+}
+
 static void a_log_that_was_cut_gives_what_was_looked_at(void **state)
 {
     char path[600];
     (void)state;
-    struct leat_chain chain = rig.logs[1].chain;
-    rig_append_durably(&rig, 1, 20000);
-    rig_cut(&rig, 1, &chain);
+    cut_once();
     forget_index(RIG_SEGMENT);
     forget_index(2 * RIG_SEGMENT);
     rig_segment_path(&rig, 1, RIG_SEGMENT, path);
@@ -416,6 +422,52 @@ static void a_log_that_was_cut_gives_what_was_looked_at(void **state)
     assert_int_equal(give_when_known(RIG_SEGMENT), LEAT_ECORRUPT); /* nor what lies below the bit */
     assert_int_equal(repair_with(RIG_SEGMENT, good + RIG_SEGMENT), LEAT_OK);
     assert_int_equal(give_when_known(RIG_SEGMENT), LEAT_OK);
+}
+
+/* The helper's report is of before a cut when the worker takes it: it says nothing any more. */
+static void damage_that_went_unheard_is_looked_for_again(void **state)
+{
+    char path[600];
+    (void)state;
+    cut_once();
+    forget_index(RIG_SEGMENT);
+    rig_segment_path(&rig, 1, RIG_SEGMENT, path);
+    rig_file_flip(path, 900000, 1);
+    assert_int_equal(give(RIG_SEGMENT), LEAT_EVERIFYING);
+    for (unsigned i = 0; i < 3 * RIG_SEGMENT / 65536; i++)
+        leat_storage_prepare_step(rig.storage); /* it reads, and reports; nobody listens */
+    cut_once();
+    unsigned asked = 0;
+    while (give(RIG_SEGMENT) == LEAT_EVERIFYING && rig.events[LEAT_STORAGE_DAMAGE] == 0) {
+        assert_true(++asked < 100000);
+        step();
+    }
+    assert_int_equal(rig.events[LEAT_STORAGE_DAMAGE], 1);
+    assert_int_equal(give(RIG_SEGMENT), LEAT_ECORRUPT);
+}
+
+/* A directory stands where the index is made: what was read through is given all the same. */
+static void no_index_can_be_written(void **state)
+{
+    char path[600], new_path[610];
+    (void)state;
+    cut_once();
+    for (uint64_t base = 0; base < 2 * RIG_SEGMENT; base += RIG_SEGMENT) {
+        forget_index(base);
+        index_path(base, path);
+        snprintf(new_path, sizeof(new_path), "%s.new", path);
+        assert_int_equal(mkdir(new_path, 0700), 0);
+    }
+    rig_segment_path(&rig, 1, RIG_SEGMENT, path);
+    rig_file_flip(path, 900000, 1);
+    assert_int_equal(give(0), LEAT_EVERIFYING);
+    assert_int_equal(give_when_known(0), LEAT_OK);
+    assert_false(index_is_there(0));
+    assert_int_equal(give(0), LEAT_OK); /* and is not read again */
+    assert_int_equal(give_when_known(RIG_SEGMENT), LEAT_ECORRUPT);
+    cut_once();
+    assert_int_equal(give(0), LEAT_EVERIFYING); /* of before the cut: once more */
+    assert_int_equal(give_when_known(0), LEAT_OK);
 }
 
 static void a_log_that_was_never_cut_gives_what_is_intact(void **state)
@@ -445,6 +497,8 @@ int main(void)
         CASE(a_repair_needs_a_whole_next_segment),
         CASE(a_repair_may_be_abandoned),
         CASE(a_log_that_was_cut_gives_what_was_looked_at),
+        CASE(damage_that_went_unheard_is_looked_for_again),
+        CASE(no_index_can_be_written),
         CASE(a_log_that_was_never_cut_gives_what_is_intact),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -309,35 +309,6 @@ static void a_claim_outlives_a_later_term_that_is_asked_for(void **state)
     assert_true(recovered->damaged && recovered->claim_end >= good.position);
 }
 
-/* The log was cut, what was written in the cut's place was lost by the disk, and there the old
- * bytes fit what lies below: they are not what was committed. Simulator's seed 320802870. */
-static void frames_of_before_a_cut_are_not_committed(void **state)
-{
-    struct rig *rig = *state;
-    char path[600];
-    static uint8_t old[RIG_SEGMENT];
-    fill_to(rig, 200000);
-    struct leat_chain kept = rig->logs[1].chain;
-    uint64_t block = kept.position & ~(uint64_t)(LEAT_BLOCK_BYTES - 1);
-    while (rig->logs[1].chain.position < 400000)
-        rig_append_durably(rig, 1, 60000); /* and not committed */
-    rig_segment_path(rig, 1, 0, path);
-    rig_file_read(path, 0, old, RIG_SEGMENT);
-    rig_cut(rig, 1, &kept);
-    rig_append_term(rig, 1, 4);
-    fill_to(rig, 450000);
-    leat_storage_commit(rig->storage, 1, rig->logs[1].reported_end);
-    rig_append_durably(rig, 1, 64); /* a record that says so */
-    rig_crash(rig);
-    rig_file_write(path, block, old + block, 20 * LEAT_BLOCK_BYTES);
-    rig_start(rig);
-    const struct leat_recovered *recovered = &rig->logs[1].recovered;
-    assert_true(recovered->damaged && recovered->durable_pos > kept.position + 1000);
-    assert_true(recovered->chain.term < 4); /* of before, indeed */
-    assert_true(recovered->commit_d <= kept.position);
-    assert_int_equal(recovered->claim_term, 4);
-}
-
 /* ---- clean stop ---- */
 
 static void a_clean_stop_says_so_once(void **state)
@@ -594,7 +565,6 @@ int main(void)
         CASE(an_older_claim_outlives_new_damage),
         CASE(a_claim_outlives_a_later_term_in_memory),
         CASE(a_claim_outlives_a_later_term_that_is_asked_for),
-        CASE(frames_of_before_a_cut_are_not_committed),
         CASE(a_clean_stop_says_so_once),
         CASE(a_trim_unlinks_after_its_record),
         CASE(reads_give_the_log_and_zeros_behind_it),

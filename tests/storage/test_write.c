@@ -284,7 +284,7 @@ static void a_cut_waits_for_every_write_above_it(void **state)
         rig_turn(rig);
     }
     uint64_t epoch = log->recovered.cut_epoch + 1;
-    leat_storage_cut(rig->storage, 1, kept.position, epoch);
+    leat_storage_cut(rig->storage, 1, &kept, epoch);
     rig_turn(rig);
     while (fake_queued() > 0) { /* the cut's own record lands first, the rest newest first */
         assert_true(log->cut_done < epoch);
@@ -310,8 +310,8 @@ static void two_cuts_before_one_record(void **state)
     struct leat_chain high = log->chain;
     rig_append_durably(rig, 1, 9000);
     uint64_t epoch = log->recovered.cut_epoch;
-    leat_storage_cut(rig->storage, 1, high.position, epoch + 1);
-    leat_storage_cut(rig->storage, 1, low.position, epoch + 2);
+    leat_storage_cut(rig->storage, 1, &high, epoch + 1);
+    leat_storage_cut(rig->storage, 1, &low, epoch + 2);
     while (log->cut_done < epoch + 2)
         assert_true(rig_turn(rig) >= 0);
     reopen(rig);

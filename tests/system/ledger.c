@@ -342,7 +342,10 @@ static int audit_read(const struct options *settings, struct audit *audit)
         rc = audit_open(client, settings->log, &reader);
     if (rc != LEAT_OK)
         return rc;
-    while (next < end && (rc = leat_reader_wait(reader, 300000000u, &record)) == LEAT_OK) {
+    while (next < end && ((rc = leat_reader_wait(reader, 300000000u, &record)) == LEAT_OK ||
+                          rc == LEAT_EVERIFYING)) {
+        if (rc != LEAT_OK)
+            continue;
         if (audit->records == 0 && settings->trimmed_allowed)
             audit->first = next = record.offset;
         audit->gaps += record.offset != next;

@@ -22,7 +22,7 @@
 #include "base/frame.h"
 #include "base/uuid.h"
 
-#define LEAT_STORAGE_VERSION 3u
+#define LEAT_STORAGE_VERSION 4u
 #define LEAT_IDENTITY_MAGIC  0x314449544145544cULL
 #define LEAT_JOURNAL_MAGIC   0x4c4e524au
 #define LEAT_VOTES_MAGIC     0x45544f56u
@@ -109,8 +109,11 @@ struct leat_journal_entry {
     uint32_t flags;        /* enum leat_journal_flag */
     uint32_t tail_bytes;   /* the log's bytes [end_pos - tail_bytes, end_pos) follow */
     uint32_t segment_log2;
+    uint32_t floor_crc; /* of the last frame below floor_pos, which stands for all below it; 0: not
+                         * known */
+    uint32_t reserved;
 };
-_Static_assert(sizeof(struct leat_journal_entry) == 120, "no padding");
+_Static_assert(sizeof(struct leat_journal_entry) == 128, "no padding");
 
 /* ---- vote slots ---- */
 

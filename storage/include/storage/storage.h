@@ -149,12 +149,12 @@ struct leat_recovered {
     uint64_t start_pos; /* the base that recovery began at */
     struct leat_chain chain; /* at M */
     uint64_t durable_pos;    /* D, flushed */
+    uint32_t durable_crc;    /* of the last frame below D */
     uint64_t commit_d; /* the highest that the journal knew, at most D; damaged: less (recover.c) */
     uint64_t cut_epoch;
     uint64_t torn_pos;
     uint64_t torn_end;
     uint32_t claim_term;
-    uint32_t reserved;
     uint64_t claim_end;
     uint64_t horizon_pos; /* the lowest position whose bytes are in the arena now */
 };
@@ -216,16 +216,16 @@ uint64_t leat_storage_bytes_held(const struct leat_storage *storage, uint32_t in
 
 /* ---- the pass ---- */
 
-/* All frames below end_pos, a frame boundary, shall become durable; `write_seq` counts up per
- * log. The bytes lie in the arena at position modulo arena size and stay unchanged until the
- * number is reported or a cut below them has settled. last_term: of the frame before end_pos. */
+/* All frames below end->position shall become durable; of `end`, the log's chain there, also term
+ * and CRC are noted. `write_seq` counts up per log. The bytes lie in the arena at position modulo
+ * arena size and stay unchanged until the number is reported or a cut below them has settled. */
 void leat_storage_write(struct leat_storage *storage, uint32_t index, uint64_t write_seq,
-                        uint64_t end_pos, uint32_t last_term);
+                        const struct leat_chain *end);
 
 /* As above for bytes whose durability nobody waits for: the write may wait for others, up to
  * LEAT_STORAGE_LAZY_NS or until LEAT_STORAGE_LAZY_BYTES are waiting. Submitting a durable write
  * costs the core ten times what a packet does, so appends at the replicated level leave it to few.
- * A record has an entry of 120 bytes and more for each log it speaks of: with more than
+ * A record has an entry of 128 bytes and more for each log it speaks of: with more than
  * LEAT_STORAGE_LAZY_LOGS of them waiting both bounds grow with their number, the first
  * LEAT_STORAGE_LAZY_MOST times at most. No log waits with more than an eighth of its arena, which
  * is half of the largest window. */
@@ -234,7 +234,7 @@ void leat_storage_write(struct leat_storage *storage, uint32_t index, uint64_t w
 #define LEAT_STORAGE_LAZY_LOGS  16u
 #define LEAT_STORAGE_LAZY_MOST  8u
 void leat_storage_write_lazily(struct leat_storage *storage, uint32_t index, uint64_t write_seq,
-                               uint64_t end_pos, uint32_t last_term);
+                               const struct leat_chain *end);
 
 /* What waits lazily waits no longer. */
 void leat_storage_hurry(struct leat_storage *storage);
@@ -242,10 +242,10 @@ void leat_storage_hurry(struct leat_storage *storage);
 /* Told whenever it rises: goes into the next record that is written anyway. */
 void leat_storage_commit(struct leat_storage *storage, uint32_t index, uint64_t commit_d);
 
-/* The log ends at `position` from now on; `cut_epoch` counts up. Reported when the cut record is
+/* The log ends at `end` from now on; `cut_epoch` counts up. Reported when the cut record is
  * durable and no write in flight covers a byte above it (V1): only then may the arena above
- * `position` be overwritten. Writes named before are reported still (the core clamps). */
-void leat_storage_cut(struct leat_storage *storage, uint32_t index, uint64_t position,
+ * end->position be overwritten. Writes named before are reported still (the core clamps). */
+void leat_storage_cut(struct leat_storage *storage, uint32_t index, const struct leat_chain *end,
                       uint64_t cut_epoch);
 
 /* Install: the log begins anew at base `position`, a segment base. Reported as a cut. The start
