@@ -290,8 +290,9 @@ static void pass_write(struct node_log *log, const struct leat_core_effects *eff
     struct leat_storage *storage = log->worker->storage;
     bool wanted = log->durable_wanted > log->write_asked || log->core.installing;
     if (effects->write) {
+        /* an installed log's core does not know the run that its base lies in; the frame does */
         LEAT_ASSERT(effects->write_end == log->chain.position &&
-                    effects->write_last_term == log->chain.term);
+                    effects->write_last_term <= log->chain.term);
         (wanted ? leat_storage_write : leat_storage_write_lazily)(storage, log->index,
                                                                   effects->write_seq, &log->chain);
         log->write_asked = effects->write_end;

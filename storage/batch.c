@@ -134,6 +134,33 @@ static void batch_item_fill(struct log *log, uint32_t index, bool frozen, bool w
     log->recorded_floor = entry->floor_pos;
 }
 
+/* Where recovery may begin: the journal remembers what that BASE frame continues, since a disk that
+ * lost a write may show another there (ADR 0073). One that has left memory is not noted. */
+static void log_note_base(struct log *log, uint64_t reach)
+{
+    struct leat_chain chain;
+    uint64_t whole_pos = min_u64(min_u64(log->durable_pos, log->commit_d), log->placed_done);
+    uint64_t base_pos =
+        whole_pos > log->start_pos ? leat_segment_base(&log->shape, whole_pos - 1) : log->start_pos;
+    if (base_pos == log->noted_base || base_pos >= reach || reach - base_pos > log->arena_bytes)
+        return;
+    if (leat_chain_at_base(&log->shape, base_pos, log->arena + base_pos % log->arena_bytes,
+                           log->shape.segment_bytes, &chain) != LEAT_OK)
+        return; /* memory went on over it */
+    log->noted_base = base_pos;
+    log->noted_crc = chain.crc;
+}
+
+static void log_entry_fill(struct log *log, uint64_t reach, bool whole, uint64_t placed_pos,
+                           struct leat_journal_entry *ret_entry)
+{
+    uint64_t tail_bytes = whole ? reach % LEAT_BLOCK_BYTES : reach - log->issued_end;
+    uint32_t flags = log_flags(log) | (whole ? LEAT_JOURNAL_WHOLE : 0u);
+    log_note_base(log, reach);
+    journal_entry_fill(log, reach, log->durable_pos, placed_pos, (uint32_t)tail_bytes, flags,
+                       ret_entry);
+}
+
 enum add_why { HAS_NEWS, FLOOR_IS_BEHIND, IS_OLDEST };
 
 static enum add_result batch_add(struct leat_storage *storage, struct batch *batch, uint32_t index,
@@ -154,13 +181,10 @@ static enum add_result batch_add(struct leat_storage *storage, struct batch *bat
     /* then the record is issued when its blocks are in place */
     bool first = !storage->serving || (log->installing && !frozen);
     whole |= early;
-    uint64_t tail_bytes = whole ? reach % LEAT_BLOCK_BYTES : reach - log->issued_end;
     if (frozen)
         entry = log->frozen.entry;
     else
-        journal_entry_fill(log, reach, log->durable_pos, first && whole ? reach : log->placed_done,
-                           (uint32_t)tail_bytes, log_flags(log) | (whole ? LEAT_JOURNAL_WHOLE : 0u),
-                           &entry);
+        log_entry_fill(log, reach, whole, first && whole ? reach : log->placed_done, &entry);
     uint32_t bytes = journal_entry_bytes(&entry);
     if (*used_bytes + bytes > LEAT_JOURNAL_RECORD_BYTES_MAX)
         return NO_ROOM;

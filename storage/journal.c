@@ -31,6 +31,7 @@ void journal_entry_fill(const struct log *log, uint64_t end_pos, uint64_t floor_
                         struct leat_journal_entry *ret_entry)
 {
     LEAT_ASSERT(floor_pos <= end_pos && log->start_pos <= end_pos);
+    bool base_is_known = log->noted_crc != 0 && log->noted_base <= end_pos;
     *ret_entry = (struct leat_journal_entry){
         .log = log->uuid,
         .log_id = log->log_id,
@@ -48,6 +49,8 @@ void journal_entry_fill(const struct log *log, uint64_t end_pos, uint64_t floor_
         .tail_bytes = tail_bytes,
         .segment_log2 = (uint32_t)__builtin_ctzll(log->shape.segment_bytes),
         .floor_crc = log->durable_crc,
+        .base_crc = base_is_known ? log->noted_crc : 0,
+        .base_pos = base_is_known ? log->noted_base : 0,
     };
     LEAT_ASSERT(ret_entry->commit_d <= ret_entry->floor_pos);
 }
@@ -223,7 +226,8 @@ static bool journal_entry_holds(const struct leat_journal_entry *entry)
            entry->start_pos % (1ull << entry->segment_log2) == 0 &&
            entry->start_pos <= entry->end_pos && entry->floor_pos <= entry->end_pos &&
            entry->placed_pos <= entry->end_pos && entry->commit_d <= entry->floor_pos &&
-           entry->end_pos <= NUMBER_MAX;
+           entry->base_pos % (1ull << entry->segment_log2) == 0 &&
+           entry->base_pos <= entry->end_pos && entry->end_pos <= NUMBER_MAX;
 }
 
 /* Records that contradict each other, or what they say of themselves: no power cut leaves those. */

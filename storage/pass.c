@@ -293,6 +293,8 @@ static void reset_refreeze(struct log *log, uint64_t position)
     entry->placed_pos = min_u64(entry->placed_pos, position);
     log->frozen.place_end = min_u64(log->frozen.place_end, position);
     log->frozen.place_pos = min_u64(log->frozen.place_pos, position);
+    if (entry->base_pos > position)
+        entry->base_pos = entry->base_crc = 0;
     entry->floor_crc = entry->floor_pos <= position ? entry->floor_crc : 0;
     entry->floor_pos = min_u64(entry->floor_pos, position);
     entry->commit_d = min_u64(entry->commit_d, entry->floor_pos);
@@ -320,6 +322,8 @@ void leat_storage_reset(struct leat_storage *storage, uint32_t index, uint64_t p
     log->start_pos = log->commit_d = log->want_end = log->issued_end = position;
     log->durable_pos = log->placed_pos = log->placed_done = log->recorded_floor = position;
     log->durable_crc = log->want_crc = log->issued_crc = 0;
+    log->noted_base = UINT64_MAX;
+    log->noted_crc = 0;
     log->whole_wanted = true;
     log->ready_end = position;
     log->want_ready = 0;

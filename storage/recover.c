@@ -153,11 +153,25 @@ static bool start_holds(struct leat_storage *storage, struct log *log, uint64_t 
                LEAT_OK;
 }
 
+/* Where a log was cut once, a disk that lost what was written in the cut's place may show a BASE
+ * frame of before: it holds by itself. One that was noted, or whose segment was read through when
+ * it was sealed, is the log's. */
+static bool start_is_known(struct leat_storage *storage, const struct log *log,
+                           const struct leat_chain *chain)
+{
+    const struct leat_journal_entry *found = &log->found;
+    if (found->cut_epoch == 0 || found->base_crc == 0 || chain->position == 0)
+        return true;
+    if (chain->position == found->base_pos)
+        return chain->crc == found->base_crc;
+    return segment_index_holds(storage, log, chain->position);
+}
+
 static bool start_choose(struct leat_storage *storage, struct log *log,
                          struct leat_chain *ret_chain)
 {
-    /* S1: the highest base below commit_d; S2: the next lower that holds; S3: the lowest held;
-     * S4: none */
+    /* S1: the highest base below commit_d; S2: the next lower that holds and is known; S3: the
+     * lowest held; S4: none */
     uint64_t commit_d = min_u64(min_u64(log->found.commit_d, log->found.floor_pos),
                                 log->found_placed); /* what is not in place is to be found */
     uint64_t base_pos =
@@ -165,7 +179,8 @@ static bool start_choose(struct leat_storage *storage, struct log *log,
     base_pos = min_u64(base_pos, log->highest_pos); /* what is in place has its file */
     LEAT_ASSERT(base_pos >= log->base_pos);
     for (;; base_pos -= log->shape.segment_bytes) {
-        if (start_holds(storage, log, base_pos, ret_chain))
+        if (start_holds(storage, log, base_pos, ret_chain) &&
+            start_is_known(storage, log, ret_chain))
             return true;
         if (base_pos == log->base_pos)
             return false;
@@ -250,7 +265,7 @@ static void judge_damaged(const struct log *log, struct leat_recovered *recovere
     recovered->clean = false;
 }
 
-static void judge(struct log *log, uint64_t disk_end, bool is_other,
+static void judge(const struct log *log, uint64_t disk_end, bool is_other,
                   struct leat_recovered *recovered)
 {
     const struct leat_journal_entry *found = &log->found;
@@ -277,25 +292,56 @@ static uint64_t recovered_epoch(const struct log *log, uint64_t durable_pos)
 }
 
 /* A disk that lost or misplaced a write shows, where the log was cut once, frames of before the
- * cut: they fit what lies below, and the chain breaks behind them only. So nothing above the BASE
- * frame of a damaged disk is known to be what was committed; the leader says it again. */
-static uint64_t recovered_commit(const struct log *log, const struct leat_recovered *recovered)
+ * cut: they fit what lies below, and the chain breaks behind them only. So of a damaged disk no
+ * more is known to be committed than the BASE frame that the walk began at, and the segments from
+ * there on that were read through when they were sealed; the leader says the rest again. */
+static uint64_t recovered_commit(const struct leat_storage *storage, const struct log *log,
+                                 const struct leat_recovered *recovered)
 {
-    bool may_be_older =
-        recovered->damaged && recovered->kind == LEAT_RECOVERED_DISK && log->found.cut_epoch > 0;
-    return min_u64(log->found.commit_d,
-                   may_be_older ? recovered->start_pos : recovered->durable_pos);
+    uint64_t known_pos = min_u64(log->found.commit_d, recovered->durable_pos);
+    uint64_t position = recovered->start_pos;
+    if (!recovered->damaged || recovered->kind != LEAT_RECOVERED_DISK || log->found.cut_epoch == 0)
+        return known_pos;
+    while (position + log->shape.segment_bytes <= known_pos &&
+           segment_index_holds(storage, log, position))
+        position += log->shape.segment_bytes;
+    return position;
+}
+
+/* All above what is committed may be cut, and has to be in memory then. Where a damaged log is
+ * longer, the rest of it is left to its peers. */
+static int recovered_limit(const struct walk *walk, uint64_t *ret_limit_pos)
+{
+    const struct log *log = walk->log;
+    uint64_t start_pos = walk->chain.position;
+    *ret_limit_pos = max_u64(log->found.end_pos, start_pos);
+    if (log->found.cut_epoch == 0 || *ret_limit_pos - start_pos <= log->arena_bytes)
+        return LEAT_OK;
+    struct walk look = *walk;
+    look.visit = NULL;
+    look.limit_pos = *ret_limit_pos;
+    int rc = walk_disk(&look);
+    struct leat_recovered found = {
+        .kind = LEAT_RECOVERED_DISK, .start_pos = start_pos, .durable_pos = look.chain.position};
+    judge(log, min_u64(look.chain.position, log->found.end_pos), look.is_other, &found);
+    if (found.damaged)
+        *ret_limit_pos =
+            min_u64(*ret_limit_pos,
+                    block_of(recovered_commit(walk->storage, log, &found)) + log->arena_bytes);
+    return rc;
 }
 
 static int recover_from_disk(struct walk *walk, const struct leat_storage_arena *arena,
                              struct leat_recovered *recovered)
 {
     uint64_t start_pos = walk->chain.position;
+    int rc = recovered_limit(walk, &walk->limit_pos);
+    if (rc != LEAT_OK)
+        return rc;
     if (arena->valid) /* in this order: the memory outlives a start that dies in between */
         __atomic_store_n(arena->published_end, 0, __ATOMIC_SEQ_CST);
     walk->fill_arena = arena->bytes != NULL;
-    walk->limit_pos = max_u64(walk->log->found.end_pos, start_pos);
-    int rc = walk_disk(walk);
+    rc = walk_disk(walk);
     if (rc != LEAT_OK)
         return rc;
     uint64_t end_pos = walk->chain.position;
@@ -373,7 +419,8 @@ int leat_storage_recover(struct leat_storage *storage, uint32_t index,
                            ": run the build that wrote it",
                            log->log_id, walk.chain.position);
     recovered.start_pos = start.position;
-    recovered.commit_d = recovered_commit(log, &recovered);
+    recovered.start_crc = recovered.damaged && log->found.base_crc == 0 ? 0 : start.crc;
+    recovered.commit_d = recovered_commit(storage, log, &recovered);
     recovered.cut_epoch = recovered_epoch(log, recovered.durable_pos);
     log->arena = arena->bytes;
     log->recovered_placed_pos = min_u64(walk.missing_pos, block_of(recovered.durable_pos));

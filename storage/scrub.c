@@ -191,32 +191,6 @@ static void scrub_verify(struct scrub *scrub, const struct leat_log_shape *shape
 
 /* ---- the index ---- */
 
-static bool index_holds(const struct leat_storage *storage, const struct log *log,
-                        uint64_t base_pos)
-{
-    char path[LEAT_PATH_BYTES];
-    uint64_t rows_max = log->shape.segment_bytes / LEAT_INDEX_STEP_BYTES;
-    uint64_t room = sizeof(struct leat_index_head) + rows_max * sizeof(struct leat_index_row);
-    segment_index_path(storage, log, base_pos, path);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    struct leat_index_head *head = fd >= 0 ? calloc(1, room) : NULL;
-    bool holds = false;
-    ssize_t got = head ? pread(fd, head, room, 0) : -1;
-    if (got >= (ssize_t)sizeof(*head) && head->magic == LEAT_INDEX_MAGIC &&
-        head->version == LEAT_INDEX_VERSION && head->row_count >= 1 &&
-        head->row_count <= rows_max && head->base_pos == base_pos &&
-        leat_uuid_equal(&head->log, &log->uuid) && head->generation == log->generation) {
-        uint64_t used = sizeof(*head) + head->row_count * sizeof(struct leat_index_row);
-        uint32_t crc = head->crc;
-        head->crc = 0;
-        holds = got >= (ssize_t)used && leat_crc32c(0, head, used) == crc;
-    }
-    free(head);
-    if (fd >= 0)
-        close(fd);
-    return holds;
-}
-
 /* Under another name until it is whole. Nothing depends on it: no space, no index. */
 static bool index_write(struct leat_storage *storage, struct scrub *scrub, const struct log *log)
 {
@@ -333,7 +307,7 @@ static void scrub_judge(struct leat_storage *storage, struct scrub *scrub)
     scrub->before_log = scrub->log_index;
     scrub->before_end = end_pos;
     scrub->before_crc = scrub->chain.crc;
-    if (!index_holds(storage, log, scrub->base_pos) && !index_write(storage, scrub, log))
+    if (!segment_index_holds(storage, log, scrub->base_pos) && !index_write(storage, scrub, log))
         scrub_note_whole(log, scrub->base_pos, scrub->epoch);
 }
 
@@ -379,7 +353,7 @@ bool scrub_wants_index(struct leat_storage *storage, uint32_t index)
         return true;
     const struct scrub *scrub = storage->scrub;
     bool reads_for_it = scrub->busy && !scrub->paced && scrub->log_index == index;
-    bool holds = !reads_for_it && index_holds(storage, log, base_pos);
+    bool holds = !reads_for_it && segment_index_holds(storage, log, base_pos);
     /* damaged ones are not tried again until they are repaired, which writes the index too */
     if (holds || (!scrub->busy && scrub_begin(storage, index, base_pos, false)))
         helper->indexed_pos = base_pos + log->shape.segment_bytes;

@@ -14,6 +14,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/crc.h"
+#include "base/segment_index.h"
+
 void log_directory_name(uint32_t log_id, uint32_t generation, char name[64])
 {
     snprintf(name, 64, "log-%" PRIu32 ".%" PRIu32, log_id, generation);
@@ -211,4 +214,30 @@ void segment_want(struct leat_storage *storage, uint32_t index, uint64_t end_pos
     log->want_ready = want;
     atomic_store_explicit(&log->helper.want_end, want, memory_order_release);
     helper_look_at(storage, index);
+}
+
+bool segment_index_holds(const struct leat_storage *storage, const struct log *log,
+                         uint64_t base_pos)
+{
+    char path[LEAT_PATH_BYTES];
+    uint64_t rows_max = log->shape.segment_bytes / LEAT_INDEX_STEP_BYTES;
+    uint64_t room = sizeof(struct leat_index_head) + rows_max * sizeof(struct leat_index_row);
+    segment_index_path(storage, log, base_pos, path);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct leat_index_head *head = fd >= 0 ? calloc(1, room) : NULL;
+    bool holds = false;
+    ssize_t got = head ? pread(fd, head, room, 0) : -1;
+    if (got >= (ssize_t)sizeof(*head) && head->magic == LEAT_INDEX_MAGIC &&
+        head->version == LEAT_INDEX_VERSION && head->row_count >= 1 &&
+        head->row_count <= rows_max && head->base_pos == base_pos &&
+        leat_uuid_equal(&head->log, &log->uuid) && head->generation == log->generation) {
+        uint64_t used = sizeof(*head) + head->row_count * sizeof(struct leat_index_row);
+        uint32_t crc = head->crc;
+        head->crc = 0;
+        holds = got >= (ssize_t)used && leat_crc32c(0, head, used) == crc;
+    }
+    free(head);
+    if (fd >= 0)
+        close(fd);
+    return holds;
 }

@@ -239,6 +239,8 @@ struct log {
     uint64_t want_seq;
     uint64_t commit_d;
     uint64_t recorded_floor;
+    uint64_t noted_base; /* the highest known to be committed and in place; UINT64_MAX: none */
+    uint32_t noted_crc;  /* of the last frame below it; 0: not known */
     uint32_t last_term;
     bool want_report; /* want_seq is to be reported */
     bool say;         /* the next record shall name the log */
@@ -446,6 +448,9 @@ void segment_path(const struct leat_storage *storage, const struct log *log, uin
                   char path[LEAT_PATH_BYTES]);
 void segment_index_path(const struct leat_storage *storage, const struct log *log,
                         uint64_t base_pos, char path[LEAT_PATH_BYTES]);
+/* Its index is there and whole: all of the segment was read through since it was sealed. */
+bool segment_index_holds(const struct leat_storage *storage, const struct log *log,
+                         uint64_t base_pos);
 void segment_repair_path(const struct leat_storage *storage, const struct log *log,
                          uint64_t base_pos, char path[LEAT_PATH_BYTES]);
 void log_directory_name(uint32_t log_id, uint32_t generation, char name[64]);

@@ -244,7 +244,8 @@ static bool actor_append(struct sim_client *self)
     if (world_chance(STREAM_CLIENTS, draw.batch_ppm))
         count = (unsigned)world_between(STREAM_CLIENTS, 2, BATCH_MAX);
     for (unsigned i = 0; i < count; i++) {
-        bytes[i] = (uint32_t)world_log_uniform(STREAM_CLIENTS, LEDGER_BYTES_MIN, most);
+        bytes[i] = (uint32_t)world_log_uniform(STREAM_CLIENTS,
+                                               draw.same_bytes ? most : LEDGER_BYTES_MIN, most);
         if (i > 0)
             ledger_number();
     }

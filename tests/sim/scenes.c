@@ -5,7 +5,7 @@
 
 #include "draw.h"
 
-#define SETS_MAX 32u
+#define SETS_MAX 40u
 
 struct scene {
     const char *name, *text;
@@ -339,6 +339,31 @@ static const struct scene scenes[] = {
       {SIM_partition_ms, 300},
       {SIM_partition_most_ms, 700},
       {SIM_down_most_ms, 300},
+      {SIM_safety_ms, 6000}}},
+    {"lost-rewrites",
+     "a disk loses what is written where its log was cut; all frames have one length",
+     true,
+     {ONE_LOG,
+      FAST_VOTES,
+      DEEP,
+      DURABLE_ONLY,
+      QUIET_NETWORK,
+      FAST_DISK,
+      {SIM_payload_bytes, 8000},
+      {SIM_same_bytes, 1},
+      {SIM_batch_ppm, 0},
+      {SIM_rot_ms, 0},
+      {SIM_wipe_ms, 0},
+      {SIM_misdirect_ppm, 200000},
+      {SIM_partition_ms, 120},
+      {SIM_partition_most_ms, 300},
+      {SIM_crash_ms, 200},
+      {SIM_down_most_ms, 20},
+      {SIM_pause_ms, 0},
+      {SIM_power_ms, 0},
+      {SIM_ambush_ppm, 0},
+      {SIM_readers, 2},
+      {SIM_appends, 2500},
       {SIM_safety_ms, 6000}}},
     {"wipes",
      "disks are replaced",

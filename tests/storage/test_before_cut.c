@@ -6,6 +6,9 @@
  */
 #include "support.h"
 
+#include <string.h>
+#include <unistd.h>
+
 #include "disk_fake.h"
 
 #define OLD_FRAMES 4u
@@ -148,6 +151,8 @@ static void memory_is_kept(void **state)
 {
     (void)state;
     uint64_t end_pos = rig.logs[1].chain.position;
+    rig_crash(&rig);
+    rig_start(&rig);
     assert_int_equal(leat_storage_clean_stop(rig.storage), LEAT_OK);
     rig_stop(&rig);
     forget_rewrite(end_pos);
@@ -176,6 +181,127 @@ static void what_was_kept_is_whole(void **state)
     }
 }
 
+/* ---- the frame to begin at ---- */
+
+static uint8_t other[RIG_SEGMENT]; /* the segment above, before the cut */
+
+static void grow(uint64_t position, bool committed)
+{
+    while (rig.logs[1].chain.position < position) {
+        rig_append_durably(&rig, 1, PAYLOAD);
+        if (committed)
+            leat_storage_commit(rig.storage, 1, rig.logs[1].reported_end);
+    }
+}
+
+static void forget_index(uint64_t base_pos)
+{
+    char path[600];
+    rig_segment_path(&rig, 1, base_pos, path);
+    strcpy(path + strlen(path) - strlen("segment"), "index");
+    assert_true(rig_file_exists(path));
+    assert_int_equal(unlink(path), 0);
+}
+
+/* The log is cut below the BASE frame at `base_pos`, which is written again, and committed; the
+ * former one was in place. All sealed segments have their index. */
+static void cut_below_a_base(uint64_t base_pos)
+{
+    char path[600];
+    grow(base_pos - 200000, true);
+    struct leat_chain kept = rig.logs[1].chain;
+    grow(base_pos + 200000, false);
+    assert_int_equal(leat_storage_clean_stop(rig.storage), LEAT_OK);
+    rig_crash(&rig);
+    rig_segment_path(&rig, 1, base_pos, path);
+    rig_file_read(path, 0, other, RIG_SEGMENT);
+    rig_start(&rig);
+    leat_storage_commit(rig.storage, 1, kept.position);
+    rig_cut(&rig, 1, &kept);
+    rig_append_term(&rig, 1, 4);
+    grow(base_pos + 400000, true);
+    rig_prepare_all(&rig);
+    rig_crash(&rig);
+    rig_start(&rig); /* its first record has all of it in place */
+    leat_storage_commit(rig.storage, 1, rig.logs[1].recovered.durable_pos);
+    rig_append_durably(&rig, 1, 64);
+    rig_prepare_all(&rig);
+    rig_crash(&rig);
+}
+
+/* The disk shows the former one. */
+static void recover_with_the_former(uint64_t base_pos)
+{
+    char path[600];
+    struct leat_storage_log_info info;
+    rig_segment_path(&rig, 1, base_pos, path);
+    rig_file_write(path, 0, other, RIG_SEGMENT);
+    assert_int_equal(rig_open(&rig), LEAT_OK);
+    assert_int_equal(leat_storage_log_info(rig.storage, 1, &info), LEAT_OK);
+    assert_int_equal(info.entry.base_pos, base_pos);
+    rig_recover(&rig, 0);
+    rig_recover(&rig, 1);
+    assert_true(rig.logs[1].recovered.damaged && rig.logs[1].recovered.claim_term == 4);
+}
+
+/* Simulator's seed 150 of 2026-11-30: the former one was taken for committed. */
+static void a_base_of_before_is_no_place_to_begin(void **state)
+{
+    (void)state;
+    cut_below_a_base(2 * RIG_SEGMENT);
+    recover_with_the_former(2 * RIG_SEGMENT);
+    const struct leat_recovered *recovered = &rig.logs[1].recovered;
+    assert_int_equal(recovered->start_pos, RIG_SEGMENT); /* its index says that it is the log's */
+    assert_int_equal(recovered->chain.position, 2 * RIG_SEGMENT);
+    assert_int_equal(recovered->commit_d, 2 * RIG_SEGMENT);
+}
+
+static void without_an_index_the_one_below_is_none_either(void **state)
+{
+    (void)state;
+    cut_below_a_base(2 * RIG_SEGMENT);
+    forget_index(RIG_SEGMENT);
+    recover_with_the_former(2 * RIG_SEGMENT);
+    const struct leat_recovered *recovered = &rig.logs[1].recovered;
+    assert_int_equal(recovered->start_pos, 0);
+    assert_int_equal(recovered->chain.position, 2 * RIG_SEGMENT);
+    assert_int_equal(recovered->commit_d, RIG_SEGMENT); /* as far as there are indices */
+}
+
+/* Seed 237: what may be cut has to be in memory. */
+static void no_more_is_recovered_than_a_cut_finds_in_memory(void **state)
+{
+    (void)state;
+    const uint64_t base_pos = RIG_ARENA + 2 * RIG_SEGMENT;
+    cut_below_a_base(base_pos);
+    for (uint64_t at = 0; at < base_pos; at += RIG_SEGMENT)
+        forget_index(at);
+    recover_with_the_former(base_pos);
+    const struct leat_recovered *recovered = &rig.logs[1].recovered;
+    assert_int_equal(recovered->start_pos, 0);
+    assert_int_equal(recovered->commit_d, 0);
+    assert_in_range(recovered->durable_pos, RIG_ARENA - 2 * PAYLOAD, RIG_ARENA);
+    assert_int_equal(recovered->chain.position, recovered->durable_pos);
+    rig_begin(&rig);
+    struct leat_chain first = rig_genesis_chain(&rig.shapes[1], rig.logs[1].arena);
+    rig_cut(&rig, 1, &first);
+    rig_append_term(&rig, 1, 5);
+    rig_append_durably(&rig, 1, 64);
+    assert_int_equal(rig.logs[1].reported_end, rig.logs[1].chain.position);
+}
+
+static void a_base_that_was_noted_is_begun_at(void **state)
+{
+    (void)state;
+    cut_below_a_base(2 * RIG_SEGMENT);
+    forget_index(RIG_SEGMENT);
+    rig_start(&rig);
+    const struct leat_recovered *recovered = &rig.logs[1].recovered;
+    assert_int_equal(recovered->start_pos, 2 * RIG_SEGMENT);
+    assert_false(recovered->damaged);
+    assert_int_equal(recovered->durable_pos, recovered->chain.position);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -187,6 +313,10 @@ int main(void)
         CASE(the_claim_is_kept),
         CASE(memory_is_kept),
         CASE(what_was_kept_is_whole),
+        CASE(a_base_of_before_is_no_place_to_begin),
+        CASE(without_an_index_the_one_below_is_none_either),
+        CASE(no_more_is_recovered_than_a_cut_finds_in_memory),
+        CASE(a_base_that_was_noted_is_begun_at),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -111,9 +111,10 @@ struct leat_journal_entry {
     uint32_t segment_log2;
     uint32_t floor_crc; /* of the last frame below floor_pos, which stands for all below it; 0: not
                          * known */
-    uint32_t reserved;
+    uint32_t base_crc;  /* of the last frame below base_pos; 0: not known */
+    uint64_t base_pos;  /* of a segment whose BASE frame was committed and in place */
 };
-_Static_assert(sizeof(struct leat_journal_entry) == 128, "no padding");
+_Static_assert(sizeof(struct leat_journal_entry) == 136, "no padding");
 
 /* ---- vote slots ---- */
 

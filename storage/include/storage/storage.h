@@ -154,7 +154,9 @@ struct leat_recovered {
     uint64_t cut_epoch;
     uint64_t torn_pos;
     uint64_t torn_end;
+    uint32_t start_crc; /* of the last frame below start_pos; 0: there is none */
     uint32_t claim_term;
+    uint32_t reserved;
     uint64_t claim_end;
     uint64_t horizon_pos; /* the lowest position whose bytes are in the arena now */
 };
@@ -225,7 +227,7 @@ void leat_storage_write(struct leat_storage *storage, uint32_t index, uint64_t w
 /* As above for bytes whose durability nobody waits for: the write may wait for others, up to
  * LEAT_STORAGE_LAZY_NS or until LEAT_STORAGE_LAZY_BYTES are waiting. Submitting a durable write
  * costs the core ten times what a packet does, so appends at the replicated level leave it to few.
- * A record has an entry of 128 bytes and more for each log it speaks of: with more than
+ * A record has an entry of 136 bytes and more for each log it speaks of: with more than
  * LEAT_STORAGE_LAZY_LOGS of them waiting both bounds grow with their number, the first
  * LEAT_STORAGE_LAZY_MOST times at most. No log waits with more than an eighth of its arena, which
  * is half of the largest window. */
