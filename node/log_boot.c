@@ -207,7 +207,8 @@ static int boot_recover(struct node_log *log, const struct leat_storage_arena *a
                                       &state->walk, &state->recovered, error, error_bytes);
         if (rc != LEAT_OK)
             return rc;
-        if (state->walk.misfit) {
+        bool misfit = state->walk.misfit;
+        if (misfit && state->walk.misfit_pos < state->recovered.commit_d) {
             snprintf(error, error_bytes,
                      "log %u: the committed frame at %lu does not fit what came before it: replace "
                      "the node",
@@ -222,7 +223,7 @@ static int boot_recover(struct node_log *log, const struct leat_storage_arena *a
             return LEAT_ECORRUPT;
         }
         commit_d = state->recovered.commit_d;
-        if (log->applied.position <= commit_d)
+        if (!misfit && log->applied.position <= commit_d)
             return LEAT_OK;
     }
     snprintf(error, error_bytes, "log %u: committed to %lu but recovered to %lu only", log->id,

@@ -250,7 +250,7 @@ static void format_entry(const struct format *format, const struct leat_format_l
         .floor_pos = extent,
         .end_pos = extent,
         .commit_d = extent, /* the genesis is the same on every member */
-        .flags = LEAT_JOURNAL_CLEAN | LEAT_JOURNAL_WHOLE,
+        .flags = LEAT_JOURNAL_CLEAN | LEAT_JOURNAL_WHOLE | LEAT_JOURNAL_BASE,
         .tail_bytes = (uint32_t)extent,
         .segment_log2 = (uint32_t)__builtin_ctzll(log->segment_bytes),
         .floor_crc = genesis_crc(genesis),

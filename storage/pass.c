@@ -245,7 +245,7 @@ void leat_storage_cut(struct leat_storage *storage, uint32_t index, const struct
     if (storage->fenced)
         return;
     LEAT_ASSERT(log->begun && cut_epoch > log->cut_epoch);
-    LEAT_ASSERT(position >= log->start_pos && position >= log->commit_d);
+    LEAT_ASSERT(position > log->start_pos && position >= log->commit_d);
     LEAT_ASSERT(log->want_end <= block_of(position) + log->arena_bytes); /* its tail is there */
     batch_clamp(storage, index, position, end->crc);
     log->cut_epoch = cut_epoch;
@@ -293,8 +293,10 @@ static void reset_refreeze(struct log *log, uint64_t position)
     entry->placed_pos = min_u64(entry->placed_pos, position);
     log->frozen.place_end = min_u64(log->frozen.place_end, position);
     log->frozen.place_pos = min_u64(log->frozen.place_pos, position);
-    if (entry->base_pos > position)
+    if (entry->base_pos > position) {
+        entry->flags &= ~(uint32_t)LEAT_JOURNAL_BASE;
         entry->base_pos = entry->base_crc = 0;
+    }
     entry->floor_crc = entry->floor_pos <= position ? entry->floor_crc : 0;
     entry->floor_pos = min_u64(entry->floor_pos, position);
     entry->commit_d = min_u64(entry->commit_d, entry->floor_pos);
@@ -328,6 +330,7 @@ void leat_storage_reset(struct leat_storage *storage, uint32_t index, uint64_t p
     log->ready_end = position;
     log->want_ready = 0;
     atomic_store_explicit(&log->helper.want_begin, position, memory_order_relaxed);
+    atomic_fetch_add_explicit(&log->helper.sealed_epoch, 1, memory_order_release);
     life_publish_sealed(storage, index);
     segment_want(storage, index, position);
     log_say(storage, index);

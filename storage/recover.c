@@ -26,7 +26,8 @@ struct walk {
     uint64_t arena_low_pos;   /* compare from here on; UINT64_MAX: do not */
     uint64_t agree_begin_pos; /* the last run of frames on which disk and arena agree */
     uint64_t agree_end_pos;
-    bool is_other; /* at the floor the chain is not what the journal says (V8) */
+    bool is_other;    /* at a place that the journal notes the chain is not what it says (V8) */
+    bool base_is_met; /* at its base it is: all below is the log's */
 };
 
 static void walk_copy_to_arena(struct walk *walk, uint64_t position, const uint8_t *bytes,
@@ -65,15 +66,29 @@ static void walk_take(struct walk *walk, uint64_t position, uint64_t end_pos, co
     }
 }
 
-/* The floor is a boundary of the log, and the CRC there stands for all that lies below. */
-static void walk_floor(struct walk *walk, uint64_t from_pos)
+static bool base_is_noted(const struct log *log)
+{
+    return (log->found.flags & LEAT_JOURNAL_BASE) && log->found.base_pos >= log->base_pos &&
+           log->found.base_pos <= log->highest_pos;
+}
+
+static bool walk_passed(const struct walk *walk, uint64_t from_pos, uint64_t position)
+{
+    return from_pos < position && walk->chain.position >= position;
+}
+
+/* The journal notes what the chain is at two places, floor and base: boundaries of the log, and the
+ * CRC there stands for all that lies below. */
+static void walk_look(struct walk *walk, uint64_t from_pos)
 {
     const struct leat_journal_entry *found = &walk->log->found;
-    if (found->floor_crc == 0 || from_pos >= found->floor_pos ||
-        walk->chain.position < found->floor_pos)
+    const struct leat_chain *chain = &walk->chain;
+    if (found->floor_crc != 0 && walk_passed(walk, from_pos, found->floor_pos))
+        walk->is_other |= chain->position != found->floor_pos || chain->crc != found->floor_crc;
+    if (!base_is_noted(walk->log) || !walk_passed(walk, from_pos, found->base_pos))
         return;
-    walk->is_other =
-        walk->chain.position != found->floor_pos || walk->chain.crc != found->floor_crc;
+    walk->base_is_met = chain->position == found->base_pos && chain->crc == found->base_crc;
+    walk->is_other |= !walk->base_is_met;
 }
 
 /* Checks the frames of one segment at `bytes`. True when it holds up to its end. A batch counts
@@ -97,7 +112,7 @@ static int walk_segment(struct walk *walk, uint64_t base_pos, const uint8_t *byt
             continue;
         uint64_t position = walk->chain.position;
         walk->chain = ahead;
-        walk_floor(walk, position);
+        walk_look(walk, position);
         walk_take(walk, position, ahead.position, bytes + (position - base_pos));
     }
     *ret_whole = walk->chain.position == base_pos + shape->segment_bytes;
@@ -160,30 +175,41 @@ static bool start_is_known(struct leat_storage *storage, const struct log *log,
                            const struct leat_chain *chain)
 {
     const struct leat_journal_entry *found = &log->found;
-    if (found->cut_epoch == 0 || found->base_crc == 0 || chain->position == 0)
+    if (found->cut_epoch == 0 || chain->position == 0 || !base_is_noted(log))
         return true;
     if (chain->position == found->base_pos)
         return chain->crc == found->base_crc;
     return segment_index_holds(storage, log, chain->position);
 }
 
+/* The lowest that holds: of what no start knows to be the log's the likeliest. */
+static bool start_lowest(struct leat_storage *storage, struct log *log, uint64_t highest_pos,
+                         struct leat_chain *ret_chain)
+{
+    uint64_t base_pos = log->base_pos;
+    while (base_pos <= highest_pos && !start_holds(storage, log, base_pos, ret_chain))
+        base_pos += log->shape.segment_bytes;
+    return base_pos <= highest_pos;
+}
+
 static bool start_choose(struct leat_storage *storage, struct log *log,
                          struct leat_chain *ret_chain)
 {
-    /* S1: the highest base below commit_d; S2: the next lower that holds and is known; S3: the
-     * lowest held; S4: none */
+    /* S1: the highest base below commit_d, or the one noted; S2: the next lower that holds and is
+     * known; S3: the lowest held; S4: none */
     uint64_t commit_d = min_u64(min_u64(log->found.commit_d, log->found.floor_pos),
                                 log->found_placed); /* what is not in place is to be found */
     uint64_t base_pos =
         commit_d > log->base_pos ? leat_segment_base(&log->shape, commit_d - 1) : log->base_pos;
     base_pos = min_u64(base_pos, log->highest_pos); /* what is in place has its file */
+    if (base_is_noted(log))
+        base_pos = max_u64(base_pos, log->found.base_pos);
     LEAT_ASSERT(base_pos >= log->base_pos);
-    for (;; base_pos -= log->shape.segment_bytes) {
-        if (start_holds(storage, log, base_pos, ret_chain) &&
-            start_is_known(storage, log, ret_chain))
+    for (uint64_t at = base_pos;; at -= log->shape.segment_bytes) {
+        if (start_holds(storage, log, at, ret_chain) && start_is_known(storage, log, ret_chain))
             return true;
-        if (base_pos == log->base_pos)
-            return false;
+        if (at == log->base_pos)
+            return start_lowest(storage, log, base_pos, ret_chain);
     }
 }
 
@@ -293,27 +319,32 @@ static uint64_t recovered_epoch(const struct log *log, uint64_t durable_pos)
 
 /* A disk that lost or misplaced a write shows, where the log was cut once, frames of before the
  * cut: they fit what lies below, and the chain breaks behind them only. So of a damaged disk no
- * more is known to be committed than the BASE frame that the walk began at, and the segments from
- * there on that were read through when they were sealed; the leader says the rest again. */
-static uint64_t recovered_commit(const struct leat_storage *storage, const struct log *log,
-                                 const struct leat_recovered *recovered)
+ * more is known to be committed than the frame that the walk began at, the base that it met, and
+ * from there on the segments that were read through when they were sealed; the leader says the rest
+ * again. */
+static uint64_t recovered_commit(const struct walk *walk, const struct leat_recovered *recovered)
 {
+    const struct log *log = walk->log;
     uint64_t known_pos = min_u64(log->found.commit_d, recovered->durable_pos);
     uint64_t position = recovered->start_pos;
     if (!recovered->damaged || recovered->kind != LEAT_RECOVERED_DISK || log->found.cut_epoch == 0)
         return known_pos;
+    if (walk->base_is_met)
+        position = max_u64(position, log->found.base_pos);
     while (position + log->shape.segment_bytes <= known_pos &&
-           segment_index_holds(storage, log, position))
+           segment_index_holds(walk->storage, log, position))
         position += log->shape.segment_bytes;
     return position;
 }
 
 /* All above what is committed may be cut, and has to be in memory then. Where a damaged log is
- * longer, the rest of it is left to its peers. */
-static int recovered_limit(const struct walk *walk, uint64_t *ret_limit_pos)
+ * longer, the rest of it is left to its peers. Returns also where the chain ends, UINT64_MAX where
+ * that was not looked for. */
+static int recovered_limit(const struct walk *walk, uint64_t *ret_limit_pos, uint64_t *ret_end_pos)
 {
     const struct log *log = walk->log;
     uint64_t start_pos = walk->chain.position;
+    *ret_end_pos = UINT64_MAX;
     *ret_limit_pos = max_u64(log->found.end_pos, start_pos);
     if (log->found.cut_epoch == 0 || *ret_limit_pos - start_pos <= log->arena_bytes)
         return LEAT_OK;
@@ -324,10 +355,10 @@ static int recovered_limit(const struct walk *walk, uint64_t *ret_limit_pos)
     struct leat_recovered found = {
         .kind = LEAT_RECOVERED_DISK, .start_pos = start_pos, .durable_pos = look.chain.position};
     judge(log, min_u64(look.chain.position, log->found.end_pos), look.is_other, &found);
+    *ret_end_pos = look.chain.position;
     if (found.damaged)
         *ret_limit_pos =
-            min_u64(*ret_limit_pos,
-                    block_of(recovered_commit(walk->storage, log, &found)) + log->arena_bytes);
+            min_u64(*ret_limit_pos, block_of(recovered_commit(&look, &found)) + log->arena_bytes);
     return rc;
 }
 
@@ -335,7 +366,8 @@ static int recover_from_disk(struct walk *walk, const struct leat_storage_arena 
                              struct leat_recovered *recovered)
 {
     uint64_t start_pos = walk->chain.position;
-    int rc = recovered_limit(walk, &walk->limit_pos);
+    uint64_t looked_end;
+    int rc = recovered_limit(walk, &walk->limit_pos, &looked_end);
     if (rc != LEAT_OK)
         return rc;
     if (arena->valid) /* in this order: the memory outlives a start that dies in between */
@@ -345,6 +377,8 @@ static int recover_from_disk(struct walk *walk, const struct leat_storage_arena 
     if (rc != LEAT_OK)
         return rc;
     uint64_t end_pos = walk->chain.position;
+    if (looked_end <= walk->limit_pos && looked_end != end_pos)
+        return LEAT_ESYSTEM; /* D5, as in walk_disk_again() */
     recovered->kind = LEAT_RECOVERED_DISK;
     recovered->durable_pos = end_pos;
     recovered->durable_crc = walk->chain.crc;
@@ -404,6 +438,7 @@ int leat_storage_recover(struct leat_storage *storage, uint32_t index,
         .context = context,
         .arena = arena->bytes,
         .arena_low_pos = UINT64_MAX,
+        .base_is_met = base_is_noted(log) && start.position == log->found.base_pos,
     };
     if (rc == LEAT_OK)
         rc = use_arena ? recover_from_arena(&walk, &compared, arena, &recovered)
@@ -419,8 +454,8 @@ int leat_storage_recover(struct leat_storage *storage, uint32_t index,
                            ": run the build that wrote it",
                            log->log_id, walk.chain.position);
     recovered.start_pos = start.position;
-    recovered.start_crc = recovered.damaged && log->found.base_crc == 0 ? 0 : start.crc;
-    recovered.commit_d = recovered_commit(storage, log, &recovered);
+    recovered.start_crc = start.crc;
+    recovered.commit_d = recovered_commit(&walk, &recovered);
     recovered.cut_epoch = recovered_epoch(log, recovered.durable_pos);
     log->arena = arena->bytes;
     log->recovered_placed_pos = min_u64(walk.missing_pos, block_of(recovered.durable_pos));

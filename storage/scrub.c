@@ -35,8 +35,7 @@ struct scrub {
     uint64_t room_bytes;
     uint64_t read_bytes;
     struct leat_chain chain;
-    uint32_t base_crc; /* what the BASE frame says of the frame before */
-    bool stopped;      /* at a frame that does not hold, or that this build does not know */
+    bool stopped; /* at a frame that does not hold, or that this build does not know */
     bool unknown;
     struct leat_index_head *index;
     uint64_t index_room_bytes;
@@ -47,10 +46,6 @@ struct scrub {
     uint64_t pause_ns;
     uint64_t budget_bytes;
     uint64_t budget_ns;
-
-    uint32_t before_log; /* the segment verified last: its successor's BASE must continue it */
-    uint64_t before_end;
-    uint32_t before_crc;
 };
 
 static struct leat_index_row *scrub_rows(const struct scrub *scrub)
@@ -72,8 +67,6 @@ void scrub_drop(struct leat_storage *storage, uint32_t index)
     struct scrub *scrub = storage->scrub;
     if (scrub && scrub->busy && scrub->log_index == index)
         scrub_end(scrub);
-    if (scrub && scrub->before_log == index)
-        scrub->before_log = NO_LOG;
 }
 
 void scrub_leave(struct leat_storage *storage, uint32_t index, uint64_t base_pos)
@@ -174,7 +167,6 @@ static void scrub_verify(struct scrub *scrub, const struct leat_log_shape *shape
     if (scrub->chain.position == scrub->base_pos) {
         rc = leat_chain_at_base(shape, scrub->base_pos, scrub->bytes, scrub->read_bytes,
                                 &scrub->chain);
-        scrub->base_crc = scrub->chain.crc;
     }
     while (rc == LEAT_OK && scrub->chain.position < scrub->base_pos + shape->segment_bytes) {
         uint64_t position = scrub->chain.position, at = position - scrub->base_pos, extent;
@@ -282,31 +274,49 @@ bool scrub_found_whole(const struct leat_storage *storage, const struct log *log
     return leat_path_size(path) >= 0;
 }
 
+/* The next segment's first block lies in place: its BASE frame says which frame comes before it. A
+ * whole segment may end in frames of before a cut, where a disk lost what was written there. */
+static bool scrub_next_crc(const struct leat_storage *storage, const struct scrub *scrub,
+                           const struct log *log, uint32_t *ret_crc)
+{
+    _Alignas(LEAT_BLOCK_BYTES) uint8_t block[LEAT_BLOCK_BYTES];
+    struct leat_frame frame = {0};
+    int fd = segment_open_for_read(storage, log, scrub->base_pos + log->shape.segment_bytes);
+    if (fd < 0)
+        return false;
+    if (leat_file_read(fd, block, sizeof(block), 0) == LEAT_OK)
+        memcpy(&frame, block, sizeof(frame));
+    close(fd);
+    *ret_crc = frame.previous_crc;
+    return leat_frame_type(&frame) == LEAT_FRAME_BASE;
+}
+
 static void scrub_judge(struct leat_storage *storage, struct scrub *scrub)
 {
     struct log *log = &storage->logs[scrub->log_index];
     uint64_t end_pos = scrub->base_pos + log->shape.segment_bytes;
     struct helper_report report = {scrub->log_index, scrub->epoch, scrub->base_pos,
                                    scrub->chain.position, end_pos};
-    bool follows = scrub->before_log == scrub->log_index && scrub->before_end == scrub->base_pos;
+    bool whole = scrub->chain.position == end_pos;
+    uint32_t next_crc;
+    bool next_is_there = whole && scrub_next_crc(storage, scrub, log, &next_crc);
     if (!scrub_is_true(scrub, log) || scrub->unknown)
         return;
-    if (scrub->chain.position != end_pos) {
+    if (!whole) {
         report.end_pos = scrub_proven_again(scrub, &log->shape);
         helper_report_damage(storage, &report);
         return;
     }
-    if (follows && scrub->before_crc != scrub->base_crc) { /* one of the two: both are fetched */
+    if (!next_is_there || next_crc != scrub->chain.crc) {
         report.begin_pos = scrub->base_pos;
-        helper_report_damage(storage, &report);
-        report.base_pos = report.begin_pos = scrub->base_pos - log->shape.segment_bytes;
-        report.end_pos = scrub->base_pos;
-        helper_report_damage(storage, &report);
+        if (next_is_there) /* one of the two: both are fetched, if both are sealed */
+            helper_report_damage(storage, &report);
+        report.base_pos = report.begin_pos = end_pos;
+        report.end_pos = end_pos + log->shape.segment_bytes;
+        if (end_pos < atomic_load_explicit(&log->helper.sealed_end, memory_order_acquire))
+            helper_report_damage(storage, &report);
         return;
     }
-    scrub->before_log = scrub->log_index;
-    scrub->before_end = end_pos;
-    scrub->before_crc = scrub->chain.crc;
     if (!segment_index_holds(storage, log, scrub->base_pos) && !index_write(storage, scrub, log))
         scrub_note_whole(log, scrub->base_pos, scrub->epoch);
 }
@@ -334,8 +344,6 @@ static bool scrub_make(struct leat_storage *storage)
     if (storage->scrub)
         return true;
     storage->scrub = calloc(1, sizeof(*storage->scrub));
-    if (storage->scrub)
-        storage->scrub->before_log = NO_LOG;
     return storage->scrub != NULL;
 }
 

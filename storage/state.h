@@ -240,7 +240,7 @@ struct log {
     uint64_t commit_d;
     uint64_t recorded_floor;
     uint64_t noted_base; /* the highest known to be committed and in place; UINT64_MAX: none */
-    uint32_t noted_crc;  /* of the last frame below it; 0: not known */
+    uint32_t noted_crc;  /* of the last frame below it */
     uint32_t last_term;
     bool want_report; /* want_seq is to be reported */
     bool say;         /* the next record shall name the log */

@@ -10,7 +10,8 @@
 
 #include "leat_cli.h"
 
-#define LOGS_MAX 1024u /* as leat_limits() has it */
+#define LOGS_MAX   1024u /* as leat_limits() has it */
+#define TRIM_LOOKS 5u    /* of two seconds, while the node reads the segment through */
 
 static const char create_help[] =
     "usage: leat log create NAME [OPTION...]\n"
@@ -403,9 +404,11 @@ static int trim_by_offset(const struct cli_common *common, uint32_t log, uint64_
         return exit_code;
     int rc = leat_reader_open(client, log, LEAT_FROM_OFFSET, offset, LEAT_ACK_DURABLE, &reader);
     if (rc == LEAT_OK) {
-        do
+        for (unsigned i = 0; i < TRIM_LOOKS && !cli_interrupted; i++) {
             rc = leat_reader_next(reader, &record);
-        while (rc == LEAT_EVERIFYING && !cli_interrupted);
+            if (rc != LEAT_EVERIFYING)
+                break;
+        }
         leat_reader_close(reader);
     }
     leat_detach(client);

@@ -164,7 +164,7 @@ static const struct field leat_journal_entry_fields[] = {
     F(leat_journal_entry, tail_bytes, "the log's bytes [end_pos - tail_bytes, end_pos) follow"),
     F(leat_journal_entry, segment_log2, "segment log2"),
     F(leat_journal_entry, floor_crc, "of the last frame below floor_pos; 0: not known"),
-    F(leat_journal_entry, base_crc, "of the last frame below base_pos; 0: not known"),
+    F(leat_journal_entry, base_crc, "of the last frame below base_pos"),
     F(leat_journal_entry, base_pos, "of a segment whose BASE frame was committed and in place"),
 };
 

@@ -184,6 +184,7 @@ static void what_was_kept_is_whole(void **state)
 /* ---- the frame to begin at ---- */
 
 static uint8_t other[RIG_SEGMENT]; /* the segment above, before the cut */
+static uint8_t below[RIG_SEGMENT]; /* the one that was cut */
 
 static void grow(uint64_t position, bool committed)
 {
@@ -215,6 +216,8 @@ static void cut_below_a_base(uint64_t base_pos)
     rig_crash(&rig);
     rig_segment_path(&rig, 1, base_pos, path);
     rig_file_read(path, 0, other, RIG_SEGMENT);
+    rig_segment_path(&rig, 1, base_pos - RIG_SEGMENT, path);
+    rig_file_read(path, 0, below, RIG_SEGMENT);
     rig_start(&rig);
     leat_storage_commit(rig.storage, 1, kept.position);
     rig_cut(&rig, 1, &kept);
@@ -265,17 +268,20 @@ static void without_an_index_the_one_below_is_none_either(void **state)
     const struct leat_recovered *recovered = &rig.logs[1].recovered;
     assert_int_equal(recovered->start_pos, 0);
     assert_int_equal(recovered->chain.position, 2 * RIG_SEGMENT);
-    assert_int_equal(recovered->commit_d, RIG_SEGMENT); /* as far as there are indices */
+    assert_int_equal(recovered->commit_d, 2 * RIG_SEGMENT); /* so far it is what was noted */
 }
 
 /* Seed 237: what may be cut has to be in memory. */
 static void no_more_is_recovered_than_a_cut_finds_in_memory(void **state)
 {
+    char path[600];
     (void)state;
     const uint64_t base_pos = RIG_ARENA + 2 * RIG_SEGMENT;
     cut_below_a_base(base_pos);
     for (uint64_t at = 0; at < base_pos; at += RIG_SEGMENT)
         forget_index(at);
+    rig_segment_path(&rig, 1, base_pos - RIG_SEGMENT, path);
+    rig_file_flip(path, RIG_SEGMENT / 2, 1);
     recover_with_the_former(base_pos);
     const struct leat_recovered *recovered = &rig.logs[1].recovered;
     assert_int_equal(recovered->start_pos, 0);
@@ -302,6 +308,47 @@ static void a_base_that_was_noted_is_begun_at(void **state)
     assert_int_equal(recovered->durable_pos, recovered->chain.position);
 }
 
+/* Nothing above it counts as committed after damage, and a start begins there all the same. */
+static void a_base_that_was_noted_is_begun_at_again(void **state)
+{
+    (void)state;
+    char path[600];
+    cut_below_a_base(2 * RIG_SEGMENT);
+    forget_index(0);
+    forget_index(RIG_SEGMENT);
+    rig_segment_path(&rig, 1, 2 * RIG_SEGMENT, path);
+    rig_file_flip(path, 300000, 1);
+    for (unsigned start = 0; start < 3; start++) {
+        rig_start(&rig);
+        assert_true(rig.logs[1].recovered.damaged);
+        assert_int_equal(rig.logs[1].recovered.start_pos, 2 * RIG_SEGMENT);
+        assert_int_equal(rig.logs[1].recovered.commit_d, 2 * RIG_SEGMENT);
+        rig_crash(&rig);
+    }
+    rig_start(&rig);
+}
+
+/* Its frames hold up to its end: what was cut had gone on into the next one. */
+static void a_segment_that_ends_in_frames_of_before_is_damaged(void **state)
+{
+    (void)state;
+    char path[600];
+    cut_below_a_base(2 * RIG_SEGMENT);
+    forget_index(RIG_SEGMENT);
+    rig_segment_path(&rig, 1, RIG_SEGMENT, path);
+    rig_file_write(path, 0, below, RIG_SEGMENT);
+    rig_start(&rig);
+    assert_false(rig.logs[1].recovered.damaged); /* it lies below the base that was noted */
+    leat_storage_commit(rig.storage, 1, rig.logs[1].recovered.durable_pos);
+    assert_int_equal(leat_storage_segment_fd(rig.storage, 1, RIG_SEGMENT), LEAT_EVERIFYING);
+    rig_prepare_all(&rig);
+    rig_settle(&rig);
+    assert_true(rig_turn(&rig) >= 0);
+    assert_int_equal(rig.events[LEAT_STORAGE_DAMAGE], 1);
+    assert_int_equal(leat_storage_segment_fd(rig.storage, 1, RIG_SEGMENT), LEAT_ECORRUPT);
+    assert_int_equal(leat_storage_index_fd(rig.storage, 1, RIG_SEGMENT), LEAT_EAGAIN);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -317,6 +364,8 @@ int main(void)
         CASE(without_an_index_the_one_below_is_none_either),
         CASE(no_more_is_recovered_than_a_cut_finds_in_memory),
         CASE(a_base_that_was_noted_is_begun_at),
+        CASE(a_base_that_was_noted_is_begun_at_again),
+        CASE(a_segment_that_ends_in_frames_of_before_is_damaged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -80,6 +80,7 @@ enum leat_journal_flag {
     LEAT_JOURNAL_DELETED = 4,   /* the log was deleted: its directory goes */
     LEAT_JOURNAL_INSTALLED = 8, /* the log began anew at start_pos: no older record counts */
     LEAT_JOURNAL_DAMAGED = 16,  /* a struct leat_journal_claim follows the tail bytes */
+    LEAT_JOURNAL_BASE = 64,     /* base_pos and base_crc are known */
     LEAT_JOURNAL_WHOLE = 32, /* all blocks below the tail are in place when the batch is complete */
 };
 
@@ -111,7 +112,7 @@ struct leat_journal_entry {
     uint32_t segment_log2;
     uint32_t floor_crc; /* of the last frame below floor_pos, which stands for all below it; 0: not
                          * known */
-    uint32_t base_crc;  /* of the last frame below base_pos; 0: not known */
+    uint32_t base_crc;  /* of the last frame below base_pos */
     uint64_t base_pos;  /* of a segment whose BASE frame was committed and in place */
 };
 _Static_assert(sizeof(struct leat_journal_entry) == 136, "no padding");

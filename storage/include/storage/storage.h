@@ -154,7 +154,7 @@ struct leat_recovered {
     uint64_t cut_epoch;
     uint64_t torn_pos;
     uint64_t torn_end;
-    uint32_t start_crc; /* of the last frame below start_pos; 0: there is none */
+    uint32_t start_crc; /* of the last frame below start_pos */
     uint32_t claim_term;
     uint32_t reserved;
     uint64_t claim_end;
