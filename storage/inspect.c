@@ -169,6 +169,7 @@ static int inspect_walk(struct leat_storage *storage, uint32_t index, leat_frame
     struct log *log = &storage->logs[index];
     struct leat_storage_arena none = {.bytes = NULL};
     log->found.commit_d = 0; /* from the lowest base */
+    log->found.flags &= ~(uint32_t)LEAT_JOURNAL_BASE;
     return leat_storage_recover(storage, index, &none, visit, context, ret_recovered, error,
                                 error_bytes);
 }

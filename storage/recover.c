@@ -346,10 +346,12 @@ static int recovered_limit(const struct walk *walk, uint64_t *ret_limit_pos, uin
     uint64_t start_pos = walk->chain.position;
     *ret_end_pos = UINT64_MAX;
     *ret_limit_pos = max_u64(log->found.end_pos, start_pos);
-    if (log->found.cut_epoch == 0 || *ret_limit_pos - start_pos <= log->arena_bytes)
+    if (!walk->fill_arena || log->found.cut_epoch == 0 ||
+        *ret_limit_pos - start_pos <= log->arena_bytes)
         return LEAT_OK;
     struct walk look = *walk;
     look.visit = NULL;
+    look.fill_arena = false;
     look.limit_pos = *ret_limit_pos;
     int rc = walk_disk(&look);
     struct leat_recovered found = {
@@ -367,12 +369,12 @@ static int recover_from_disk(struct walk *walk, const struct leat_storage_arena 
 {
     uint64_t start_pos = walk->chain.position;
     uint64_t looked_end;
+    walk->fill_arena = arena->bytes != NULL;
     int rc = recovered_limit(walk, &walk->limit_pos, &looked_end);
     if (rc != LEAT_OK)
         return rc;
     if (arena->valid) /* in this order: the memory outlives a start that dies in between */
         __atomic_store_n(arena->published_end, 0, __ATOMIC_SEQ_CST);
-    walk->fill_arena = arena->bytes != NULL;
     rc = walk_disk(walk);
     if (rc != LEAT_OK)
         return rc;
