@@ -156,6 +156,18 @@ void leat_disk_read(struct leat_disk *disk, uint64_t tag, struct leat_disk_file 
     disk_queue(disk, &request, file);
 }
 
+/* The old content stays (D2): nothing shows by itself that a write is missing. */
+static bool rewrite_is_lost(const struct request *request, struct sim_inode *inode)
+{
+    static uint8_t page[SIM_PAGE_BYTES];
+    static const uint8_t zeros[SIM_PAGE_BYTES];
+    const struct sim_host *host = request->disk->host;
+    if (host->rewrite_ppm == 0 || !inode->of_log)
+        return false;
+    inode_read(inode, page, sizeof(page), request->offset);
+    return memcmp(page, zeros, sizeof(page)) != 0 && world_chance(STREAM_DISK, host->rewrite_ppm);
+}
+
 /* Where it was asked for, or nowhere, or in any other place of the host's segments (a block of
  * theirs is lost then, and the one that it should have been). */
 static void request_write(const struct request *request, uint32_t length)
@@ -163,7 +175,8 @@ static void request_write(const struct request *request, uint32_t length)
     struct sim_host *host = request->disk->host;
     struct sim_inode *inode = request->open->inode;
     uint64_t offset = request->offset;
-    if (inode->of_log && world_chance(STREAM_DISK, host->misdirect_ppm / 2)) {
+    if (rewrite_is_lost(request, inode) ||
+        (inode->of_log && world_chance(STREAM_DISK, host->misdirect_ppm / 2))) {
         fault_counts.lost_write++;
         return;
     }

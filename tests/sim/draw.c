@@ -196,7 +196,8 @@ void draw_make(const struct sim_overrides *overrides)
     draw_processes();
     draw_scene(overrides);
     if (draw.replicated_ppm > 0) /* one lost for good and one amnesiac wait for an operator (W5) */
-        draw.rot_ms = draw.wipe_ms = draw.misdirect_ppm = draw.read_error_ppm = 0;
+        draw.rot_ms = draw.wipe_ms = draw.misdirect_ppm = draw.read_error_ppm = draw.rewrite_ppm =
+            0;
     if (overrides)
         profile_apply(overrides->profile);
     for (unsigned i = 0; overrides && i < SIM_PARAMETER_COUNT; i++) {

@@ -100,6 +100,7 @@
     X(stray_ppm, "datagrams beside which comes one that nobody of the cluster sent")               \
     X(read_error_ppm, "reads that fail on the disk of one of the minority that may be hurt")       \
     X(same_bytes, "1: all payloads have payload_bytes")                                            \
+    X(rewrite_ppm, "writes of a segment of one of these that are lost where something lay before") \
     X(stall_ms, "one worker of a node stands for a while")                                         \
     X(ring_full_ppm, "datagrams of a range that find the sender's queue full")                     \
     X(lag_ms, "the ways to a node become long: it hears what was said before")                     \

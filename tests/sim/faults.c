@@ -430,7 +430,7 @@ static void do_rollback(void)
 static void victims_choose(void)
 {
     bool hurts = draw.rot_ms > 0 || draw.wipe_ms > 0 || draw.rollback_ms > 0 ||
-                 draw.misdirect_ppm > 0 || draw.read_error_ppm > 0;
+                 draw.misdirect_ppm > 0 || draw.read_error_ppm > 0 || draw.rewrite_ppm > 0;
     unsigned count = draw.beyond ? cluster.count : hurts ? (cluster.count - 1) / 2 : 0;
     while (count > 0) {
         struct sim_node *node = any_node();
@@ -538,6 +538,7 @@ void faults_begin(void)
         struct sim_host *host = &cluster.nodes[i].host;
         host->flush_error_ppm = (uint32_t)draw.flush_error_ppm;
         host->misdirect_ppm = cluster.nodes[i].victim ? (uint32_t)draw.misdirect_ppm : 0;
+        host->rewrite_ppm = cluster.nodes[i].victim ? (uint32_t)draw.rewrite_ppm : 0;
         host->read_error_ppm = cluster.nodes[i].victim ? (uint32_t)draw.read_error_ppm : 0;
         fault_counts.drift += draw.drift_ppm > 0;
         if (draw.drift_ppm > 0)
@@ -557,6 +558,7 @@ void faults_heal(void)
     for (unsigned i = 0; i < cluster.count; i++) {
         struct sim_node *node = &cluster.nodes[i];
         node->host.flush_error_ppm = node->host.misdirect_ppm = node->host.read_error_ppm = 0;
+        node->host.rewrite_ppm = 0;
         node->host.stuck_until_ns = 0;
         node->host.disk_full = false;
         cluster_spare(node); /* or it dies after the cluster was found whole */

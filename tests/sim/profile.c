@@ -22,10 +22,10 @@ static const struct {
     {SIM_realtime_ms, CLOCK},        {SIM_transfer_ms, USERS},      {SIM_trim_ms, USERS},
     {SIM_client_death_ms, USERS},    {SIM_client_switch_ms, USERS}, {SIM_scribble_ms, USERS},
     {SIM_fence_ms, USERS},           {SIM_rot_ms, DAMAGE},          {SIM_wipe_ms, DAMAGE},
-    {SIM_rollback_ms, DAMAGE},       {SIM_misdirect_ppm, DAMAGE},   {SIM_ambush_ppm, PROCESS},
-    {SIM_garbage_ppm, DISK},         {SIM_ring_full_ppm, NETWORK},  {SIM_lag_ms, NETWORK},
-    {SIM_stray_ppm, NETWORK},        {SIM_read_error_ppm, DAMAGE},  {SIM_stall_ms, PROCESS},
-    {SIM_client_rest_ms, USERS},     {SIM_desert_ppm, PROCESS},
+    {SIM_rollback_ms, DAMAGE},       {SIM_misdirect_ppm, DAMAGE},   {SIM_rewrite_ppm, DAMAGE},
+    {SIM_ambush_ppm, PROCESS},       {SIM_garbage_ppm, DISK},       {SIM_ring_full_ppm, NETWORK},
+    {SIM_lag_ms, NETWORK},           {SIM_stray_ppm, NETWORK},      {SIM_read_error_ppm, DAMAGE},
+    {SIM_stall_ms, PROCESS},         {SIM_client_rest_ms, USERS},   {SIM_desert_ppm, PROCESS},
 };
 
 static const struct {

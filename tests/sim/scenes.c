@@ -354,7 +354,10 @@ static const struct scene scenes[] = {
       {SIM_batch_ppm, 0},
       {SIM_rot_ms, 0},
       {SIM_wipe_ms, 0},
-      {SIM_misdirect_ppm, 200000},
+      {SIM_misdirect_ppm, 0},
+      {SIM_read_error_ppm, 0},
+      {SIM_trim_ms, 0},
+      {SIM_rewrite_ppm, 500000},
       {SIM_partition_ms, 120},
       {SIM_partition_most_ms, 300},
       {SIM_crash_ms, 200},
@@ -400,7 +403,8 @@ void scene_apply(uint64_t number)
         return;
     const struct scene *scene = &scenes[number - 1];
     if (!scene->hurts)
-        draw.rot_ms = draw.wipe_ms = draw.misdirect_ppm = draw.read_error_ppm = 0;
+        draw.rot_ms = draw.wipe_ms = draw.misdirect_ppm = draw.read_error_ppm = draw.rewrite_ppm =
+            0;
     for (unsigned i = 0; i < SETS_MAX; i++) {
         if (scene->sets[i].parameter == SIM_nodes && scene->sets[i].value == 0)
             break;
