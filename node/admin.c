@@ -95,6 +95,12 @@ void admin_written(struct node_worker *worker, const struct leat_catalogue_paylo
     admin_note(worker->admin, &payload->request, worker_log(worker, 0)->core.term, false);
 }
 
+void admin_recovering(struct node_worker *worker)
+{
+    memset(worker->admin->recent, 0, sizeof(worker->admin->recent));
+    worker->admin->recent_next = 0;
+}
+
 void admin_recovered(struct node_worker *worker, const struct leat_catalogue_payload *payload)
 {
     admin_note(worker->admin, &payload->request, 0, true);

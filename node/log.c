@@ -560,9 +560,9 @@ void log_cut(struct node_log *log, const struct leat_core_effects *effects)
         clients_adopt(log->worker, log); /* what the walk ahead knew of sessions was cut */
     }
     log_cut_published(log, position);
-    /* a log is never without its BASE frame, which is the same everywhere (B1): it stays on disk */
-    if (position == log->core.base_pos)
-        chain_step(log, &chain, log_frame(log, position));
+    /* a log is never without a BASE frame, which is the same everywhere (B1): it stays on disk */
+    if (position == leat_segment_base(&log->shape, position))
+        chain_step(log, &chain, (const void *)log_at(log, position));
     leat_storage_cut(log->worker->storage, log->index, &chain, effects->cut_epoch);
 }
 

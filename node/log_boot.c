@@ -203,6 +203,8 @@ static int boot_recover(struct node_log *log, const struct leat_storage_arena *a
     uint64_t commit_d = state->info.entry.commit_d;
     for (unsigned i = 0; i < 2; i++) {
         state->walk = (struct boot_walk){.log = log, .commit_d = commit_d};
+        if (log->id == 0)
+            admin_recovering(log->worker);
         int rc = leat_storage_recover(log->worker->storage, log->index, arena, boot_visit,
                                       &state->walk, &state->recovered, error, error_bytes);
         if (rc != LEAT_OK)

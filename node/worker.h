@@ -474,6 +474,8 @@ unsigned admin_tick(struct node_worker *worker);
 /* A CATALOGUE frame lies in this leader's log, whoever sealed it. */
 void admin_written(struct node_worker *worker, const struct leat_catalogue_payload *payload);
 /* A CATALOGUE frame was applied before this start. */
+/* Catalogue frames that count are told from the first on, by a second pass once more. */
+void admin_recovering(struct node_worker *worker);
 void admin_recovered(struct node_worker *worker, const struct leat_catalogue_payload *payload);
 /* A CATALOGUE frame was applied here. */
 void admin_applied(struct node_worker *worker, const struct leat_catalogue_payload *payload);

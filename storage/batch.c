@@ -142,7 +142,9 @@ static void log_note_base(struct log *log, uint64_t reach)
     uint64_t whole_pos = min_u64(min_u64(log->durable_pos, log->commit_d), log->placed_done);
     uint64_t base_pos =
         whole_pos > log->start_pos ? leat_segment_base(&log->shape, whole_pos - 1) : log->start_pos;
-    if (base_pos == log->noted_base || base_pos >= reach || reach - base_pos > log->arena_bytes)
+    bool none = log->noted_base == UINT64_MAX;
+    if ((!none && base_pos <= log->noted_base) || base_pos >= reach ||
+        reach - base_pos > log->arena_bytes)
         return;
     if (leat_chain_at_base(&log->shape, base_pos, log->arena + base_pos % log->arena_bytes,
                            log->shape.segment_bytes, &chain) != LEAT_OK)

@@ -31,7 +31,7 @@ void journal_entry_fill(const struct log *log, uint64_t end_pos, uint64_t floor_
                         struct leat_journal_entry *ret_entry)
 {
     LEAT_ASSERT(floor_pos <= end_pos && log->start_pos <= end_pos);
-    bool base_is_known = log->noted_base <= end_pos;
+    bool base_is_known = log->noted_base < end_pos;
     *ret_entry = (struct leat_journal_entry){
         .log = log->uuid,
         .log_id = log->log_id,

@@ -70,10 +70,13 @@ void life_publish_sealed(struct leat_storage *storage, uint32_t index)
     struct log *log = &storage->logs[index];
     uint64_t whole_pos =
         min_u64(min_u64(block_of(log->durable_pos), log->placed_done), log->commit_d);
-    /* with the next one's first block, which says what it continues */
+    /* with the next one's first block, which says what it continues; a cut in that very block puts
+     * it in place again, with the same BASE frame */
     uint64_t end_pos = log->installing || whole_pos <= log->start_pos
                            ? log->start_pos
                            : leat_segment_base(&log->shape, whole_pos - 1);
+    if (!log->installing)
+        end_pos = max_u64(end_pos, log->sealed_end);
     uint64_t begin_pos = max_u64(log->base_pos, log->start_pos);
     if (!log->begun || (end_pos == log->sealed_end && begin_pos == log->sealed_begin))
         return;

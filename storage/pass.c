@@ -293,7 +293,7 @@ static void reset_refreeze(struct log *log, uint64_t position)
     entry->placed_pos = min_u64(entry->placed_pos, position);
     log->frozen.place_end = min_u64(log->frozen.place_end, position);
     log->frozen.place_pos = min_u64(log->frozen.place_pos, position);
-    if (entry->base_pos > position) {
+    if (entry->base_pos >= position) {
         entry->flags &= ~(uint32_t)LEAT_JOURNAL_BASE;
         entry->base_pos = entry->base_crc = 0;
     }

@@ -66,10 +66,11 @@ static void walk_take(struct walk *walk, uint64_t position, uint64_t end_pos, co
     }
 }
 
+/* One at the very end has no BASE frame. */
 static bool base_is_noted(const struct log *log)
 {
     return (log->found.flags & LEAT_JOURNAL_BASE) && log->found.base_pos >= log->base_pos &&
-           log->found.base_pos <= log->highest_pos;
+           log->found.base_pos <= log->highest_pos && log->found.base_pos < log->found.end_pos;
 }
 
 static bool walk_passed(const struct walk *walk, uint64_t from_pos, uint64_t position)

@@ -40,7 +40,7 @@ int leat_storage_repair_begin(struct leat_storage *storage, uint32_t index, uint
         return LEAT_ETRIMMED;
     if (repair_state(storage) != REPAIR_IDLE)
         return LEAT_EAGAIN;
-    repair->next_is_known = next_pos == log->sealed_end;
+    repair->next_is_known = next_pos == log->sealed_end && next_pos >= log->noted_base;
     if (repair->next_is_known) { /* the active segment: its BASE frame is in the arena */
         const uint8_t *at = log->arena + next_pos % log->arena_bytes;
         if (log->durable_pos < next_pos + LEAT_FRAME_HEADER_BYTES ||

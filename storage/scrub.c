@@ -308,13 +308,14 @@ static void scrub_judge(struct leat_storage *storage, struct scrub *scrub)
         return;
     }
     if (!next_is_there || next_crc != scrub->chain.crc) {
+        if (end_pos >= atomic_load_explicit(&log->helper.sealed_end, memory_order_acquire))
+            return; /* which of the two it is shows when the next one is sealed */
         report.begin_pos = scrub->base_pos;
-        if (next_is_there) /* one of the two: both are fetched, if both are sealed */
+        if (next_is_there) /* one of the two: both are fetched */
             helper_report_damage(storage, &report);
         report.base_pos = report.begin_pos = end_pos;
         report.end_pos = end_pos + log->shape.segment_bytes;
-        if (end_pos < atomic_load_explicit(&log->helper.sealed_end, memory_order_acquire))
-            helper_report_damage(storage, &report);
+        helper_report_damage(storage, &report);
         return;
     }
     if (!segment_index_holds(storage, log, scrub->base_pos) && !index_write(storage, scrub, log))
