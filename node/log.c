@@ -369,14 +369,15 @@ static void log_apply_trim(struct node_log *log, const void *payload)
     log->trim_committed = trim.trim_pos;
 }
 
-/* What the log was trimmed of is let go only when it is all on this replica's own disk: others may
- * have committed it long before, and what becomes durable later makes the log busy again. */
+/* What the log was trimmed of is let go only when it is all on this replica's own disk, and the
+ * BASE frame behind it: no log is without one. Others may have committed it long before, and what
+ * becomes durable later makes the log busy again. */
 static void log_let_go(struct node_log *log)
 {
     const struct leat_core *core = &log->core;
     uint64_t trim_pos = log->trim_committed;
-    if (log->installing || trim_pos <= core->base_pos || core->durable_pos < trim_pos ||
-        log->applied.position < trim_pos)
+    if (log->installing || trim_pos <= core->base_pos || core->durable_pos <= trim_pos ||
+        log->applied.position <= trim_pos)
         return;
     leat_storage_trim(log->worker->storage, log->index, trim_pos);
     core_step_at(log, LEAT_INPUT_BASE, trim_pos, 0);

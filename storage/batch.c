@@ -134,9 +134,19 @@ static void batch_item_fill(struct log *log, uint32_t index, bool frozen, bool w
     log->recorded_floor = entry->floor_pos;
 }
 
+void log_note_base(struct log *log, uint64_t base_pos, uint32_t crc)
+{
+    uint64_t number = base_pos / log->shape.segment_bytes;
+    log->noted_base = base_pos;
+    log->noted_crc = crc;
+    /* release: pairs with scrub_next_crc() */
+    atomic_store_explicit(&log->helper.bases[number % BASE_SLOTS], number << 32 | crc,
+                          memory_order_release);
+}
+
 /* Where recovery may begin: the journal remembers what that BASE frame continues, since a disk that
  * lost a write may show another there (ADR 0073). One that has left memory is not noted. */
-static void log_note_base(struct log *log, uint64_t reach)
+static void log_look_for_base(struct log *log, uint64_t reach)
 {
     struct leat_chain chain;
     uint64_t whole_pos = min_u64(min_u64(log->durable_pos, log->commit_d), log->placed_done);
@@ -149,8 +159,7 @@ static void log_note_base(struct log *log, uint64_t reach)
     if (leat_chain_at_base(&log->shape, base_pos, log->arena + base_pos % log->arena_bytes,
                            log->shape.segment_bytes, &chain) != LEAT_OK)
         return; /* memory went on over it */
-    log->noted_base = base_pos;
-    log->noted_crc = chain.crc;
+    log_note_base(log, base_pos, chain.crc);
 }
 
 static void log_entry_fill(struct log *log, uint64_t reach, bool whole, uint64_t placed_pos,
@@ -158,7 +167,7 @@ static void log_entry_fill(struct log *log, uint64_t reach, bool whole, uint64_t
 {
     uint64_t tail_bytes = whole ? reach % LEAT_BLOCK_BYTES : reach - log->issued_end;
     uint32_t flags = log_flags(log) | (whole ? LEAT_JOURNAL_WHOLE : 0u);
-    log_note_base(log, reach);
+    log_look_for_base(log, reach);
     journal_entry_fill(log, reach, log->durable_pos, placed_pos, (uint32_t)tail_bytes, flags,
                        ret_entry);
 }

@@ -77,6 +77,8 @@ void life_publish_sealed(struct leat_storage *storage, uint32_t index)
                            : leat_segment_base(&log->shape, whole_pos - 1);
     if (!log->installing)
         end_pos = max_u64(end_pos, log->sealed_end);
+    if (!log->installing && log->noted_base != UINT64_MAX) /* it was in place */
+        end_pos = max_u64(end_pos, log->noted_base);
     uint64_t begin_pos = max_u64(log->base_pos, log->start_pos);
     if (!log->begun || (end_pos == log->sealed_end && begin_pos == log->sealed_begin))
         return;

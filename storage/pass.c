@@ -341,7 +341,7 @@ void leat_storage_trim(struct leat_storage *storage, uint32_t index, uint64_t tr
     LEAT_ASSERT(index < storage->log_count);
     struct log *log = &storage->logs[index];
     LEAT_ASSERT(trim_pos % log->shape.segment_bytes == 0);
-    LEAT_ASSERT(trim_pos <= log->commit_d && trim_pos <= log->durable_pos);
+    LEAT_ASSERT(trim_pos <= log->commit_d && trim_pos < log->durable_pos);
     if (storage->fenced || trim_pos <= log->start_pos)
         return;
     log->start_pos = trim_pos;

@@ -258,30 +258,45 @@ static void scrub_note_whole(struct log *log, uint64_t base_pos, uint64_t epoch)
 {
     unsigned slot;
     uint64_t word = whole_word(log, base_pos, epoch, &slot);
-    /* release: pairs with scrub_found_whole() */
+    /* release: pairs with scrub_noted_whole() */
     atomic_store_explicit(&log->helper.whole[slot], word, memory_order_release);
+}
+
+static bool scrub_noted_whole(const struct log *log, uint64_t base_pos)
+{
+    unsigned slot;
+    uint64_t epoch = atomic_load_explicit(&log->helper.sealed_epoch, memory_order_acquire);
+    uint64_t word = whole_word(log, base_pos, epoch, &slot);
+    return atomic_load_explicit(&log->helper.whole[slot], memory_order_acquire) == word;
 }
 
 bool scrub_found_whole(const struct leat_storage *storage, const struct log *log, uint64_t base_pos)
 {
     char path[LEAT_PATH_BYTES];
-    unsigned slot;
-    uint64_t epoch = atomic_load_explicit(&log->helper.sealed_epoch, memory_order_relaxed);
-    uint64_t word = whole_word(log, base_pos, epoch, &slot);
-    if (atomic_load_explicit(&log->helper.whole[slot], memory_order_acquire) == word)
+    if (scrub_noted_whole(log, base_pos))
         return true;
     segment_index_path(storage, log, base_pos, path);
     return leat_path_size(path) >= 0;
 }
 
-/* The next segment's first block lies in place: its BASE frame says which frame comes before it. A
- * whole segment may end in frames of before a cut, where a disk lost what was written there. */
+/* What the next segment's BASE frame continues: as the worker noted it, or as that segment says
+ * where its index is a proof. A whole segment may end in frames of before a cut, where a disk lost
+ * what was written there, and the next one begin with them. */
 static bool scrub_next_crc(const struct leat_storage *storage, const struct scrub *scrub,
                            const struct log *log, uint32_t *ret_crc)
 {
     _Alignas(LEAT_BLOCK_BYTES) uint8_t block[LEAT_BLOCK_BYTES];
     struct leat_frame frame = {0};
-    int fd = segment_open_for_read(storage, log, scrub->base_pos + log->shape.segment_bytes);
+    uint64_t next_pos = scrub->base_pos + log->shape.segment_bytes;
+    uint64_t number = next_pos / log->shape.segment_bytes;
+    uint64_t word =
+        atomic_load_explicit(&log->helper.bases[number % BASE_SLOTS], memory_order_acquire);
+    *ret_crc = (uint32_t)word;
+    if (word >> 32 == number)
+        return true;
+    bool is_proved =
+        scrub_noted_whole(log, next_pos) || segment_index_holds(storage, log, next_pos);
+    int fd = is_proved ? segment_open_for_read(storage, log, next_pos) : -1;
     if (fd < 0)
         return false;
     if (leat_file_read(fd, block, sizeof(block), 0) == LEAT_OK)
@@ -289,6 +304,26 @@ static bool scrub_next_crc(const struct leat_storage *storage, const struct scru
     close(fd);
     *ret_crc = frame.previous_crc;
     return leat_frame_type(&frame) == LEAT_FRAME_BASE;
+}
+
+static void suspect_at(struct leat_storage *storage, uint32_t index, uint64_t base_pos)
+{
+    atomic_store_explicit(&storage->logs[index].helper.suspect, base_pos + 1, memory_order_relaxed);
+    helper_look_at(storage, index); /* releases it */
+}
+
+/* The segment below may have waited for this one's index. */
+static void scrub_look_below(struct leat_storage *storage, const struct scrub *scrub,
+                             struct log *log)
+{
+    uint64_t begin_pos = atomic_load_explicit(&log->helper.sealed_begin, memory_order_relaxed);
+    if (scrub->base_pos <= begin_pos)
+        return;
+    uint64_t below_pos = scrub->base_pos - log->shape.segment_bytes;
+    if (segment_index_holds(storage, log, below_pos))
+        return;
+    log->helper.indexed_pos = min_u64(log->helper.indexed_pos, below_pos);
+    helper_look_at(storage, scrub->log_index);
 }
 
 static void scrub_judge(struct leat_storage *storage, struct scrub *scrub)
@@ -299,7 +334,7 @@ static void scrub_judge(struct leat_storage *storage, struct scrub *scrub)
                                    scrub->chain.position, end_pos};
     bool whole = scrub->chain.position == end_pos;
     uint32_t next_crc;
-    bool next_is_there = whole && scrub_next_crc(storage, scrub, log, &next_crc);
+    bool next_is_known = whole && scrub_next_crc(storage, scrub, log, &next_crc);
     if (!scrub_is_true(scrub, log) || scrub->unknown)
         return;
     if (!whole) {
@@ -307,18 +342,21 @@ static void scrub_judge(struct leat_storage *storage, struct scrub *scrub)
         helper_report_damage(storage, &report);
         return;
     }
-    if (!next_is_there || next_crc != scrub->chain.crc) {
-        if (end_pos >= atomic_load_explicit(&log->helper.sealed_end, memory_order_acquire))
-            return; /* which of the two it is shows when the next one is sealed */
+    if (!next_is_known) { /* it comes first, if it can be read through */
+        if (end_pos < atomic_load_explicit(&log->helper.sealed_end, memory_order_acquire))
+            suspect_at(storage, scrub->log_index, end_pos);
+        return;
+    }
+    if (next_crc != scrub->chain.crc) {
         report.begin_pos = scrub->base_pos;
-        if (next_is_there) /* one of the two: both are fetched */
-            helper_report_damage(storage, &report);
-        report.base_pos = report.begin_pos = end_pos;
-        report.end_pos = end_pos + log->shape.segment_bytes;
         helper_report_damage(storage, &report);
         return;
     }
-    if (!segment_index_holds(storage, log, scrub->base_pos) && !index_write(storage, scrub, log))
+    if (segment_index_holds(storage, log, scrub->base_pos))
+        return;
+    if (index_write(storage, scrub, log))
+        scrub_look_below(storage, scrub, log);
+    else
         scrub_note_whole(log, scrub->base_pos, scrub->epoch);
 }
 
@@ -379,10 +417,7 @@ static void scrub_put_off(struct scrub *scrub)
 void leat_storage_suspect(struct leat_storage *storage, uint32_t index, uint64_t position)
 {
     LEAT_ASSERT(leat_storage_log_exists(storage, index));
-    struct log *log = &storage->logs[index];
-    atomic_store_explicit(&log->helper.suspect, leat_segment_base(&log->shape, position) + 1,
-                          memory_order_relaxed);
-    helper_look_at(storage, index); /* releases it */
+    suspect_at(storage, index, leat_segment_base(&storage->logs[index].shape, position));
 }
 
 /* What was read of it before a cut does not count. */

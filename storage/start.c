@@ -72,8 +72,7 @@ int leat_storage_begin(struct leat_storage *storage, uint32_t index,
     log->commit_d = recovered->commit_d;
     log->durable_pos = log->issued_end = log->want_end = recovered->durable_pos;
     log->durable_crc = log->issued_crc = log->want_crc = recovered->durable_crc;
-    log->noted_base = recovered->start_pos;
-    log->noted_crc = recovered->start_crc;
+    log_note_base(log, recovered->start_pos, recovered->start_crc);
     log->recorded_floor = recovered->durable_pos;
     log->placed_pos = log->placed_done = log->recovered_placed_pos;
     log->whole_wanted = true;

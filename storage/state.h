@@ -40,6 +40,7 @@
 #define WHOLE_PER_RECORD   16u          /* logs begun anew in a record before they have to be */
 #define PIECES_PER_SUBMIT  8u           /* with hundreds of logs a submit else takes milliseconds */
 #define READY_SLOTS        16u
+#define BASE_SLOTS         16u
 #define WHOLE_SLOTS        8u
 #define WHOLE_EPOCH_BITS   20u
 #define SEGMENT_FDS_MAX    (LEAT_DISK_DEPTH + 64u) /* more than requests: one is always free to go */
@@ -176,6 +177,7 @@ struct log_helper {
     _Atomic uint64_t suspect;      /* worker writes: base + 1 to be looked at; helper: 0 */
     bool known;                    /* the helper's: the log is in service */
     uint64_t indexed_pos; /* the helper's: of segments below it made the index, or saw it */
+    _Atomic uint64_t bases[BASE_SLOTS];  /* worker writes: a base's number << 32 | CRC below it */
     _Atomic uint64_t whole[WHOLE_SLOTS]; /* helper writes: segments that hold, without an index */
     uint64_t active_pos; /* the helper's: base of the file looked at, and its inode */
     uint64_t active_inode;
@@ -509,6 +511,8 @@ void genesis_lay(const struct leat_storage *storage, struct log *log, uint8_t *b
 int genesis_mend(struct leat_storage *storage, char *error, unsigned error_bytes);
 
 /* batch.c */
+/* The BASE frame at base_pos is committed, in place, and behind a frame of this CRC. */
+void log_note_base(struct log *log, uint64_t base_pos, uint32_t crc);
 bool batch_build(struct leat_storage *storage, uint64_t now_ns, bool floors);
 void batch_issue(struct leat_storage *storage);
 void batch_clamp(struct leat_storage *storage, uint32_t index, uint64_t position, uint32_t crc);
