@@ -146,7 +146,7 @@ void log_note_base(struct log *log, uint64_t base_pos, uint32_t crc)
 
 /* Where recovery may begin: the journal remembers what that BASE frame continues, since a disk that
  * lost a write may show another there (ADR 0073). One that has left memory is not noted. */
-static void log_look_for_base(struct log *log, uint64_t reach)
+void log_look_for_base(struct log *log, uint64_t reach)
 {
     struct leat_chain chain;
     uint64_t whole_pos = min_u64(min_u64(log->durable_pos, log->commit_d), log->placed_done);

@@ -68,6 +68,8 @@ static void life_ask(struct leat_storage *storage, uint32_t index, enum helper_t
 void life_publish_sealed(struct leat_storage *storage, uint32_t index)
 {
     struct log *log = &storage->logs[index];
+    if (log->begun && !log->installing)
+        log_look_for_base(log, log->issued_end); /* the helper compares with it */
     uint64_t whole_pos =
         min_u64(min_u64(block_of(log->durable_pos), log->placed_done), log->commit_d);
     /* with the next one's first block, which says what it continues; a cut in that very block puts

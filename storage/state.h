@@ -513,6 +513,8 @@ int genesis_mend(struct leat_storage *storage, char *error, unsigned error_bytes
 /* batch.c */
 /* The BASE frame at base_pos is committed, in place, and behind a frame of this CRC. */
 void log_note_base(struct log *log, uint64_t base_pos, uint32_t crc);
+/* Notes the highest such base, if memory up to `reach` has it. */
+void log_look_for_base(struct log *log, uint64_t reach);
 bool batch_build(struct leat_storage *storage, uint64_t now_ns, bool floors);
 void batch_issue(struct leat_storage *storage);
 void batch_clamp(struct leat_storage *storage, uint32_t index, uint64_t position, uint32_t crc);
