@@ -6,7 +6,8 @@
  * index; all of them in turn at the configured rate. Memory: one segment, of the largest so far.
  *
  * Sealed is what lies below log_helper.sealed_end: no write is in flight there. A cut or an install
- * meanwhile raises sealed_epoch, and what was read is forgotten. Tests: test_scrub.c.
+ * meanwhile raises sealed_epoch, and what was read is forgotten. Tests: test_scrub.c,
+ * test_before_cut.c.
  */
 #include "state.h"
 
