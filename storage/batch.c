@@ -167,7 +167,8 @@ static void log_entry_fill(struct log *log, uint64_t reach, bool whole, uint64_t
 {
     uint64_t tail_bytes = whole ? reach % LEAT_BLOCK_BYTES : reach - log->issued_end;
     uint32_t flags = log_flags(log) | (whole ? LEAT_JOURNAL_WHOLE : 0u);
-    log_look_for_base(log, reach);
+    if (log->noted_base == UINT64_MAX)
+        log_look_for_base(log, reach);
     journal_entry_fill(log, reach, log->durable_pos, placed_pos, (uint32_t)tail_bytes, flags,
                        ret_entry);
 }

@@ -65,24 +65,32 @@ static void life_ask(struct leat_storage *storage, uint32_t index, enum helper_t
     helper_press(storage, index);
 }
 
+/* With the next one's first block, which says what it continues; a cut in that very block puts it
+ * in place again, with the same BASE frame. A noted base was in place. */
+static uint64_t log_sealed_end(const struct log *log)
+{
+    if (log->installing)
+        return log->start_pos;
+    uint64_t end_pos = max_u64(log->start_pos, log->sealed_end);
+    if (log->noted_base != UINT64_MAX)
+        end_pos = max_u64(end_pos, log->noted_base);
+    uint64_t whole_pos =
+        min_u64(min_u64(block_of(log->durable_pos), log->placed_done), log->commit_d);
+    return whole_pos <= end_pos + log->shape.segment_bytes
+               ? end_pos
+               : leat_segment_base(&log->shape, whole_pos - 1);
+}
+
 void life_publish_sealed(struct leat_storage *storage, uint32_t index)
 {
     struct log *log = &storage->logs[index];
-    if (log->begun && !log->installing)
-        log_look_for_base(log, log->issued_end); /* the helper compares with it */
-    uint64_t whole_pos =
-        min_u64(min_u64(block_of(log->durable_pos), log->placed_done), log->commit_d);
-    /* with the next one's first block, which says what it continues; a cut in that very block puts
-     * it in place again, with the same BASE frame */
-    uint64_t end_pos = log->installing || whole_pos <= log->start_pos
-                           ? log->start_pos
-                           : leat_segment_base(&log->shape, whole_pos - 1);
+    if (!log->begun)
+        return;
     if (!log->installing)
-        end_pos = max_u64(end_pos, log->sealed_end);
-    if (!log->installing && log->noted_base != UINT64_MAX) /* it was in place */
-        end_pos = max_u64(end_pos, log->noted_base);
+        log_look_for_base(log, log->issued_end); /* the helper compares with it */
+    uint64_t end_pos = log_sealed_end(log);
     uint64_t begin_pos = max_u64(log->base_pos, log->start_pos);
-    if (!log->begun || (end_pos == log->sealed_end && begin_pos == log->sealed_begin))
+    if (end_pos == log->sealed_end && begin_pos == log->sealed_begin)
         return;
     log->sealed_begin = begin_pos;
     bool more = end_pos > log->sealed_end;

@@ -211,6 +211,13 @@ void leat_storage_write_lazily(struct leat_storage *storage, uint32_t index, uin
     write_want(storage, index, write_seq, end, true);
 }
 
+/* Else no further base is committed, whatever else became durable or went in place. */
+static bool log_may_seal_more(const struct log *log)
+{
+    return log->noted_base == UINT64_MAX ||
+           log->commit_d > log->noted_base + log->shape.segment_bytes;
+}
+
 void leat_storage_commit(struct leat_storage *storage, uint32_t index, uint64_t commit_d)
 {
     LEAT_ASSERT(index < storage->log_count);
@@ -218,7 +225,8 @@ void leat_storage_commit(struct leat_storage *storage, uint32_t index, uint64_t 
     if (commit_d <= log->commit_d)
         return;
     log->commit_d = commit_d;
-    life_publish_sealed(storage, index);
+    if (log_may_seal_more(log))
+        life_publish_sealed(storage, index);
 }
 
 static void log_say(struct leat_storage *storage, uint32_t index)
@@ -456,7 +464,8 @@ static void item_settle(struct leat_storage *storage, const struct batch *batch,
         log->base_pos = max_u64(log->base_pos, item->start_pos);
         segment_leave_below(storage, item->log_index, item->start_pos);
     }
-    life_publish_sealed(storage, item->log_index);
+    if (item->start_moved || log_may_seal_more(log))
+        life_publish_sealed(storage, item->log_index);
 }
 
 static unsigned item_report(struct leat_storage *storage, const struct batch *batch,
