@@ -10,6 +10,7 @@ import sys
 import tempfile
 
 BUILD = sys.argv[1]
+COUNTED = tempfile.NamedTemporaryFile("w+", prefix="leat-test-counted-")  # by the first test
 BENCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "bench")
 
 
@@ -25,6 +26,8 @@ def rows():
 
 def held():
     done = micro("--json")
+    COUNTED.write(done.stdout)
+    COUNTED.flush()
     assert done.returncode == 0, done.stderr
     assert all(row["ticks"] > 0 and row["instructions"] > 0 for row in json.loads(done.stdout)), done.stdout
 
@@ -33,7 +36,7 @@ def refuses(changed, *words):
     with tempfile.NamedTemporaryFile("w", prefix="leat-test-budget-") as file:
         file.writelines(f"{name} {count}\n" for name, count in changed)
         file.flush()
-        done = micro(budget=file.name)
+        done = micro("--counted", COUNTED.name, budget=file.name)
     assert done.returncode == 1 and all(word in done.stderr for word in words), f"{done.returncode} {done.stderr}"
     assert done.stderr.count("\n") == 1, f"one is wrong: {done.stderr}"
 

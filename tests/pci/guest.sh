@@ -13,7 +13,11 @@ limit_s=240
 run_s=25
 
 skip() { echo "1..0 # SKIP $1"; exit 77; }
-fail() { echo "not ok 1 - $1"; sed 's/^/# /' "$work/serial" | tail -n 60; exit 1; }
+fail() { # meson shows what is on stderr
+  echo "not ok 1 - $1"
+  { echo "# $1; the guest's console:"; sed 's/^/# /' "$work/serial" | tail -n 60; } >&2
+  exit 1
+}
 
 for tool in qemu-system-x86_64 busybox cpio dpkg-deb apt-get ldd; do
   command -v $tool >/dev/null || skip "$tool is not installed (tools/deps.sh --tests)"
