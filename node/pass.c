@@ -173,8 +173,7 @@ static bool pass_take_message(struct node_worker *worker, unsigned index,
     }
     struct node_link *link = &worker->peers[index].links[view->header->worker];
     if (!link->known || view->header->from_incarnation != link->incarnation) {
-        /* a new life says hello; anybody's datagram is not to mute the one that is known */
-        worker->drops[LEAT_WIRE_DROP_INCARNATION]++;
+        peers_hear_stranger(worker, index, view->header);
         return true;
     }
     if (view->header->kind == LEAT_WIRE_HEARTBEAT) {

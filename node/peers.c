@@ -271,6 +271,20 @@ bool peers_take_hello(struct node_worker *worker, unsigned index, const struct l
     return true;
 }
 
+/* A new life says hello by itself, and anybody's datagram is not to mute the one that is known. But
+ * that hello may be lost, while this node's was heard; or both started anew and heard a late hello
+ * of the other's former life. Whoever knows the other says no more hellos, so one that may be newer
+ * is asked who it is. */
+void peers_hear_stranger(struct node_worker *worker, unsigned index,
+                         const struct leat_wire_header *header)
+{
+    const struct node_link *link = &worker->peers[index].links[header->worker];
+    worker->drops[LEAT_WIRE_DROP_INCARNATION]++;
+    if (link->known && !incarnation_went_back(link->incarnation, header->from_incarnation) &&
+        worker->now_ns - link->hello_sent_ns >= HELLO_INTERVAL_NS)
+        peers_send_hello(worker, index, header->worker, true);
+}
+
 /* ---- heartbeats ---- */
 
 static void peers_update_led(struct node_worker *worker)
@@ -402,14 +416,9 @@ void peers_take_heartbeat(struct node_worker *worker, unsigned index,
     const struct leat_wire_heartbeat *heartbeat = view->body;
     unsigned other = view->header->worker;
     struct node_link *link = &worker->peers[index].links[other];
-    bool of_this_life =
-        heartbeat->to_incarnation == 0 || heartbeat->to_incarnation == worker->incarnation;
-    if (heartbeat->incarnation != link->incarnation || !of_this_life) {
-        worker->drops[LEAT_WIRE_DROP_INCARNATION]++;
-        /* it knows an earlier life of this node, whose hello of this one was lost, and takes
-         * nothing else from it: known here as it is, nobody would say hello again */
-        if (!of_this_life && worker->now_ns - link->hello_sent_ns >= HELLO_INTERVAL_NS)
-            peers_send_hello(worker, index, other, false);
+    if (heartbeat->incarnation != link->incarnation ||
+        (heartbeat->to_incarnation != 0 && heartbeat->to_incarnation != worker->incarnation)) {
+        worker->drops[LEAT_WIRE_DROP_INCARNATION]++; /* it will ask: peers_hear_stranger() */
         return;
     }
     link->heard_ns = worker->now_ns;

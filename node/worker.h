@@ -356,6 +356,10 @@ void node_fatal(struct node_worker *worker, int error, const char *format, ...)
 /* peers.c */
 void peers_tick(struct node_worker *worker);
 bool peers_take_hello(struct node_worker *worker, unsigned peer, const struct leat_wire_view *view);
+/* Of a datagram of a life that this link does not know: counted, and asked about if it may be
+ * newer. */
+void peers_hear_stranger(struct node_worker *worker, unsigned peer,
+                         const struct leat_wire_header *header);
 void peers_take_heartbeat(struct node_worker *worker, unsigned peer,
                           const struct leat_wire_view *view);
 /* Header fields of a datagram to `peer`; kind, log and lengths are the caller's. */
