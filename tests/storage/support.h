@@ -113,4 +113,9 @@ bool rig_file_exists(const char *path);
 /* A hash over names and contents of the whole directory. */
 uint32_t rig_fingerprint(const struct rig *rig);
 
+/* fake_rig.c, for tests over the fake disk: a new data directory, and its node started. */
+void fake_rig_start(struct rig *rig);
+/* A test's teardown, whose state is the rig. */
+int fake_rig_remove(void **state);
+
 #endif

@@ -9,24 +9,14 @@
 
 #include <string.h>
 
-#include "disk_fake.h"
-
 static struct rig the_rig;
 
 static int setup(void **state)
 {
-    fake_reset();
-    rig_format(&the_rig);
-    rig_start(&the_rig);
+    fake_rig_start(&the_rig);
     for (unsigned i = 0; i < 4; i++)
         rig_append_durably(&the_rig, 1, 3000);
     *state = &the_rig;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    rig_remove(*state);
     return 0;
 }
 
@@ -97,7 +87,7 @@ static void memory_that_was_kept_is_looked_at_twice(void **state)
 
 int main(void)
 {
-#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, fake_rig_remove)
     const struct CMUnitTest tests[] = {
         CASE(a_second_look_is_of_the_disk_too),
         CASE(a_second_look_at_a_long_log),

@@ -9,8 +9,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "disk_fake.h"
-
 #define OLD_FRAMES 4u
 #define PAYLOAD    60000u
 
@@ -33,10 +31,7 @@ static void fill(uint32_t term)
 static int setup(void **state)
 {
     char path[600];
-    (void)state;
-    fake_reset();
-    rig_format(&rig);
-    rig_start(&rig);
+    fake_rig_start(&rig);
     fill(1);
     struct leat_chain kept = rig.logs[1].chain;
     leat_storage_commit(rig.storage, 1, kept.position);
@@ -51,14 +46,7 @@ static int setup(void **state)
     rig_cut(&rig, 1, &kept);
     fill(3);
     leat_storage_commit(rig.storage, 1, rig.logs[1].reported_end);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_remove(&rig);
-    fake_reset();
+    *state = &rig;
     return 0;
 }
 
@@ -413,7 +401,7 @@ static void what_was_sealed_is_given_after_a_restart(void **state)
         close(fd);
 }
 
-#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, fake_rig_remove)
 
 int main(void)
 {

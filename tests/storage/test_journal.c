@@ -19,21 +19,11 @@ static char journal_path[600];
 
 static int setup(void **state)
 {
-    (void)state;
-    fake_reset();
-    rig_format(&rig);
-    rig_start(&rig);
+    fake_rig_start(&rig);
     rig_append_term(&rig, 1, 1);
     rig_append_durably(&rig, 1, 64);
     rig_path(&rig, "w0/journal", journal_path);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_remove(&rig);
-    fake_reset();
+    *state = &rig;
     return 0;
 }
 
@@ -406,7 +396,7 @@ static void inspection_changes_nothing_and_verifies(void **state)
     assert_non_null(strstr(error, "position"));
 }
 
-#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, fake_rig_remove)
 
 int main(void)
 {

@@ -147,18 +147,8 @@ static unsigned directories_named(const char *prefix)
 
 static int setup(void **state)
 {
-    (void)state;
-    fake_reset();
-    rig_format(&rig);
-    rig_start(&rig);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_remove(&rig);
-    fake_reset();
+    fake_rig_start(&rig);
+    *state = &rig;
     return 0;
 }
 
@@ -480,7 +470,7 @@ static void a_node_full_of_logs(void **state)
     made_free(&more);
 }
 
-#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, fake_rig_remove)
 
 int main(void)
 {

@@ -27,12 +27,6 @@ static int setup(void **state)
     return 0;
 }
 
-static int teardown(void **state)
-{
-    rig_remove(*state);
-    return 0;
-}
-
 static void fill_to(struct rig *rig, uint64_t position)
 {
     struct rig_log *log = &rig->logs[1];
@@ -317,7 +311,7 @@ static void a_waiting_write_comes_first(void **state)
 
 int main(void)
 {
-#define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define CASE(f) cmocka_unit_test_setup_teardown(f, setup, fake_rig_remove)
     const struct CMUnitTest tests[] = {
         CASE(a_trimmed_file_is_a_segment_to_come), CASE(a_crash_while_it_waits),
         CASE(a_crash_before_it_is_filled),         CASE(a_cut_below_what_is_prepared),

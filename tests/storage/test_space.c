@@ -26,18 +26,8 @@ static uint64_t clock_ns(void)
 
 static int setup(void **state)
 {
-    (void)state;
-    fake_reset();
-    rig_format(&rig);
-    rig_start(&rig);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_remove(&rig);
-    fake_reset();
+    fake_rig_start(&rig);
+    *state = &rig;
     return 0;
 }
 
@@ -201,7 +191,7 @@ static void a_block_that_cannot_be_read_is_damage(void **state)
     assert_int_equal(rig.events[LEAT_STORAGE_DAMAGE], 1); /* once */
 }
 
-#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, fake_rig_remove)
 
 int main(void)
 {

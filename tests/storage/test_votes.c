@@ -16,19 +16,9 @@ static char votes_path[600];
 
 static int setup(void **state)
 {
-    (void)state;
-    fake_reset();
-    rig_format(&rig);
-    rig_start(&rig);
+    fake_rig_start(&rig);
     rig_path(&rig, "w0/votes", votes_path);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    rig_remove(&rig);
-    fake_reset();
+    *state = &rig;
     return 0;
 }
 
@@ -238,7 +228,7 @@ static void a_crash_in_a_round_loses_no_vote_that_was_reported(void **state)
     }
 }
 
-#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, fake_rig_remove)
 
 int main(void)
 {

@@ -12,20 +12,11 @@
 static int setup(void **state)
 {
     static struct rig rig;
-    fake_reset();
-    rig_format(&rig);
-    rig_start(&rig);
+    fake_rig_start(&rig);
     rig_append_term(&rig, 1, 1);
     rig_append_durably(&rig, 1, 64);
     rig_append_durably(&rig, 0, 64);
     *state = &rig;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    rig_remove(*state);
-    fake_reset();
     return 0;
 }
 
@@ -369,7 +360,7 @@ static void a_short_write_is_carried_on(void **state)
     assert_int_equal(rig->logs[1].recovered.durable_pos, end);
 }
 
-#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, fake_rig_remove)
 
 int main(void)
 {
