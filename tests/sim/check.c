@@ -287,6 +287,8 @@ static void replica_look(unsigned node, struct node_log *log)
         replica->said_durable_pos = 0;
         replica->held_pos = 0;
     }
+    if (before.cut_settling && !core->cut_settling && core->installing)
+        faults_begun_anew(node, core->leader);
     held_note(replica, core);
     if (log->installing || leat_chain_in_batch(&log->chain))
         walk_from(replica, &log->chain);
@@ -296,6 +298,7 @@ static void replica_look(unsigned node, struct node_log *log)
     replica->log = log;
     replica->known = true;
     replica->resets = core->counters.resets;
+    replica->cut_settling = core->cut_settling;
     replica->amnesiac = core->amnesiac;
     replica->role = core->role;
     replica->term = core->term;

@@ -27,6 +27,7 @@ struct replica {
     uint64_t shown_pos, shown_epoch; /* to readers at the replicated level; of rollbacks told */
     uint64_t sealed_pos;
     bool hands_over;
+    bool cut_settling;
     /* what it said to others, in any life */
     uint32_t granted_term;
     uint8_t granted_to;

@@ -16,6 +16,7 @@
 #include "files.h"
 #include "leat/error.h"
 #include "state.h"
+#include "window.h"
 
 #define FILES_MAX 8u
 
@@ -162,33 +163,55 @@ static bool rewrite_is_lost(const struct request *request, struct sim_inode *ino
     static uint8_t page[SIM_PAGE_BYTES];
     static const uint8_t zeros[SIM_PAGE_BYTES];
     const struct sim_host *host = request->disk->host;
-    if (host->rewrite_ppm == 0 || !inode->of_log)
+    if (host->rewrite_ppm == 0)
         return false;
     inode_read(inode, page, sizeof(page), request->offset);
     return memcmp(page, zeros, sizeof(page)) != 0 && world_chance(STREAM_DISK, host->rewrite_ppm);
 }
 
-/* Where it was asked for, or nowhere, or in any other place of the host's segments (a block of
- * theirs is lost then, and the one that it should have been). */
-static void request_write(const struct request *request, uint32_t length)
+/* In any other place of the host's segments: a block of theirs is lost, beside the one that it
+ * should have been. Behind a file's end, or where something was written just now, it is lost only.
+ */
+static void write_elsewhere(struct sim_host *host, const void *bytes, uint32_t length)
+{
+    struct sim_inode *inode = files_segment(host);
+    uint64_t offset = world_draw(STREAM_DISK, inode->page_count) * SIM_PAGE_BYTES;
+    if (offset + length > inode->bytes || window_has(inode, offset, length))
+        return;
+    fault_counts.misdirect++;
+    world_trace("a write of node %u lands in a wrong place", host->number + 1);
+    inode_write_through(inode, bytes, length, offset);
+}
+
+/* Where it was asked for, or nowhere, or elsewhere. */
+static void segment_write(const struct request *request, const void *bytes, uint32_t length)
 {
     struct sim_host *host = request->disk->host;
     struct sim_inode *inode = request->open->inode;
-    uint64_t offset = request->offset;
-    if (rewrite_is_lost(request, inode) ||
-        (inode->of_log && world_chance(STREAM_DISK, host->misdirect_ppm / 2))) {
-        fault_counts.lost_write++;
+    bool lost =
+        rewrite_is_lost(request, inode) || world_chance(STREAM_DISK, host->misdirect_ppm / 2);
+    bool elsewhere = !lost && world_chance(STREAM_DISK, host->misdirect_ppm);
+    fault_counts.lost_write += lost;
+    if (elsewhere)
+        write_elsewhere(host, bytes, length);
+    else if (!lost)
+        inode_write_through(inode, bytes, length, request->offset);
+    window_wrote(inode, request->offset, length, request->disk->files[SLOT_JOURNAL]->inode,
+                 lost || elsewhere ? bytes : NULL);
+}
+
+static void request_write(const struct request *request, uint32_t length)
+{
+    struct sim_inode *inode = request->open->inode;
+    const struct leat_disk *disk = request->disk;
+    const void *bytes = request->copy ? request->copy : request->bytes;
+    if (inode->of_log && disk->file_count > SLOT_JOURNAL) {
+        segment_write(request, bytes, length);
         return;
     }
-    if (inode->of_log && world_chance(STREAM_DISK, host->misdirect_ppm)) {
-        inode = files_segment(host);
-        offset = world_draw(STREAM_DISK, inode->page_count) * SIM_PAGE_BYTES;
-        if (offset + length > inode->bytes)
-            return; /* behind the file's end: it is lost only */
-        fault_counts.misdirect++;
-        world_trace("a write of node %u lands in a wrong place", host->number + 1);
-    }
-    inode_write_through(inode, request->copy ? request->copy : request->bytes, length, offset);
+    inode_write_through(inode, bytes, length, request->offset);
+    if (disk->file_count > SLOT_JOURNAL && inode == disk->files[SLOT_JOURNAL]->inode)
+        window_recorded(inode);
 }
 
 static int64_t request_do(struct request *request)
@@ -366,6 +389,7 @@ static void request_cut(struct request *request)
 
 void disk_power_cut(struct sim_host *host)
 {
+    window_power_cut(host);
     for (struct leat_disk **at = &orphans; *at;) {
         struct leat_disk *disk = *at;
         if (disk->host != host) {

@@ -133,6 +133,17 @@ void faults_install(unsigned number, unsigned leader)
              node->life);
 }
 
+void faults_begun_anew(unsigned number, unsigned leader)
+{
+    if (!on || leader >= cluster.count || !world_chance(STREAM_AMBUSH, draw.ambush_ppm))
+        return;
+    struct sim_node *node = &cluster.nodes[leader];
+    cluster.nodes[number].host.stuck_until_ns =
+        world.now_ns + world_between(STREAM_AMBUSH, 300, 1500) * SIM_MS;
+    world_at(world.now_ns + world_draw(STREAM_AMBUSH, SIM_MS), EVENT_ACTION, deserted_event, node,
+             node->life);
+}
+
 static void do_absent(void)
 {
     struct sim_node *node = any_target();

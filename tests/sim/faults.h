@@ -95,6 +95,9 @@ void faults_ambush(unsigned node);
 /* It was told to begin a log anew: now and then it dies as well, or who told it is gone for a while
  * and, every other time, its disk is stuck. */
 void faults_install(unsigned node, unsigned leader);
+/* That is on record, and nothing of the new log: now and then its disk is stuck now, and who told
+ * it is gone for longer than an election takes. */
+void faults_begun_anew(unsigned node, unsigned leader);
 /* One of its clients opens a session: now and then the node's process dies before it can tell, and
  * is gone for up to three seconds. */
 void faults_desert(unsigned node);

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "window.h"
+
 /* A change of a directory's names that a power cut may undo, newest last. */
 struct change {
     struct sim_inode *directory;
@@ -601,10 +603,13 @@ bool files_rot(struct sim_host *host)
     for (unsigned tries = 0; segment && tries < 16; tries++) {
         uint64_t number = world_draw(STREAM_FAULTS, segment->page_count);
         struct sim_page *page = &segment->pages[number];
-        if (!page->now || page->dirty)
+        if (!page->now || page->dirty ||
+            window_has(segment, number * SIM_PAGE_BYTES, SIM_PAGE_BYTES))
             continue;
         page->now[world_draw(STREAM_FAULTS, SIM_PAGE_BYTES)] ^=
             (uint8_t)(1u << world_draw(STREAM_FAULTS, 8));
+        world_trace("a bit changes in block %lu of a segment of node %u", (unsigned long)number,
+                    host->number + 1);
         return true;
     }
     return false;

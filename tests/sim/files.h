@@ -33,7 +33,8 @@ struct sim_inode {
     unsigned references; /* names, opens, mappings, changes of names that are not flushed */
     struct sim_host *host;
     uint64_t bytes, medium_bytes;
-    bool of_log; /* a segment, or on its way to be one */
+    bool of_log;     /* a segment, or on its way to be one */
+    uint64_t writes; /* of a journal: complete ones */
     /* DISK */
     struct sim_page *pages;
     uint64_t page_count;
