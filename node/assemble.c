@@ -95,7 +95,9 @@ void log_receive(struct node_log *log, const struct leat_message *message, const
     if (!(message->flags & LEAT_MESSAGE_LAZY) && end > log->durable_wanted)
         log->durable_wanted = end;
     node_arena_horizon(&log->arena, end);
-    memcpy(log_at(log, begin), payload, end - begin);
+    uint64_t kept = begin < log->kept_end ? log->kept_end - begin : 0;
+    if (kept < end - begin) /* what storage keeps is the same everywhere, and this may not be */
+        memcpy(log_at(log, begin + kept), payload + kept, end - begin - kept);
 }
 
 static void step_follower(struct node_log *log, enum leat_input_kind kind, uint64_t position,

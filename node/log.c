@@ -544,6 +544,7 @@ void log_cut(struct node_log *log, const struct leat_core_effects *effects)
         store_release(&log->arena.header->horizon, position);
         store_release(&log->arena.header->base_pos, position);
         log->installing = true;
+        log->kept_end = position;
         log->chain = (struct leat_chain){.position = position};
         log->applied = log->chain; /* nothing of what was is needed any more */
         log->completed = log->chain;
@@ -564,6 +565,7 @@ void log_cut(struct node_log *log, const struct leat_core_effects *effects)
     /* a log is never without a BASE frame, which is the same everywhere (B1): it stays on disk */
     if (position == leat_segment_base(&log->shape, position))
         chain_step(log, &chain, (const void *)log_at(log, position));
+    log->kept_end = chain.position;
     leat_storage_cut(log->worker->storage, log->index, &chain, effects->cut_epoch);
 }
 

@@ -146,6 +146,7 @@ struct node_log {
     uint64_t cut_settled;     /* cut epoch that storage is done with; 0 none */
     uint64_t durable_wanted;  /* somebody waits for what lies below to be durable */
     uint64_t write_asked;     /* end of the last write asked of storage */
+    uint64_t kept_end;        /* of the BASE frame at which it was cut, which storage keeps */
     uint64_t needed_from;     /* log_needed_from() as of this pass */
     uint64_t append_limit;    /* of the core, as of this pass */
     uint64_t commit_moved_ns; /* when commitD last rose */
