@@ -112,11 +112,13 @@ static void log_end_session(struct leat_client *client, struct client_log *log,
     log->session_ended = true;
     if (client->identity == CLIENT_ID_GOOD)
         client->identity = CLIENT_ID_SPENT;
-    if (completion->error == LEAT_ESESSIONS || completion->error == LEAT_ENOSPACE)
-        return; /* this one is not in the log; of each of the others its own answer says */
+    /* this one is not in the log, nor can be what follows it; what precedes it has its own answer
+     */
+    bool refused = completion->error == LEAT_ESESSIONS || completion->error == LEAT_ENOSPACE;
     for (uint64_t i = client->first; i < client->next; i++) {
         struct client_append *append = client_at(client, i);
-        if (append->ended || client->logs[append->log_place].log_id != log->log_id)
+        if (append->ended || client->logs[append->log_place].log_id != log->log_id ||
+            (refused && append->sequence < completion->sequence))
             continue;
         append_end(client, append, completion->error, now_ns);
         append->result.last_sequence = completion->last_sequence;

@@ -102,7 +102,8 @@ LEAT_API void leat_claim_abort(struct leat_client *client);
  * appends of its other logs have ended too (they keep their deadlines) and all results are taken,
  * leat_poll attaches again. Until then every new append, of any log, is refused with LEAT_EAGAIN.
  * The sequences of all logs then begin at 1 again; `user` is what tells appends apart. The same
- * follows LEAT_ESESSIONS, which ends the appends that the log's full session table refused. */
+ * follows LEAT_ESESSIONS (the log's session table is full) and LEAT_ENOSPACE, which end the append
+ * that was refused and those started after it; those before it end by themselves. */
 
 /* Takes up to `max` results of appends that ended, in order per log; also keeps deadlines and
  * reconnects after a restart of the node (unended appends are then handed to it again: the

@@ -126,7 +126,7 @@ static void client_lose(struct fake_node *node, struct fake_client *client)
 {
     for (uint64_t i = client->first; i < client->next && atomic_load(&node->lose) != 0; i++) {
         struct fake_taken *slot = slot_at(client, i);
-        if (!slot->ended && slot->log_id == 1)
+        if (!slot->ended && slot->log_id == 1 && slot->sequence >= atomic_load(&node->lose_from))
             client_end(client, slot, atomic_exchange(&node->lose, 0), 0,
                        session_of(node, &client->rings->client, 1)->last_sequence);
     }

@@ -99,6 +99,7 @@ struct fake_node {
     atomic_bool writes_log;   /* seals what it records into the log and commits it */
     atomic_int hold_log;      /* takes and ends nothing of this log */
     atomic_int lose;          /* ends the first held of log 1 with this error once */
+    atomic_ulong lose_from;   /* the first of this sequence or above */
     atomic_int attached;
     atomic_int attaches;
     atomic_int refusal;    /* of ATTACH */

@@ -407,12 +407,37 @@ static void test_lost_session(void **state)
 static void test_full_session_table(void **state)
 {
     struct fake_node *node = *state;
+    static const int errors[] = {LEAT_ESESSIONS, LEAT_ENOSPACE};
+    struct leat_client *client = fake_attach(node, 0, 0);
+    for (unsigned i = 0; i < 2; i++) { /* the node answers one; what follows it cannot be there */
+        atomic_store(&node->hold, true);
+        start_held(node, client, 1, 3, 30 * SECOND);
+        atomic_store(&node->lose, errors[i]);
+        expect_lost(client, 3, errors[i]);
+        expect_new_identity(node, client);
+    }
+    leat_detach(client);
+}
+
+/* What precedes the refused one may be in the log: it waits for its own answer. */
+static void test_refused_behind_another(void **state)
+{
+    struct fake_node *node = *state;
     struct leat_client *client = fake_attach(node, 0, 0);
     atomic_store(&node->hold, true);
-    start_held(node, client, 1, 1, 30 * SECOND);
-    atomic_store(&node->lose, LEAT_ESESSIONS);
-    expect_lost(client, 1, LEAT_ESESSIONS);
-    expect_new_identity(node, client);
+    start_held(node, client, 1, 3, 30 * SECOND);
+    atomic_store(&node->lose_from, 2);
+    atomic_store(&node->lose, LEAT_ENOSPACE);
+    WAIT_UNTIL((leat_poll(client, NULL, 0), leat_in_flight(client) == 1));
+    atomic_store(&node->hold, false);
+    struct leat_result result = next_result(client);
+    assert_int_equal(result.error, LEAT_OK);
+    assert_int_equal(result.sequence, 1);
+    for (unsigned user = 1; user < 3; user++) {
+        result = next_result(client);
+        assert_int_equal(result.error, LEAT_ENOSPACE);
+        assert_int_equal(result.user, user);
+    }
     leat_detach(client);
 }
 
@@ -575,6 +600,7 @@ int main(void)
         WITH_NODE(test_every_attach_is_another_client),
         WITH_NODE(test_lost_session),
         WITH_NODE(test_full_session_table),
+        WITH_NODE(test_refused_behind_another),
         WITH_NODE(test_lost_session_waits_for_other_logs),
         WITH_NODE(test_lost_session_and_a_restart),
         WITH_NODE(test_new_identity_while_the_node_is_away),
