@@ -267,6 +267,7 @@ void leat_storage_cut(struct leat_storage *storage, uint32_t index, const struct
     log->whole_wanted = true;
     if (!log->installing)
         log->installed_flag = false;
+    atomic_store_explicit(&log->helper.was_cut, true, memory_order_relaxed);
     atomic_fetch_add_explicit(&log->helper.sealed_epoch, 1, memory_order_release);
     log_say(storage, index);
 }
@@ -338,6 +339,7 @@ void leat_storage_reset(struct leat_storage *storage, uint32_t index, uint64_t p
     log->ready_end = position;
     log->want_ready = 0;
     atomic_store_explicit(&log->helper.want_begin, position, memory_order_relaxed);
+    atomic_store_explicit(&log->helper.was_cut, true, memory_order_relaxed);
     atomic_fetch_add_explicit(&log->helper.sealed_epoch, 1, memory_order_release);
     life_publish_sealed(storage, index);
     segment_want(storage, index, position);

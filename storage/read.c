@@ -141,7 +141,7 @@ int leat_storage_prove(struct leat_storage *storage, uint32_t index, uint64_t po
         if (damage->known && damage->log_index == index && damage->base_pos == base_pos)
             return LEAT_ECORRUPT;
     }
-    if (scrub_found_whole(storage, log, base_pos))
+    if (prove_found_whole(storage, log, base_pos))
         return LEAT_OK;
     leat_storage_suspect(storage, index, base_pos);
     return LEAT_EVERIFYING;

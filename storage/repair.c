@@ -13,8 +13,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define REPAIR_BASE_BYTES (256u << 10) /* of the next segment: holds its BASE frame */
-
 /* ---- the worker's side ---- */
 
 static int repair_state(const struct leat_storage *storage)
@@ -40,14 +38,8 @@ int leat_storage_repair_begin(struct leat_storage *storage, uint32_t index, uint
         return LEAT_ETRIMMED;
     if (repair_state(storage) != REPAIR_IDLE)
         return LEAT_EAGAIN;
-    repair->next_is_known = next_pos == log->sealed_end && next_pos >= log->noted_base;
-    if (repair->next_is_known) { /* the active segment: its BASE frame is in the arena */
-        const uint8_t *at = log->arena + next_pos % log->arena_bytes;
-        if (log->durable_pos < next_pos + LEAT_FRAME_HEADER_BYTES ||
-            log->durable_pos - next_pos > log->arena_bytes - log->shape.segment_bytes)
-            return LEAT_EAGAIN;
-        repair->next_crc = ((const struct leat_frame *)(const void *)at)->previous_crc;
-    }
+    repair->next_is_known = next_pos == log->noted_base; /* else as the disk shows it */
+    repair->next_crc = log->noted_crc;
     repair->log_index = index;
     repair->base_pos = repair->put_pos = segment_base;
     repair_move(storage, REPAIR_ASKED);
@@ -129,24 +121,6 @@ unsigned repair_report(struct leat_storage *storage, struct leat_storage_event *
 
 /* ---- the helper's side ---- */
 
-static int repair_next_crc(struct leat_storage *storage, const struct log *log, uint64_t next_pos,
-                           uint32_t *ret_crc)
-{
-    struct leat_chain chain;
-    uint8_t *bytes = leat_block_alloc(REPAIR_BASE_BYTES);
-    int fd = bytes ? segment_open_for_read(storage, log, next_pos) : -1;
-    int rc = LEAT_EDAMAGED;
-    if (fd >= 0 && leat_file_read(fd, bytes, REPAIR_BASE_BYTES, 0) == LEAT_OK &&
-        leat_chain_at_base(&log->shape, next_pos, bytes, REPAIR_BASE_BYTES, &chain) == LEAT_OK) {
-        *ret_crc = chain.crc;
-        rc = LEAT_OK;
-    }
-    if (fd >= 0)
-        close(fd);
-    leat_block_free(bytes);
-    return rc;
-}
-
 static int repair_verify(struct leat_storage *storage, const struct log *log)
 {
     const struct repair *repair = &storage->repair;
@@ -162,7 +136,7 @@ static int repair_verify(struct leat_storage *storage, const struct log *log)
     if (rc != LEAT_OK)
         return LEAT_ECHAIN;
     if (!repair->next_is_known) {
-        rc = repair_next_crc(storage, log, end_pos, &next_crc);
+        rc = prove_read_base(storage, log, end_pos, &next_crc);
         if (rc != LEAT_OK)
             return rc;
     }
@@ -246,6 +220,7 @@ bool repair_step(struct leat_storage *storage)
     repair_finish(storage, rc);
     if (rc == LEAT_OK) {
         log->helper.indexed_pos = min_u64(log->helper.indexed_pos, repair->base_pos);
+        log->helper.failed = 0;
         helper_look_at(storage, repair->log_index);
     }
     return true;

@@ -246,74 +246,7 @@ static bool scrub_is_true(const struct scrub *scrub, const struct log *log)
                        atomic_load_explicit(&log->helper.unlink_below, memory_order_acquire));
 }
 
-/* A place in `whole`, and what stands there: nothing that was said before a cut counts. */
-static uint64_t whole_word(const struct log *log, uint64_t base_pos, uint64_t epoch,
-                           unsigned *ret_slot)
-{
-    uint64_t number = base_pos / log->shape.segment_bytes + 1;
-    *ret_slot = (unsigned)(number % WHOLE_SLOTS);
-    return number << WHOLE_EPOCH_BITS | (epoch & ((1ull << WHOLE_EPOCH_BITS) - 1));
-}
-
-static void scrub_note_whole(struct log *log, uint64_t base_pos, uint64_t epoch)
-{
-    unsigned slot;
-    uint64_t word = whole_word(log, base_pos, epoch, &slot);
-    /* release: pairs with scrub_noted_whole() */
-    atomic_store_explicit(&log->helper.whole[slot], word, memory_order_release);
-}
-
-static bool scrub_noted_whole(const struct log *log, uint64_t base_pos)
-{
-    unsigned slot;
-    uint64_t epoch = atomic_load_explicit(&log->helper.sealed_epoch, memory_order_acquire);
-    uint64_t word = whole_word(log, base_pos, epoch, &slot);
-    return atomic_load_explicit(&log->helper.whole[slot], memory_order_acquire) == word;
-}
-
-bool scrub_found_whole(const struct leat_storage *storage, const struct log *log, uint64_t base_pos)
-{
-    char path[LEAT_PATH_BYTES];
-    if (scrub_noted_whole(log, base_pos))
-        return true;
-    segment_index_path(storage, log, base_pos, path);
-    return leat_path_size(path) >= 0;
-}
-
-/* What the next segment's BASE frame continues: as the worker noted it, or as that segment says
- * where its index is a proof. A whole segment may end in frames of before a cut, where a disk lost
- * what was written there, and the next one begin with them. */
-static bool scrub_next_crc(const struct leat_storage *storage, const struct scrub *scrub,
-                           const struct log *log, uint32_t *ret_crc)
-{
-    _Alignas(LEAT_BLOCK_BYTES) uint8_t block[LEAT_BLOCK_BYTES];
-    struct leat_frame frame = {0};
-    uint64_t next_pos = scrub->base_pos + log->shape.segment_bytes;
-    uint64_t number = next_pos / log->shape.segment_bytes;
-    uint64_t word =
-        atomic_load_explicit(&log->helper.bases[number % BASE_SLOTS], memory_order_acquire);
-    *ret_crc = (uint32_t)word;
-    if (word >> 32 == number)
-        return true;
-    bool is_proved =
-        scrub_noted_whole(log, next_pos) || segment_index_holds(storage, log, next_pos);
-    int fd = is_proved ? segment_open_for_read(storage, log, next_pos) : -1;
-    if (fd < 0)
-        return false;
-    if (leat_file_read(fd, block, sizeof(block), 0) == LEAT_OK)
-        memcpy(&frame, block, sizeof(frame));
-    close(fd);
-    *ret_crc = frame.previous_crc;
-    return leat_frame_type(&frame) == LEAT_FRAME_BASE;
-}
-
-static void suspect_at(struct leat_storage *storage, uint32_t index, uint64_t base_pos)
-{
-    atomic_store_explicit(&storage->logs[index].helper.suspect, base_pos + 1, memory_order_relaxed);
-    helper_look_at(storage, index); /* releases it */
-}
-
-/* The segment below may have waited for this one's index. */
+/* The segment below may have waited for this one's index, since nobody knew what it must end in. */
 static void scrub_look_below(struct leat_storage *storage, const struct scrub *scrub,
                              struct log *log)
 {
@@ -327,6 +260,26 @@ static void scrub_look_below(struct leat_storage *storage, const struct scrub *s
     helper_look_at(storage, scrub->log_index);
 }
 
+/* It does not hold, or nobody knows what it must end in: whoever asks for it again soon waits. */
+static void scrub_failed(const struct scrub *scrub, struct log *log)
+{
+    log->helper.failed = scrub->base_pos + 1;
+    log->helper.failed_ns = helper_now_ns();
+}
+
+static void scrub_proved(struct leat_storage *storage, struct scrub *scrub, struct log *log)
+{
+    log->helper.proved_pos = scrub->base_pos;
+    log->helper.proved_crc = ((const struct leat_frame *)(const void *)scrub->bytes)->previous_crc;
+    log->helper.proved_epoch = scrub->epoch;
+    if (segment_index_holds(storage, log, scrub->base_pos))
+        return;
+    if (index_write(storage, scrub, log))
+        scrub_look_below(storage, scrub, log);
+    else
+        prove_note_whole(log, scrub->base_pos, scrub->epoch);
+}
+
 static void scrub_judge(struct leat_storage *storage, struct scrub *scrub)
 {
     struct log *log = &storage->logs[scrub->log_index];
@@ -335,30 +288,21 @@ static void scrub_judge(struct leat_storage *storage, struct scrub *scrub)
                                    scrub->chain.position, end_pos};
     bool whole = scrub->chain.position == end_pos;
     uint32_t next_crc;
-    bool next_is_known = whole && scrub_next_crc(storage, scrub, log, &next_crc);
+    bool next_is_known = whole && prove_next_crc(storage, log, scrub->base_pos, &next_crc);
     if (!scrub_is_true(scrub, log) || scrub->unknown)
         return;
-    if (!whole) {
-        report.end_pos = scrub_proven_again(scrub, &log->shape);
-        helper_report_damage(storage, &report);
+    if (next_is_known && next_crc == scrub->chain.crc) {
+        scrub_proved(storage, scrub, log);
         return;
     }
-    if (!next_is_known) { /* it comes first, if it can be read through */
-        if (end_pos < atomic_load_explicit(&log->helper.sealed_end, memory_order_acquire))
-            suspect_at(storage, scrub->log_index, end_pos);
+    scrub_failed(scrub, log);
+    if (whole && !next_is_known)
         return;
-    }
-    if (next_crc != scrub->chain.crc) {
+    if (whole)
         report.begin_pos = scrub->base_pos;
-        helper_report_damage(storage, &report);
-        return;
-    }
-    if (segment_index_holds(storage, log, scrub->base_pos))
-        return;
-    if (index_write(storage, scrub, log))
-        scrub_look_below(storage, scrub, log);
     else
-        scrub_note_whole(log, scrub->base_pos, scrub->epoch);
+        report.end_pos = scrub_proven_again(scrub, &log->shape);
+    helper_report_damage(storage, &report);
 }
 
 static void scrub_go_on(struct leat_storage *storage, struct scrub *scrub)
@@ -371,8 +315,10 @@ static void scrub_go_on(struct leat_storage *storage, struct scrub *scrub)
         scrub_verify(scrub, &log->shape);
     if (scrub->read_bytes < log->shape.segment_bytes)
         return;
-    if (!scrub_is_true(scrub, log))
+    if (!scrub_is_true(scrub, log)) { /* cut meanwhile */
         log->helper.indexed_pos = min_u64(log->helper.indexed_pos, scrub->base_pos);
+        helper_look_at(storage, scrub->log_index);
+    }
     scrub_judge(storage, scrub);
     scrub_end(scrub);
 }
@@ -401,10 +347,19 @@ bool scrub_wants_index(struct leat_storage *storage, uint32_t index)
         return true;
     const struct scrub *scrub = storage->scrub;
     bool reads_for_it = scrub->busy && !scrub->paced && scrub->log_index == index;
-    bool holds = !reads_for_it && segment_index_holds(storage, log, base_pos);
-    /* damaged ones are not tried again until they are repaired, which writes the index too */
-    if (holds || (!scrub->busy && scrub_begin(storage, index, base_pos, false)))
+    if (!reads_for_it && segment_index_holds(storage, log, base_pos)) {
         helper->indexed_pos = base_pos + log->shape.segment_bytes;
+        return true;
+    }
+    if (scrub->busy)
+        return true;
+    /* those between wait for it: scrub_look_below(). Damaged ones are not tried again until they
+     * are repaired, which writes the index too */
+    uint64_t first_pos = prove_first(storage, log, base_pos);
+    if (first_pos == UINT64_MAX)
+        helper->indexed_pos = end_pos;
+    else if (scrub_begin(storage, index, first_pos, false))
+        helper->indexed_pos = first_pos + log->shape.segment_bytes;
     return true;
 }
 
@@ -418,39 +373,68 @@ static void scrub_put_off(struct scrub *scrub)
 void leat_storage_suspect(struct leat_storage *storage, uint32_t index, uint64_t position)
 {
     LEAT_ASSERT(leat_storage_log_exists(storage, index));
-    suspect_at(storage, index, leat_segment_base(&storage->logs[index].shape, position));
+    struct log *log = &storage->logs[index];
+    atomic_store_explicit(&log->helper.suspect, leat_segment_base(&log->shape, position) + 1,
+                          memory_order_relaxed);
+    helper_look_at(storage, index); /* releases it */
 }
 
-/* What was read of it before a cut does not count. */
-static bool scrub_reads(const struct leat_storage *storage, uint32_t index, uint64_t base_pos)
+static bool is_sealed(const struct log_helper *helper, uint64_t base_pos)
 {
-    const struct scrub *scrub = storage->scrub;
-    return scrub->busy && scrub->log_index == index && scrub->base_pos == base_pos &&
-           scrub->epoch == atomic_load_explicit(&storage->logs[index].helper.sealed_epoch,
-                                                memory_order_acquire);
+    return base_pos < atomic_load_explicit(&helper->sealed_end, memory_order_acquire) &&
+           base_pos >= atomic_load_explicit(&helper->sealed_begin, memory_order_relaxed);
+}
+
+/* What is to be read for the one that is sought: what it must end in comes first, from above. */
+static uint64_t scrub_next_sought(const struct leat_storage *storage, const struct log *log,
+                                  uint64_t sought_pos)
+{
+    const struct log_helper *helper = &log->helper;
+    uint64_t below_pos = helper->proved_pos - log->shape.segment_bytes;
+    if (helper->proved_pos > sought_pos &&
+        helper->proved_epoch == atomic_load_explicit(&helper->sealed_epoch, memory_order_acquire) &&
+        !prove_found_whole(storage, log, below_pos))
+        return below_pos;
+    uint64_t first_pos = prove_first(storage, log, sought_pos);
+    return first_pos == UINT64_MAX ? sought_pos : first_pos;
+}
+
+/* Not again at once: who asks asks again. */
+static bool has_failed(const struct log_helper *helper, uint64_t base_pos)
+{
+    return helper->failed == base_pos + 1 && helper_now_ns() - helper->failed_ns < SCRUB_PAUSE_NS;
 }
 
 bool scrub_wants_look(struct leat_storage *storage, uint32_t index)
 {
-    struct log_helper *helper = &storage->logs[index].helper;
-    uint64_t suspect = atomic_load_explicit(&helper->suspect, memory_order_relaxed);
-    if (suspect == 0)
+    struct log *log = &storage->logs[index];
+    struct log_helper *helper = &log->helper;
+    uint64_t asked = atomic_exchange_explicit(&helper->suspect, 0, memory_order_relaxed);
+    if (asked != 0 && (helper->sought == 0 || asked < helper->sought))
+        helper->sought = asked;
+    if (helper->sought == 0)
         return false;
-    bool sealed = suspect - 1 < atomic_load_explicit(&helper->sealed_end, memory_order_acquire) &&
-                  suspect - 1 >= atomic_load_explicit(&helper->sealed_begin, memory_order_relaxed);
-    if (sealed && !scrub_make(storage))
+    uint64_t sought_pos = helper->sought - 1;
+    if (!is_sealed(helper, sought_pos)) {
+        helper->sought = 0;
         return true;
-    if (sealed && storage->scrub->busy && storage->scrub->paced)
-        scrub_put_off(storage->scrub);
-    bool reads_it = sealed && scrub_reads(storage, index, suspect - 1);
-    if (sealed && storage->scrub->busy && !reads_it)
+    }
+    if (!scrub_make(storage))
         return true;
-    if (sealed && !reads_it && !scrub_begin(storage, index, suspect - 1, false))
+    struct scrub *scrub = storage->scrub;
+    if (scrub->busy && scrub->paced)
+        scrub_put_off(scrub);
+    if (scrub->busy) {
+        scrub->wanted |= scrub->log_index == index;
         return true;
-    if (sealed)
-        storage->scrub->wanted = true;
-    atomic_store_explicit(&helper->suspect, 0,
-                          memory_order_relaxed); /* a later one is told again */
+    }
+    uint64_t base_pos = scrub_next_sought(storage, log, sought_pos);
+    if (has_failed(helper, base_pos)) /* then it is looked at by itself */
+        base_pos = sought_pos;
+    if (base_pos == sought_pos)
+        helper->sought = 0;
+    if (!has_failed(helper, base_pos) && scrub_begin(storage, index, base_pos, false))
+        scrub->wanted = true;
     return true;
 }
 

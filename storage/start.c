@@ -69,6 +69,7 @@ int leat_storage_begin(struct leat_storage *storage, uint32_t index,
     log->arena_id = *arena;
     log->boot = *boot;
     log->cut_epoch = recovered->cut_epoch;
+    atomic_store_explicit(&log->helper.was_cut, log->cut_epoch != 0, memory_order_relaxed);
     log->commit_d = recovered->commit_d;
     log->durable_pos = log->issued_end = log->want_end = recovered->durable_pos;
     log->durable_crc = log->issued_crc = log->want_crc = recovered->durable_crc;

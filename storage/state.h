@@ -179,6 +179,13 @@ struct log_helper {
     uint64_t indexed_pos; /* the helper's: of segments below it made the index, or saw it */
     _Atomic uint64_t bases[BASE_SLOTS];  /* worker writes: a base's number << 32 | CRC below it */
     _Atomic uint64_t whole[WHOLE_SLOTS]; /* helper writes: segments that hold, without an index */
+    _Atomic bool was_cut;                /* worker writes, before sealed_epoch: in any life */
+    uint64_t sought;     /* the helper's: base + 1 of the lowest that somebody asks for; 0: none */
+    uint64_t proved_pos; /* the helper's: the last that held and ended as it must */
+    uint64_t proved_epoch;
+    uint64_t failed; /* the helper's: base + 1 of the last that did not, and when */
+    uint64_t failed_ns;
+    uint32_t proved_crc; /* what the BASE frame at proved_pos continues */
     uint64_t active_pos; /* the helper's: base of the file looked at, and its inode */
     uint64_t active_inode;
 };
@@ -580,9 +587,19 @@ void scrub_drop(struct leat_storage *storage, uint32_t index);
 /* That segment's file becomes another's. */
 void scrub_leave(struct leat_storage *storage, uint32_t index, uint64_t base_pos);
 void scrub_free(struct leat_storage *storage);
-/* The worker's: all of the segment was read through since it was sealed, and held. */
-bool scrub_found_whole(const struct leat_storage *storage, const struct log *log,
+/* prove.c. Both threads': all of the segment was read through since it was sealed, and held. */
+bool prove_found_whole(const struct leat_storage *storage, const struct log *log,
                        uint64_t base_pos);
+/* The helper's, as the rest: that is so in this epoch, and no index says it. */
+void prove_note_whole(struct log *log, uint64_t base_pos, uint64_t epoch);
+/* The CRC of the frame that the one behind the segment continues. False: nobody knows it. */
+bool prove_next_crc(const struct leat_storage *storage, const struct log *log, uint64_t base_pos,
+                    uint32_t *ret_crc);
+/* The lowest segment from there on of which that is known; UINT64_MAX: none. */
+uint64_t prove_first(const struct leat_storage *storage, const struct log *log, uint64_t base_pos);
+/* The CRC that a BASE frame continues, as the disk shows it. LEAT_EDAMAGED. */
+int prove_read_base(const struct leat_storage *storage, const struct log *log, uint64_t base_pos,
+                    uint32_t *ret_crc);
 void helper_report_damage(struct leat_storage *storage, const struct helper_report *report);
 /* The log is gone, and with it what was collected. */
 void repair_drop(struct leat_storage *storage, uint32_t index);
