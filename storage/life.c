@@ -7,7 +7,7 @@
  * journal record, the files. So a directory of a log without a record is a damaged record, and a
  * leftover of a crash is named as one (docs/recovery.md, table J). Tests: test_life.c.
  */
-#include "state.h"
+#include "scrub.h"
 
 #include <string.h>
 

@@ -3,7 +3,7 @@
  * The helper's share of a log's life (life.c is the worker's): files made under a name that is no
  * log's, the name, and their removal. Blocks. Tests: test_life.c.
  */
-#include "state.h"
+#include "scrub.h"
 
 #include <errno.h>
 #include <inttypes.h>

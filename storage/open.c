@@ -3,7 +3,7 @@
  * Open and close. The order is the rule: lock (V3), identity, flush (V4), journal, logs, vote
  * slots. Until all of it was accepted nothing is written, not even the lock's signature.
  */
-#include "state.h"
+#include "scrub.h"
 
 #include <errno.h>
 #include <fcntl.h>

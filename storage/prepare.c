@@ -8,7 +8,7 @@
  * one left short by a crash is filled up again. No space is a state that passes; a failed write or
  * flush, or a file that is no more what was opened, is the node's end.
  */
-#include "state.h"
+#include "scrub.h"
 
 #include <errno.h>
 #include <fcntl.h>

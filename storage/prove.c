@@ -7,7 +7,7 @@
  * the top down: each segment that is read through says what the one below must end in. The helper's
  * side. Tests: test_before_cut.c, test_prove.c.
  */
-#include "state.h"
+#include "scrub.h"
 
 #include <unistd.h>
 
@@ -96,14 +96,17 @@ bool prove_next_crc(const struct leat_storage *storage, const struct log *log, u
             prove_read_base(storage, log, next_pos, ret_crc) == LEAT_OK);
 }
 
+bool prove_knows_next(const struct leat_storage *storage, const struct log *log, uint64_t base_pos)
+{
+    uint64_t next_pos = base_pos + log->shape.segment_bytes;
+    uint32_t crc;
+    return next_is_noted(log, next_pos, &crc) || next_is_proved(storage, log, next_pos);
+}
+
 uint64_t prove_first(const struct leat_storage *storage, const struct log *log, uint64_t base_pos)
 {
     uint64_t end_pos = atomic_load_explicit(&log->helper.sealed_end, memory_order_acquire);
-    uint32_t crc;
-    for (; base_pos < end_pos; base_pos += log->shape.segment_bytes) {
-        uint64_t next_pos = base_pos + log->shape.segment_bytes;
-        if (next_is_noted(log, next_pos, &crc) || next_is_proved(storage, log, next_pos))
-            return base_pos;
-    }
-    return UINT64_MAX;
+    while (base_pos < end_pos && !prove_knows_next(storage, log, base_pos))
+        base_pos += log->shape.segment_bytes;
+    return base_pos < end_pos ? base_pos : UINT64_MAX;
 }

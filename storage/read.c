@@ -3,7 +3,7 @@
  * Catch-up reads and readers' descriptors. Blocks that are complete in place are read from their
  * segment; the partial last one lies in the journal only, so its bytes come from the arena.
  */
-#include "state.h"
+#include "scrub.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -5,7 +5,7 @@
  * no sector that holds a good byte is overwritten (V1), and a crash leaves the old file or the new.
  * States: enum repair_state. Tests: test_scrub.c.
  */
-#include "state.h"
+#include "scrub.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -220,7 +220,7 @@ bool repair_step(struct leat_storage *storage)
     repair_finish(storage, rc);
     if (rc == LEAT_OK) {
         log->helper.indexed_pos = min_u64(log->helper.indexed_pos, repair->base_pos);
-        log->helper.failed = 0;
+        memset(log->helper.failed, 0, sizeof(log->helper.failed));
         helper_look_at(storage, repair->log_index);
     }
     return true;

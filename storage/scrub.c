@@ -9,7 +9,7 @@
  * meanwhile raises sealed_epoch, and what was read is forgotten. Tests: test_scrub.c,
  * test_before_cut.c.
  */
-#include "state.h"
+#include "scrub.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -263,8 +263,17 @@ static void scrub_look_below(struct leat_storage *storage, const struct scrub *s
 /* It does not hold, or nobody knows what it must end in: whoever asks for it again soon waits. */
 static void scrub_failed(const struct scrub *scrub, struct log *log)
 {
-    log->helper.failed = scrub->base_pos + 1;
-    log->helper.failed_ns = helper_now_ns();
+    struct failed_look *failed = log->helper.failed;
+    unsigned at = 0;
+    for (unsigned i = 0; i < FAILED_LOOKS; i++) {
+        if (failed[i].at_ns < failed[at].at_ns)
+            at = i;
+    }
+    for (unsigned i = 0; i < FAILED_LOOKS; i++) {
+        if (failed[i].base == scrub->base_pos + 1)
+            at = i;
+    }
+    failed[at] = (struct failed_look){scrub->base_pos + 1, helper_now_ns()};
 }
 
 static void scrub_proved(struct leat_storage *storage, struct scrub *scrub, struct log *log)
@@ -390,11 +399,13 @@ static uint64_t scrub_next_sought(const struct leat_storage *storage, const stru
                                   uint64_t sought_pos)
 {
     const struct log_helper *helper = &log->helper;
+    uint64_t epoch = atomic_load_explicit(&helper->sealed_epoch, memory_order_acquire);
     uint64_t below_pos = helper->proved_pos - log->shape.segment_bytes;
-    if (helper->proved_pos > sought_pos &&
-        helper->proved_epoch == atomic_load_explicit(&helper->sealed_epoch, memory_order_acquire) &&
+    if (prove_knows_next(storage, log, sought_pos))
+        return sought_pos;
+    if (helper->proved_pos > sought_pos && helper->proved_epoch == epoch &&
         !prove_found_whole(storage, log, below_pos))
-        return below_pos;
+        return below_pos; /* it goes on from there */
     uint64_t first_pos = prove_first(storage, log, sought_pos);
     return first_pos == UINT64_MAX ? sought_pos : first_pos;
 }
@@ -402,7 +413,12 @@ static uint64_t scrub_next_sought(const struct leat_storage *storage, const stru
 /* Not again at once: who asks asks again. */
 static bool has_failed(const struct log_helper *helper, uint64_t base_pos)
 {
-    return helper->failed == base_pos + 1 && helper_now_ns() - helper->failed_ns < SCRUB_PAUSE_NS;
+    for (unsigned i = 0; i < FAILED_LOOKS; i++) {
+        if (helper->failed[i].base == base_pos + 1 &&
+            helper_now_ns() - helper->failed[i].at_ns < SCRUB_PAUSE_NS)
+            return true;
+    }
+    return false;
 }
 
 bool scrub_wants_look(struct leat_storage *storage, uint32_t index)

@@ -42,6 +42,7 @@
 #define READY_SLOTS        16u
 #define BASE_SLOTS         16u
 #define WHOLE_SLOTS        8u
+#define FAILED_LOOKS       4u
 #define WHOLE_EPOCH_BITS   20u
 #define SEGMENT_FDS_MAX    (LEAT_DISK_DEPTH + 64u) /* more than requests: one is always free to go */
 #define FULL_RETRY_NS      100000000ull
@@ -157,6 +158,13 @@ enum log_state {
 
 enum helper_task { TASK_NONE, TASK_MAKE, TASK_PLACE, TASK_REMOVE };
 
+/* A sealed segment that was read and does not hold, or of which nobody knows what it must end in.
+ */
+struct failed_look {
+    uint64_t base; /* + 1; 0: none */
+    uint64_t at_ns;
+};
+
 /* Words shared with the helper. */
 struct log_helper {
     _Atomic uint64_t want_begin;   /* worker writes: the first base not known to be ready */
@@ -183,9 +191,8 @@ struct log_helper {
     uint64_t sought;     /* the helper's: base + 1 of the lowest that somebody asks for; 0: none */
     uint64_t proved_pos; /* the helper's: the last that held and ended as it must */
     uint64_t proved_epoch;
-    uint64_t failed; /* the helper's: base + 1 of the last that did not, and when */
-    uint64_t failed_ns;
-    uint32_t proved_crc; /* what the BASE frame at proved_pos continues */
+    struct failed_look failed[FAILED_LOOKS]; /* the helper's */
+    uint32_t proved_crc;                     /* what the BASE frame at proved_pos continues */
     uint64_t active_pos; /* the helper's: base of the file looked at, and its inode */
     uint64_t active_inode;
 };
@@ -576,37 +583,6 @@ bool making_step(struct leat_storage *storage, uint32_t index);
 void making_path(const struct leat_storage *storage, const struct log *log, const char *prefix,
                  char path[LEAT_PATH_BYTES]);
 int making_remove(const char *directory);
-
-/* scrub.c, repair.c: the helper's */
-enum leat_storage_step scrub_step(struct leat_storage *storage);
-/* Sealed segments of the log lack their index; the next free step takes one up. */
-bool scrub_wants_index(struct leat_storage *storage, uint32_t index);
-/* The same for a segment that leat_storage_suspect() named. */
-bool scrub_wants_look(struct leat_storage *storage, uint32_t index);
-void scrub_drop(struct leat_storage *storage, uint32_t index);
-/* That segment's file becomes another's. */
-void scrub_leave(struct leat_storage *storage, uint32_t index, uint64_t base_pos);
-void scrub_free(struct leat_storage *storage);
-/* prove.c. Both threads': all of the segment was read through since it was sealed, and held. */
-bool prove_found_whole(const struct leat_storage *storage, const struct log *log,
-                       uint64_t base_pos);
-/* The helper's, as the rest: that is so in this epoch, and no index says it. */
-void prove_note_whole(struct log *log, uint64_t base_pos, uint64_t epoch);
-/* The CRC of the frame that the one behind the segment continues. False: nobody knows it. */
-bool prove_next_crc(const struct leat_storage *storage, const struct log *log, uint64_t base_pos,
-                    uint32_t *ret_crc);
-/* The lowest segment from there on of which that is known; UINT64_MAX: none. */
-uint64_t prove_first(const struct leat_storage *storage, const struct log *log, uint64_t base_pos);
-/* The CRC that a BASE frame continues, as the disk shows it. LEAT_EDAMAGED. */
-int prove_read_base(const struct leat_storage *storage, const struct log *log, uint64_t base_pos,
-                    uint32_t *ret_crc);
-void helper_report_damage(struct leat_storage *storage, const struct helper_report *report);
-/* The log is gone, and with it what was collected. */
-void repair_drop(struct leat_storage *storage, uint32_t index);
-bool repair_step(struct leat_storage *storage);
-/* The worker's. */
-unsigned repair_report(struct leat_storage *storage, struct leat_storage_event *events,
-                       unsigned max);
 
 /* read.c */
 /* The block at `offset` of the segment that is being read cannot be. */

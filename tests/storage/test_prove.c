@@ -196,6 +196,26 @@ static void a_cut_while_a_segment_is_read(void **state)
     assert_true(has_index(0));
 }
 
+/* One between is damaged, and nobody repairs it: who asks for what lies below keeps nobody busy. */
+static void one_who_asks_in_vain(void **state)
+{
+    char path[600];
+    (void)state;
+    cut_once();
+    restart_without_indices(MANY);
+    rig_segment_path(&rig, 1, MANY / 2 * RIG_SEGMENT, path);
+    rig_file_flip(path, RIG_SEGMENT / 2, 3);
+    double begin = seconds();
+    for (unsigned asks = 0; asks < 20 * MANY; asks++) {
+        leat_storage_prepare_step(rig.storage);
+        assert_int_equal(leat_storage_segment_fd(rig.storage, 1, 0), LEAT_EVERIFYING);
+    }
+    assert_true((double)segments_read() <= MANY / 2 + 4 + 2 * (seconds() - begin));
+    assert_int_equal(rig.events[LEAT_STORAGE_DAMAGE], 1);
+    assert_int_equal(leat_segment_base(&rig.shapes[1], rig.last[LEAT_STORAGE_DAMAGE].sequence),
+                     MANY / 2 * RIG_SEGMENT);
+}
+
 /* One is intact, and what the one behind it says of it is damaged. */
 static void a_damaged_base_is_its_own_segments_damage(void **state)
 {
@@ -231,6 +251,7 @@ int main(void)
         CASE(one_who_asks_after_each_step),
         CASE(one_who_asks_after_three),
         CASE(one_who_asks_after_eight),
+        CASE(one_who_asks_in_vain),
         CASE(the_rate_holds_where_no_index_can_be_made),
         CASE(a_cut_while_a_segment_is_read),
         CASE(a_damaged_base_is_its_own_segments_damage),
