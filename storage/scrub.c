@@ -431,7 +431,7 @@ bool scrub_wants_look(struct leat_storage *storage, uint32_t index)
     if (helper->sought == 0)
         return false;
     uint64_t sought_pos = helper->sought - 1;
-    if (!is_sealed(helper, sought_pos)) {
+    if (!is_sealed(helper, sought_pos) || has_failed(helper, sought_pos)) {
         helper->sought = 0;
         return true;
     }
@@ -449,8 +449,7 @@ bool scrub_wants_look(struct leat_storage *storage, uint32_t index)
         base_pos = sought_pos;
     if (base_pos == sought_pos)
         helper->sought = 0;
-    if (!has_failed(helper, base_pos) && scrub_begin(storage, index, base_pos, false))
-        scrub->wanted = true;
+    scrub->wanted = scrub_begin(storage, index, base_pos, false);
     return true;
 }
 
