@@ -24,7 +24,6 @@ enum leat_end leat_outcome(int error)
     case LEAT_ELEVEL:
     case LEAT_ECONDITION: /* said when it is committed: for good */
     case LEAT_EFENCEDOUT:
-    case LEAT_ESESSIONS:
     case LEAT_EPERM:
     case LEAT_EVERSION:
     case LEAT_ENOMEM:
@@ -112,8 +111,8 @@ static void log_end_session(struct leat_client *client, struct client_log *log,
     log->session_ended = true;
     if (client->identity == CLIENT_ID_GOOD)
         client->identity = CLIENT_ID_SPENT;
-    /* this one is not in the log, nor can be what follows it; what precedes it has its own answer
-     */
+    /* of this one, and so of what follows it, a copy may be on its way to a later leader, or have
+     * come to one just after it was refused; what precedes it has its own answer */
     bool refused = completion->error == LEAT_ESESSIONS || completion->error == LEAT_ENOSPACE;
     for (uint64_t i = client->first; i < client->next; i++) {
         struct client_append *append = client_at(client, i);

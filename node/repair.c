@@ -23,6 +23,19 @@
 
 /* ---- asking ---- */
 
+/* What is being repaired is told by storage. */
+static void repair_leave_trimmed(struct node_worker *worker)
+{
+    struct node_repair *repair = &worker->repair;
+    uint32_t kept = repair->asking;
+    for (uint32_t i = kept; i < repair->count; i++) {
+        const struct node_log *log = worker_log(worker, repair->queue[i].log_id);
+        if (log && repair->queue[i].base_pos >= log->core.base_pos)
+            repair->queue[kept++] = repair->queue[i];
+    }
+    repair->count = kept;
+}
+
 void repair_note(struct node_log *log, uint64_t begin_pos, uint64_t end_pos)
 {
     struct node_worker *worker = log->worker;
@@ -38,7 +51,9 @@ void repair_note(struct node_log *log, uint64_t begin_pos, uint64_t end_pos)
             return;
     }
     if (repair->count == NODE_REPAIRS_MAX)
-        return; /* the next scrub finds it again */
+        repair_leave_trimmed(worker);
+    if (repair->count == NODE_REPAIRS_MAX)
+        return; /* storage knows of no more at one time, unless their logs are being deleted */
     repair->queue[repair->count++] = (struct node_repair_item){log->id, base_pos};
 }
 

@@ -58,7 +58,7 @@ void retention_read_done(struct node_worker *worker, int64_t result)
         return;
     if (leat_chain_at_base(&log->shape, retention->base_pos, retention->block, (uint64_t)result,
                            &chain) != LEAT_OK) {
-        repair_note(log, retention->base_pos, retention->base_pos + (uint64_t)result);
+        leat_storage_suspect(worker->storage, log->index, retention->base_pos);
         return; /* nothing is let go on the word of a damaged frame */
     }
     log->oldest_next_base = retention->base_pos;

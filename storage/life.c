@@ -346,22 +346,42 @@ static unsigned life_report_tasks(struct leat_storage *storage, struct leat_stor
     return count;
 }
 
+bool life_damage_is_known(const struct leat_storage *storage, uint32_t index, uint64_t base_pos)
+{
+    for (unsigned i = 0; i < DAMAGES_MAX; i++) {
+        const struct damage *damage = &storage->damages[i];
+        if (damage->known && damage->log_index == index && damage->base_pos == base_pos)
+            return true;
+    }
+    return false;
+}
+
+/* One that is free, or of a segment that was trimmed before it was repaired. */
+static struct damage *damage_place(struct leat_storage *storage)
+{
+    for (unsigned i = 0; i < DAMAGES_MAX; i++) {
+        struct damage *damage = &storage->damages[i];
+        if (!damage->known)
+            return damage;
+        if (damage->base_pos < storage->logs[damage->log_index].base_pos) {
+            storage->damage_count -= damage->report;
+            return damage;
+        }
+    }
+    return NULL;
+}
+
 void life_damage(struct leat_storage *storage, const struct helper_report *report)
 {
     struct log *log = &storage->logs[report->log_index];
-    struct damage *place = NULL;
-    if (log->state != LOG_LIVE ||
-        report->epoch != atomic_load_explicit(&log->helper.sealed_epoch, memory_order_relaxed) ||
-        report->base_pos < log->base_pos)
-        return; /* no more true */
-    for (unsigned i = 0; i < DAMAGES_MAX; i++) {
-        struct damage *damage = &storage->damages[i];
-        if (!damage->known && !place)
-            place = damage;
-        if (damage->known && damage->log_index == report->log_index &&
-            damage->base_pos == report->base_pos)
-            return;
+    if (log->state != LOG_LIVE || report->base_pos < log->base_pos ||
+        life_damage_is_known(storage, report->log_index, report->base_pos))
+        return;
+    if (report->epoch != atomic_load_explicit(&log->helper.sealed_epoch, memory_order_relaxed)) {
+        leat_storage_suspect(storage, report->log_index, report->base_pos); /* cut meanwhile */
+        return;
     }
+    struct damage *place = damage_place(storage);
     if (!place)
         return; /* found again when others are repaired */
     *place = (struct damage){report->log_index, true,           true, report->base_pos,
@@ -375,7 +395,7 @@ static unsigned life_report_damage(struct leat_storage *storage, struct leat_sto
 {
     unsigned count = 0;
     uint32_t head = atomic_load_explicit(&storage->report_head, memory_order_relaxed);
-    /* acquire: pairs with helper_report_damage() */
+    /* acquire: pairs with report_damage() */
     uint32_t tail = atomic_load_explicit(&storage->report_tail, memory_order_acquire);
     for (; head != tail; head++)
         life_damage(storage, &storage->reports[head % REPORTS_MAX]);

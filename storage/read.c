@@ -132,18 +132,16 @@ unsigned reads_report(struct leat_storage *storage, struct leat_storage_event *e
 int leat_storage_prove(struct leat_storage *storage, uint32_t index, uint64_t position)
 {
     LEAT_ASSERT(leat_storage_log_exists(storage, index));
-    const struct log *log = &storage->logs[index];
+    struct log *log = &storage->logs[index];
     uint64_t base_pos = leat_segment_base(&log->shape, position);
     if (log->cut_epoch == 0 || base_pos >= log->sealed_end)
         return LEAT_OK;
-    for (unsigned i = 0; i < DAMAGES_MAX; i++) {
-        const struct damage *damage = &storage->damages[i];
-        if (damage->known && damage->log_index == index && damage->base_pos == base_pos)
-            return LEAT_ECORRUPT;
-    }
+    if (life_damage_is_known(storage, index, base_pos))
+        return LEAT_ECORRUPT;
     if (prove_found_whole(storage, log, base_pos))
         return LEAT_OK;
-    leat_storage_suspect(storage, index, base_pos);
+    atomic_store_explicit(&log->helper.asked, base_pos + 1, memory_order_relaxed);
+    helper_look_at(storage, index); /* releases it */
     return LEAT_EVERIFYING;
 }
 

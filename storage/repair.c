@@ -121,7 +121,7 @@ unsigned repair_report(struct leat_storage *storage, struct leat_storage_event *
 
 /* ---- the helper's side ---- */
 
-static int repair_verify(struct leat_storage *storage, const struct log *log)
+static int repair_verify(struct leat_storage *storage, struct log *log)
 {
     const struct repair *repair = &storage->repair;
     uint64_t end_pos = repair->base_pos + log->shape.segment_bytes, extent;
@@ -135,10 +135,12 @@ static int repair_verify(struct leat_storage *storage, const struct log *log)
                               end_pos - chain.position, &extent);
     if (rc != LEAT_OK)
         return LEAT_ECHAIN;
-    if (!repair->next_is_known) {
+    if (!repair->next_is_known && !prove_next_crc(storage, log, repair->base_pos, &next_crc)) {
         rc = prove_read_base(storage, log, end_pos, &next_crc);
-        if (rc != LEAT_OK)
+        if (rc != LEAT_OK) { /* that one is to be repaired first */
+            scrub_doubt(storage, repair->log_index, end_pos);
             return rc;
+        }
     }
     return chain.crc == next_crc ? LEAT_OK : LEAT_ECHAIN;
 }
@@ -219,8 +221,10 @@ bool repair_step(struct leat_storage *storage)
         rc = repair_write(storage, log);
     repair_finish(storage, rc);
     if (rc == LEAT_OK) {
-        log->helper.indexed_pos = min_u64(log->helper.indexed_pos, repair->base_pos);
-        memset(log->helper.failed, 0, sizeof(log->helper.failed));
+        uint64_t below_pos = /* it may have waited for this one */
+            repair->base_pos > 0 ? repair->base_pos - log->shape.segment_bytes : 0;
+        log->helper.indexed_pos = min_u64(log->helper.indexed_pos, below_pos);
+        log->helper.failed = log->helper.rest_until_ns = 0;
         helper_look_at(storage, repair->log_index);
     }
     return true;

@@ -27,10 +27,11 @@
 struct scrub {
     bool busy;
     bool paced;  /* scrubbing; else for the index */
-    bool wanted; /* somebody suspects the segment */
+    bool wanted; /* somebody waits for it */
     uint32_t log_index;
     uint64_t base_pos;
     uint64_t epoch;
+    uint64_t begin_ns;
     int fd;         /* -1: the file is not there */
     uint8_t *bytes; /* room for the largest segment so far: kept, its pages are costly */
     uint64_t room_bytes;
@@ -44,6 +45,7 @@ struct scrub {
 
     uint32_t turn_log; /* the next to be scrubbed */
     uint64_t turn_pos;
+    uint64_t put_off; /* base + 1 of the last that made room for another; 0: none */
     uint64_t pause_ns;
     uint64_t budget_bytes;
     uint64_t budget_ns;
@@ -87,12 +89,18 @@ void scrub_free(struct leat_storage *storage)
     storage->scrub = NULL;
 }
 
-void helper_report_damage(struct leat_storage *storage, const struct helper_report *report)
+/* Whoever reads waits until the worker has taken some. */
+static bool reports_are_full(struct leat_storage *storage)
 {
     uint32_t tail = atomic_load_explicit(&storage->report_tail, memory_order_relaxed);
     /* acquire: pairs with life_report_damage(), which has read the slot */
-    if (tail - atomic_load_explicit(&storage->report_head, memory_order_acquire) == REPORTS_MAX)
-        return; /* found again in the next turn */
+    return tail - atomic_load_explicit(&storage->report_head, memory_order_acquire) == REPORTS_MAX;
+}
+
+static void report_damage(struct leat_storage *storage, const struct helper_report *report)
+{
+    uint32_t tail = atomic_load_explicit(&storage->report_tail, memory_order_relaxed);
+    LEAT_ASSERT(!reports_are_full(storage));
     storage->reports[tail % REPORTS_MAX] = *report;
     atomic_store_explicit(&storage->report_tail, tail + 1, memory_order_release);
     atomic_store_explicit(&storage->attention, 1, memory_order_release);
@@ -126,6 +134,7 @@ static bool scrub_begin(struct leat_storage *storage, uint32_t index, uint64_t b
     scrub->stopped = scrub->unknown = false;
     scrub->base_pos = scrub->next_row_pos = base_pos;
     scrub->read_bytes = 0;
+    scrub->begin_ns = helper_now_ns();
     scrub->chain = (struct leat_chain){.position = base_pos};
     scrub->epoch = atomic_load_explicit(&log->helper.sealed_epoch, memory_order_acquire);
     scrub->fd = segment_open_for_read(storage, log, base_pos);
@@ -260,20 +269,14 @@ static void scrub_look_below(struct leat_storage *storage, const struct scrub *s
     helper_look_at(storage, scrub->log_index);
 }
 
-/* It does not hold, or nobody knows what it must end in: whoever asks for it again soon waits. */
-static void scrub_failed(const struct scrub *scrub, struct log *log)
+/* It does not hold, or nobody knows what it must end in: whoever waits for a segment of the log
+ * waits for longer, so that no more than a fifth of the time goes into what is read in vain. */
+static void scrub_failed(const struct scrub *scrub, struct log_helper *helper)
 {
-    struct failed_look *failed = log->helper.failed;
-    unsigned at = 0;
-    for (unsigned i = 0; i < FAILED_LOOKS; i++) {
-        if (failed[i].at_ns < failed[at].at_ns)
-            at = i;
-    }
-    for (unsigned i = 0; i < FAILED_LOOKS; i++) {
-        if (failed[i].base == scrub->base_pos + 1)
-            at = i;
-    }
-    failed[at] = (struct failed_look){scrub->base_pos + 1, helper_now_ns()};
+    uint64_t now_ns = helper_now_ns();
+    uint64_t took_ns = scrub->paced ? 0 : now_ns - scrub->begin_ns;
+    helper->failed = scrub->base_pos + 1;
+    helper->rest_until_ns = now_ns + max_u64(SCRUB_PAUSE_NS, 4 * took_ns);
 }
 
 static void scrub_proved(struct leat_storage *storage, struct scrub *scrub, struct log *log)
@@ -298,20 +301,22 @@ static void scrub_judge(struct leat_storage *storage, struct scrub *scrub)
     bool whole = scrub->chain.position == end_pos;
     uint32_t next_crc;
     bool next_is_known = whole && prove_next_crc(storage, log, scrub->base_pos, &next_crc);
-    if (!scrub_is_true(scrub, log) || scrub->unknown)
+    if (!scrub_is_true(scrub, log))
         return;
     if (next_is_known && next_crc == scrub->chain.crc) {
         scrub_proved(storage, scrub, log);
         return;
     }
-    scrub_failed(scrub, log);
-    if (whole && !next_is_known)
+    scrub_failed(scrub, &log->helper);
+    if (whole && !next_is_known && prove_knows_next(storage, log, scrub->base_pos))
+        scrub_doubt(storage, scrub->log_index, end_pos); /* its BASE frame cannot be read */
+    if (scrub->unknown || (whole && !next_is_known))
         return;
     if (whole)
         report.begin_pos = scrub->base_pos;
     else
         report.end_pos = scrub_proven_again(scrub, &log->shape);
-    helper_report_damage(storage, &report);
+    report_damage(storage, &report);
 }
 
 static void scrub_go_on(struct leat_storage *storage, struct scrub *scrub)
@@ -372,9 +377,17 @@ bool scrub_wants_index(struct leat_storage *storage, uint32_t index)
     return true;
 }
 
-/* Who paces itself makes room for what somebody waits for, and begins with its segment again. */
+/* Who paces itself makes room for what somebody waits for and begins with its segment again; once,
+ * and then hurries. */
 static void scrub_put_off(struct scrub *scrub)
 {
+    bool again = scrub->put_off == scrub->base_pos + 1;
+    scrub->put_off = again ? 0 : scrub->base_pos + 1;
+    if (again) {
+        scrub->paced = false;
+        scrub->begin_ns = helper_now_ns();
+        return;
+    }
     scrub->turn_pos = scrub->base_pos;
     scrub_end(scrub);
 }
@@ -383,15 +396,46 @@ void leat_storage_suspect(struct leat_storage *storage, uint32_t index, uint64_t
 {
     LEAT_ASSERT(leat_storage_log_exists(storage, index));
     struct log *log = &storage->logs[index];
-    atomic_store_explicit(&log->helper.suspect, leat_segment_base(&log->shape, position) + 1,
-                          memory_order_relaxed);
+    uint64_t none = 0, base_pos = leat_segment_base(&log->shape, position);
+    if (life_damage_is_known(storage, index, base_pos))
+        return;
+    atomic_compare_exchange_strong_explicit(&log->helper.suspect, &none, base_pos + 1,
+                                            memory_order_relaxed, memory_order_relaxed);
     helper_look_at(storage, index); /* releases it */
+}
+
+void scrub_doubt(struct leat_storage *storage, uint32_t index, uint64_t base_pos)
+{
+    struct log_helper *helper = &storage->logs[index].helper;
+    if (helper->doubted == 0)
+        helper->doubted = base_pos + 1;
+    helper_look_at(storage, index);
 }
 
 static bool is_sealed(const struct log_helper *helper, uint64_t base_pos)
 {
     return base_pos < atomic_load_explicit(&helper->sealed_end, memory_order_acquire) &&
            base_pos >= atomic_load_explicit(&helper->sealed_begin, memory_order_relaxed);
+}
+
+/* What the worker left in its two words, and what is still to be looked at of it. */
+static void scrub_take_asked(const struct leat_storage *storage, struct log *log)
+{
+    struct log_helper *helper = &log->helper;
+    bool rests = helper_now_ns() < helper->rest_until_ns;
+    uint64_t asked = atomic_exchange_explicit(&helper->asked, 0, memory_order_relaxed);
+    if (helper->doubted == 0) {
+        helper->doubted = atomic_exchange_explicit(&helper->suspect, 0, memory_order_relaxed);
+        if (helper->doubted != 0 && !prove_knows_next(storage, log, helper->doubted - 1))
+            asked = helper->doubted; /* it may be whole, and not the log's */
+    }
+    if (helper->doubted != 0 &&
+        (!is_sealed(helper, helper->doubted - 1) || (rests && helper->failed == helper->doubted)))
+        helper->doubted = 0;
+    if (asked != 0 && (helper->sought == 0 || asked < helper->sought))
+        helper->sought = asked;
+    if (helper->sought != 0 && (rests || !is_sealed(helper, helper->sought - 1)))
+        helper->sought = 0;
 }
 
 /* What is to be read for the one that is sought: what it must end in comes first, from above. */
@@ -407,34 +451,31 @@ static uint64_t scrub_next_sought(const struct leat_storage *storage, const stru
         !prove_found_whole(storage, log, below_pos))
         return below_pos; /* it goes on from there */
     uint64_t first_pos = prove_first(storage, log, sought_pos);
-    return first_pos == UINT64_MAX ? sought_pos : first_pos;
+    /* where that was in vain the last time, it is looked at by itself */
+    return first_pos == UINT64_MAX || first_pos + 1 == helper->failed ? sought_pos : first_pos;
 }
 
-/* Not again at once: who asks asks again. */
-static bool has_failed(const struct log_helper *helper, uint64_t base_pos)
+static uint64_t scrub_take_next(const struct leat_storage *storage, struct log *log)
 {
-    for (unsigned i = 0; i < FAILED_LOOKS; i++) {
-        if (helper->failed[i].base == base_pos + 1 &&
-            helper_now_ns() - helper->failed[i].at_ns < SCRUB_PAUSE_NS)
-            return true;
+    struct log_helper *helper = &log->helper;
+    if (helper->doubted != 0) {
+        uint64_t doubted_pos = helper->doubted - 1;
+        helper->doubted = 0;
+        return doubted_pos;
     }
-    return false;
+    uint64_t sought_pos = helper->sought - 1;
+    uint64_t base_pos = scrub_next_sought(storage, log, sought_pos);
+    if (base_pos == sought_pos)
+        helper->sought = 0;
+    return base_pos;
 }
 
 bool scrub_wants_look(struct leat_storage *storage, uint32_t index)
 {
     struct log *log = &storage->logs[index];
-    struct log_helper *helper = &log->helper;
-    uint64_t asked = atomic_exchange_explicit(&helper->suspect, 0, memory_order_relaxed);
-    if (asked != 0 && (helper->sought == 0 || asked < helper->sought))
-        helper->sought = asked;
-    if (helper->sought == 0)
+    scrub_take_asked(storage, log);
+    if (log->helper.doubted == 0 && log->helper.sought == 0)
         return false;
-    uint64_t sought_pos = helper->sought - 1;
-    if (!is_sealed(helper, sought_pos) || has_failed(helper, sought_pos)) {
-        helper->sought = 0;
-        return true;
-    }
     if (!scrub_make(storage))
         return true;
     struct scrub *scrub = storage->scrub;
@@ -444,11 +485,7 @@ bool scrub_wants_look(struct leat_storage *storage, uint32_t index)
         scrub->wanted |= scrub->log_index == index;
         return true;
     }
-    uint64_t base_pos = scrub_next_sought(storage, log, sought_pos);
-    if (has_failed(helper, base_pos)) /* then it is looked at by itself */
-        base_pos = sought_pos;
-    if (base_pos == sought_pos)
-        helper->sought = 0;
+    uint64_t base_pos = scrub_take_next(storage, log);
     scrub->wanted = scrub_begin(storage, index, base_pos, false);
     return true;
 }
@@ -505,6 +542,8 @@ enum leat_storage_step scrub_step(struct leat_storage *storage)
         return LEAT_STORAGE_IDLE;
     }
     if (scrub->paced && !scrub_may_read(storage, scrub))
+        return LEAT_STORAGE_IDLE;
+    if (reports_are_full(storage))
         return LEAT_STORAGE_IDLE;
     bool ahead = !scrub->paced && !scrub->wanted;
     scrub_go_on(storage, scrub);

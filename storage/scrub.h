@@ -12,13 +12,15 @@
 enum leat_storage_step scrub_step(struct leat_storage *storage);
 /* Sealed segments of the log lack their index; the next free step takes one up. */
 bool scrub_wants_index(struct leat_storage *storage, uint32_t index);
-/* The same for a segment that leat_storage_suspect() named. */
+/* The same for segments that leat_storage_suspect(), leat_storage_prove() or scrub_doubt() named.
+ */
 bool scrub_wants_look(struct leat_storage *storage, uint32_t index);
+/* The segment is read soon, for what it holds. */
+void scrub_doubt(struct leat_storage *storage, uint32_t index, uint64_t base_pos);
 void scrub_drop(struct leat_storage *storage, uint32_t index);
 /* That segment's file becomes another's. */
 void scrub_leave(struct leat_storage *storage, uint32_t index, uint64_t base_pos);
 void scrub_free(struct leat_storage *storage);
-void helper_report_damage(struct leat_storage *storage, const struct helper_report *report);
 
 /* prove.c */
 /* All of the segment was read through since it was sealed, and held. The worker's too. */

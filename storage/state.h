@@ -42,7 +42,6 @@
 #define READY_SLOTS        16u
 #define BASE_SLOTS         16u
 #define WHOLE_SLOTS        8u
-#define FAILED_LOOKS       4u
 #define WHOLE_EPOCH_BITS   20u
 #define SEGMENT_FDS_MAX    (LEAT_DISK_DEPTH + 64u) /* more than requests: one is always free to go */
 #define FULL_RETRY_NS      100000000ull
@@ -158,13 +157,6 @@ enum log_state {
 
 enum helper_task { TASK_NONE, TASK_MAKE, TASK_PLACE, TASK_REMOVE };
 
-/* A sealed segment that was read and does not hold, or of which nobody knows what it must end in.
- */
-struct failed_look {
-    uint64_t base; /* + 1; 0: none */
-    uint64_t at_ns;
-};
-
 /* Words shared with the helper. */
 struct log_helper {
     _Atomic uint64_t want_begin;   /* worker writes: the first base not known to be ready */
@@ -182,18 +174,21 @@ struct log_helper {
     _Atomic uint64_t sealed_begin; /* worker writes: the lowest base held */
     _Atomic uint64_t sealed_end;   /* worker writes: below, whole, durable and committed */
     _Atomic uint64_t sealed_epoch; /* worker writes: counts cuts and installs */
-    _Atomic uint64_t suspect;      /* worker writes: base + 1 to be looked at; helper: 0 */
+    _Atomic uint64_t suspect;      /* worker writes, where it is 0: base + 1 of bytes in doubt */
+    _Atomic uint64_t asked;        /* worker writes: base + 1 that somebody waits for; helper: 0 */
     bool known;                    /* the helper's: the log is in service */
     uint64_t indexed_pos; /* the helper's: of segments below it made the index, or saw it */
     _Atomic uint64_t bases[BASE_SLOTS];  /* worker writes: a base's number << 32 | CRC below it */
     _Atomic uint64_t whole[WHOLE_SLOTS]; /* helper writes: segments that hold, without an index */
     _Atomic bool was_cut;                /* worker writes, before sealed_epoch: in any life */
+    uint64_t doubted;    /* the helper's: base + 1 to be read for its own sake; 0: none */
     uint64_t sought;     /* the helper's: base + 1 of the lowest that somebody asks for; 0: none */
     uint64_t proved_pos; /* the helper's: the last that held and ended as it must */
     uint64_t proved_epoch;
-    struct failed_look failed[FAILED_LOOKS]; /* the helper's */
-    uint32_t proved_crc;                     /* what the BASE frame at proved_pos continues */
-    uint64_t active_pos; /* the helper's: base of the file looked at, and its inode */
+    uint32_t proved_crc;    /* what the BASE frame at proved_pos continues */
+    uint64_t failed;        /* the helper's: base + 1 of the last that was read in vain; 0: none */
+    uint64_t rest_until_ns; /* who asks for anything meanwhile asks again */
+    uint64_t active_pos;    /* the helper's: base of the file looked at, and its inode */
     uint64_t active_inode;
 };
 
@@ -567,6 +562,7 @@ static inline bool life_has_record(enum log_state state)
 void life_settle(struct leat_storage *storage, uint32_t index);
 /* Once for each segment until it is repaired. */
 void life_damage(struct leat_storage *storage, const struct helper_report *report);
+bool life_damage_is_known(const struct leat_storage *storage, uint32_t index, uint64_t base_pos);
 void life_publish_sealed(struct leat_storage *storage, uint32_t index);
 unsigned life_report(struct leat_storage *storage, struct leat_storage_event *events, unsigned max);
 

@@ -14,7 +14,8 @@
  *   ok       error 0: it has a position and an offset, at the level asked for or better;
  *   no       it is certainly not in the log, and never will be;
  *   unknown  it may be in the log: LEAT_EDEADLINE, LEAT_ECLOSED, LEAT_ESESSION, LEAT_ENOSESSION,
- *            LEAT_ENOSPACE, LEAT_EDELETED, LEAT_ENOLEADER, LEAT_EPROTO, and whatever is not known.
+ *            LEAT_ESESSIONS, LEAT_ENOSPACE, LEAT_EDELETED, LEAT_ENOLEADER, LEAT_EPROTO, and
+ *            whatever is not known.
  * leat_outcome() tells which. Exactly once: an append's record is in the log at most once, whatever
  * fails, as long as this client is attached; the library keeps its identity over restarts of the
  * node. Every attach has a random identity of its own: nothing is kept over the application's end.

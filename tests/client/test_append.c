@@ -414,6 +414,7 @@ static void test_full_session_table(void **state)
         start_held(node, client, 1, 3, 30 * SECOND);
         atomic_store(&node->lose, errors[i]);
         expect_lost(client, 3, errors[i]);
+        assert_int_equal(leat_outcome(errors[i]), LEAT_END_UNKNOWN);
         expect_new_identity(node, client);
     }
     leat_detach(client);

@@ -166,7 +166,11 @@ static bool rewrite_is_lost(const struct request *request, struct sim_inode *ino
     if (host->rewrite_ppm == 0)
         return false;
     inode_read(inode, page, sizeof(page), request->offset);
-    return memcmp(page, zeros, sizeof(page)) != 0 && world_chance(STREAM_DISK, host->rewrite_ppm);
+    if (memcmp(page, zeros, sizeof(page)) == 0)
+        return false;
+    bool in_run = inode->loses && host->rewrite_run_ppm > 0;
+    inode->loses = world_chance(STREAM_DISK, in_run ? host->rewrite_run_ppm : host->rewrite_ppm);
+    return inode->loses;
 }
 
 /* In any other place of the host's segments: a block of theirs is lost, beside the one that it
@@ -192,6 +196,9 @@ static void segment_write(const struct request *request, const void *bytes, uint
         rewrite_is_lost(request, inode) || world_chance(STREAM_DISK, host->misdirect_ppm / 2);
     bool elsewhere = !lost && world_chance(STREAM_DISK, host->misdirect_ppm);
     fault_counts.lost_write += lost;
+    if (lost)
+        world_trace("a write of node %u is lost: [%lu, %lu) of a segment", host->number + 1,
+                    (unsigned long)request->offset, (unsigned long)(request->offset + length));
     if (elsewhere)
         write_elsewhere(host, bytes, length);
     else if (!lost)

@@ -101,6 +101,7 @@
     X(read_error_ppm, "reads that fail on the disk of one of the minority that may be hurt")       \
     X(same_bytes, "1: all payloads have payload_bytes")                                            \
     X(rewrite_ppm, "writes of a segment of one of these that are lost where something lay before") \
+    X(rewrite_run_ppm, "after one, the next of the segment that are lost as well; never drawn")    \
     X(stall_ms, "one worker of a node stands for a while")                                         \
     X(ring_full_ppm, "datagrams of a range that find the sender's queue full")                     \
     X(lag_ms, "the ways to a node become long: it hears what was said before")                     \

@@ -550,6 +550,7 @@ void faults_begin(void)
         host->flush_error_ppm = (uint32_t)draw.flush_error_ppm;
         host->misdirect_ppm = cluster.nodes[i].victim ? (uint32_t)draw.misdirect_ppm : 0;
         host->rewrite_ppm = cluster.nodes[i].victim ? (uint32_t)draw.rewrite_ppm : 0;
+        host->rewrite_run_ppm = host->rewrite_ppm > 0 ? (uint32_t)draw.rewrite_run_ppm : 0;
         host->read_error_ppm = cluster.nodes[i].victim ? (uint32_t)draw.read_error_ppm : 0;
         fault_counts.drift += draw.drift_ppm > 0;
         if (draw.drift_ppm > 0)

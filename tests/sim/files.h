@@ -34,6 +34,7 @@ struct sim_inode {
     struct sim_host *host;
     uint64_t bytes, medium_bytes;
     bool of_log;     /* a segment, or on its way to be one */
+    bool loses;      /* of a segment: its last write where something lay before was lost */
     uint64_t writes; /* of a journal: complete ones */
     /* DISK */
     struct sim_page *pages;

@@ -36,8 +36,9 @@ struct sim_host {
     bool disk_full;
     uint64_t flush_ns; /* mean of a flush */
     uint32_t flush_error_ppm;
-    uint32_t misdirect_ppm; /* writes of segments that land elsewhere */
-    uint32_t rewrite_ppm;   /* writes of segments that are lost where something lay before */
+    uint32_t misdirect_ppm;   /* writes of segments that land elsewhere */
+    uint32_t rewrite_ppm;     /* writes of segments that are lost where something lay before */
+    uint32_t rewrite_run_ppm; /* of the next such one of the segment, after one that was lost */
     uint32_t read_error_ppm;
     uint64_t stuck_until_ns; /* its disk does nothing until then */
 };

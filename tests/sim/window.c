@@ -37,7 +37,7 @@ static void forget(struct recent *recent)
 static bool is_open(const struct recent *recent)
 {
     return recent->segment &&
-           recent->journal->writes - recent->record <= 2 * (uint64_t)draw.writes_in_flight;
+           recent->journal->writes - recent->record < 2 * (uint64_t)draw.writes_in_flight;
 }
 
 static bool overlaps(const struct recent *recent, const struct sim_inode *segment, uint64_t offset,

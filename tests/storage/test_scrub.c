@@ -303,9 +303,17 @@ static void a_repair_needs_a_whole_next_segment(void **state)
 {
     (void)state;
     char path[600];
+    rig_stop(&rig); /* what was noted of it is gone */
     rig_segment_path(&rig, 1, 2 * RIG_SEGMENT, path);
     rig_file_flip(path, 80, 1); /* the next one's BASE frame */
+    rig.config.scrub_bytes_per_s = 0;
+    rig_start(&rig);
+    leat_storage_commit(rig.storage, 1, rig.logs[1].recovered.durable_pos);
+    unsigned damages = rig.events[LEAT_STORAGE_DAMAGE];
     assert_int_equal(repair_with(RIG_SEGMENT, good + RIG_SEGMENT), LEAT_EDAMAGED);
+    wait_for(LEAT_STORAGE_DAMAGE, damages + 1); /* that is told, though nobody scrubs */
+    assert_int_equal(leat_segment_base(&rig.shapes[1], rig.last[LEAT_STORAGE_DAMAGE].sequence),
+                     2 * RIG_SEGMENT);
     assert_int_equal(repair_with(2 * RIG_SEGMENT, good + 2 * RIG_SEGMENT), LEAT_OK);
     assert_int_equal(repair_with(RIG_SEGMENT, good + RIG_SEGMENT), LEAT_OK);
 }
