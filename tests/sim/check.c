@@ -241,6 +241,24 @@ static void cut_look(unsigned node, const struct replica *replica, const struct 
                    log->id);
 }
 
+/* G1: who has what its leader begins with is cut, and not begun anew: it may have said that it has
+ * it. In the pass of the reset its memory still shows what was there. A leader that does not know
+ * the runs from this replica's commit on cannot tell (ADR 0004). */
+static void reset_look(unsigned node, const struct replica *before, const struct node_log *log)
+{
+    uint64_t base_pos = log->core.cut_pos, end, value;
+    if (before->log != log || log->core.leader_runs[0].first_pos > before->commit_d ||
+        base_pos + sizeof(struct leat_frame) > before->memory_pos ||
+        before->memory_pos - base_pos > log->arena.arena_bytes)
+        return;
+    const struct leat_frame *frame = frame_at(log, base_pos, &end);
+    struct sim_map_key key = {.log = log->id, .position = end};
+    if (leat_frame_type(frame) == LEAT_FRAME_BASE && end <= before->memory_pos &&
+        map_get(&committed, key, &value) && value >> 32 == frame->crc)
+        world_fail("G1", "node %u begins log %u anew at %lu, and had it to %lu", node + 1, log->id,
+                   (unsigned long)base_pos, (unsigned long)before->memory_pos);
+}
+
 /* W4: what the arena says that it has is what others are told; a cut lowers it at once. */
 static void published_look(unsigned node, const struct node_log *log)
 {
@@ -279,6 +297,8 @@ static void replica_look(unsigned node, struct node_log *log)
     if (core->term != before.term || core->voted_for != before.voted_for)
         faults_ambush(node);
     if (core->counters.cuts + core->counters.resets != replica->cuts) {
+        if (core->counters.resets != before.resets)
+            reset_look(node, &before, log);
         if (core->counters.resets != before.resets && core->leader != LEAT_CORE_NOBODY)
             faults_install(node, core->leader);
         else

@@ -190,15 +190,6 @@ static void pages_write(struct sim_inode *inode, const uint8_t *from, uint64_t b
     }
 }
 
-/* To look at memory that nobody has touched costs no page of it, to write zeros there does: starts
- * read journals that are mostly holes. */
-static void read_hole(void *to, uint64_t bytes)
-{
-    static const uint8_t zeros[SIM_PAGE_BYTES];
-    if (memcmp(to, zeros, bytes) != 0)
-        memset(to, 0, bytes);
-}
-
 uint64_t inode_read(struct sim_inode *inode, void *to, uint64_t bytes, uint64_t offset)
 {
     if (offset >= inode->bytes)
@@ -212,10 +203,7 @@ uint64_t inode_read(struct sim_inode *inode, void *to, uint64_t bytes, uint64_t 
         uint64_t number = offset / SIM_PAGE_BYTES, at = offset % SIM_PAGE_BYTES;
         uint64_t count = SIM_PAGE_BYTES - at < left ? SIM_PAGE_BYTES - at : left;
         const uint8_t *page = number < inode->page_count ? inode->pages[number].now : NULL;
-        if (page)
-            memcpy(to, page + at, count);
-        else
-            read_hole(to, count);
+        memory_read(to, page ? page + at : NULL, count);
         to = (uint8_t *)to + count;
         offset += count;
         left -= count;

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "files.h"
+#include "state.h"
 #include "system.h"
 
 #define MARK 0x6c6c6f632d6d6973ull
@@ -61,34 +62,39 @@ void memory_unmap(void *map, size_t bytes)
 }
 
 /* Clients' rings: made and given up by the hundred in a run, and little of each is touched, so
- * these are of small pages and are used again. Nobody may touch one meanwhile. */
+ * these are of small pages and are used again. Nobody may touch one meanwhile: one in KEPT_GUARD is
+ * protected, since that takes longer than all else (the processor's tables are flushed). */
 #define SMALL_BYTES_MAX (1u << 20)
 #define KEPT_MAX        32u
+#define KEPT_GUARD      8u
 
-static struct {
+static struct kept {
     void *map;
     size_t bytes;
+    bool guarded;
 } kept[KEPT_MAX];
-static unsigned kept_count;
+static unsigned kept_count, kept_given;
 
 static void *kept_take(size_t bytes)
 {
     for (unsigned i = 0; i < kept_count; i++) {
-        void *map = kept[i].map;
-        if (kept[i].bytes != bytes || mprotect(map, bytes, PROT_READ | PROT_WRITE) != 0)
+        struct kept one = kept[i];
+        if (one.bytes != bytes ||
+            (one.guarded && mprotect(one.map, bytes, PROT_READ | PROT_WRITE) != 0))
             continue;
         kept[i] = kept[--kept_count];
-        return memset(map, 0, bytes);
+        return memset(one.map, 0, bytes);
     }
     return NULL;
 }
 
 static bool kept_give(void *map, size_t bytes)
 {
-    if (bytes > SMALL_BYTES_MAX || kept_count == KEPT_MAX || mprotect(map, bytes, PROT_NONE) != 0)
+    struct kept one = {map, bytes, kept_given++ % KEPT_GUARD == 0};
+    if (bytes > SMALL_BYTES_MAX || kept_count == KEPT_MAX ||
+        (one.guarded && mprotect(map, bytes, PROT_NONE) != 0))
         return false;
-    kept[kept_count].map = map;
-    kept[kept_count++].bytes = bytes;
+    kept[kept_count++] = one;
     return true;
 }
 
@@ -215,8 +221,83 @@ void *__wrap_realloc(void *memory, size_t bytes)
 
 #define BUFFER_BYTES (4u << 20) /* what is larger is mostly never touched */
 
+/* Each start reads its journal, which is mostly holes, into a buffer of leat_block_alloc() of that
+ * size, and writes nothing there but how much it mapped, in the first page: such buffers are used
+ * again, only what was read is made zeros again, and holes are not touched. One in KEPT_GUARD is
+ * unmapped and, before that, looked through for anything else. */
+#define IMAGES_MAX  16u
+#define IMAGE_BYTES (LEAT_JOURNAL_BYTES + LEAT_BLOCK_BYTES)
+
+static struct image {
+    uint8_t *map; /* NULL: none */
+    bool used;
+    bool written[IMAGE_BYTES / SIM_PAGE_BYTES];
+} images[IMAGES_MAX];
+static unsigned images_given;
+
+static struct image *image_at(const void *memory)
+{
+    const uint8_t *at = memory;
+    for (unsigned i = 0; i < IMAGES_MAX; i++) {
+        if (images[i].map && at >= images[i].map && at < images[i].map + IMAGE_BYTES)
+            return &images[i];
+    }
+    return NULL;
+}
+
+static void *image_take(void)
+{
+    struct image *place = NULL;
+    for (unsigned i = 0; i < IMAGES_MAX; i++) {
+        if (!images[i].map)
+            place = &images[i];
+        if (!images[i].map || images[i].used)
+            continue;
+        images[i].used = true;
+        return images[i].map;
+    }
+    void *map = memory_map(IMAGE_BYTES);
+    if (place && map != MAP_FAILED) {
+        place->map = map;
+        place->used = true;
+    }
+    return map;
+}
+
+/* True: it is kept. */
+static bool image_give(struct image *image)
+{
+    for (size_t page = 0; page < IMAGE_BYTES / SIM_PAGE_BYTES; page++) {
+        if (page == 0 || image->written[page])
+            memset(image->map + page * SIM_PAGE_BYTES, 0, SIM_PAGE_BYTES);
+        image->written[page] = false;
+    }
+    image->used = false;
+    if (images_given++ % KEPT_GUARD != 0)
+        return true;
+    if (memcmp(image->map, image->map + 1, IMAGE_BYTES - 1) != 0)
+        world_fail("SIM", "a program wrote into the image of its journal");
+    image->map = NULL;
+    return false;
+}
+
+void memory_read(void *to, const void *bytes, size_t count)
+{
+    struct image *image = image_at(to);
+    bool *written =
+        image ? &image->written[(size_t)((uint8_t *)to - image->map) / SIM_PAGE_BYTES] : NULL;
+    if (bytes && written)
+        *written = true; /* what is read into it are whole blocks */
+    if (bytes)
+        memcpy(to, bytes, count);
+    else if (!written || *written)
+        memset(to, 0, count);
+}
+
 static void *pages_take(size_t bytes)
 {
+    if (bytes == IMAGE_BYTES && bytes > BUFFER_BYTES)
+        return image_take();
     if (bytes > BUFFER_BYTES)
         return memory_map(bytes);
     size_t whole = (bytes + SIM_PAGE_BYTES - 1) & ~(size_t)(SIM_PAGE_BYTES - 1);
@@ -226,6 +307,9 @@ static void *pages_take(size_t bytes)
 
 static void pages_give(void *pages, size_t bytes)
 {
+    struct image *image = image_at(pages);
+    if (image && image_give(image))
+        return;
     if (bytes > BUFFER_BYTES)
         memory_unmap(pages, bytes);
     else

@@ -39,8 +39,10 @@ static void create_logs(const char *socket)
 /* C8: not below what was acknowledged before the question, not beyond what is committed. */
 static void ask_tail(const char *socket, uint32_t log)
 {
-    struct leat_options options = {
-        .socket = socket, .ring_bytes = 64u << 10, .attach_timeout_ns = ATTACH_NS};
+    struct leat_options options = {.socket = socket,
+                                   .ring_bytes = 64u << 10,
+                                   .in_flight_max = 16, /* it appends nothing */
+                                   .attach_timeout_ns = ATTACH_NS};
     struct leat_client *client;
     uint64_t position, offset, acked_pos;
     if (leat_attach(&options, &client) != LEAT_OK)

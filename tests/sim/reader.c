@@ -147,6 +147,7 @@ static void *follower_main(void *context)
     struct follower *self = context;
     struct leat_options options = {.socket = cluster_socket(self->node),
                                    .ring_bytes = 64u << 10,
+                                   .in_flight_max = 16, /* it appends nothing */
                                    .attach_timeout_ns = ATTACH_NS};
     if (!options.socket || leat_attach(&options, &self->client) != LEAT_OK) {
         thread_sleep(AWAY_NS);
@@ -266,7 +267,8 @@ static void read_log(struct leat_client *client, unsigned node, uint32_t log)
 static void *reader_main(void *context)
 {
     unsigned node = (unsigned)(uintptr_t)context;
-    struct leat_options options = {.socket = cluster_socket(node), .ring_bytes = 64u << 10};
+    struct leat_options options = {
+        .socket = cluster_socket(node), .ring_bytes = 64u << 10, .in_flight_max = 16};
     struct leat_client *client;
     int rc = options.socket ? leat_attach(&options, &client) : LEAT_ESYSTEM;
     if (rc != LEAT_OK) {

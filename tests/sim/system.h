@@ -131,6 +131,8 @@ void memory_free_all(struct sim_process *process);
 void memory_begin(void);        /* once, before the first run */
 void *memory_map(size_t bytes); /* zeroed; MAP_FAILED */
 void memory_unmap(void *map, size_t bytes);
+/* Of a file into a program's memory; NULL: a hole. */
+void memory_read(void *to, const void *bytes, size_t count);
 /* Nothing may be touched right behind it, nor in it after memory_unmap_guarded(). */
 void *memory_map_guarded(size_t bytes);
 void memory_unmap_guarded(void *memory, size_t bytes);

@@ -266,8 +266,10 @@ void process_pause(struct sim_process *process, uint64_t until_ns)
 {
     bool sooner = until_ns < process->paused_until_ns;
     process->paused_until_ns = process->stood_until_ns = until_ns;
-    for (struct sim_thread *thread = process->threads; sooner && thread; thread = thread->next) {
-        if (thread->put_off)
+    for (struct sim_thread *thread = process->threads; thread; thread = thread->next) {
+        if (thread->stalled_until_ns > process->stood_until_ns)
+            process->stood_until_ns = thread->stalled_until_ns;
+        if (sooner && thread->put_off)
             world_at(until_ns, EVENT_THREAD, thread_event, thread, thread->ticket);
     }
 }
@@ -282,7 +284,8 @@ bool process_stall(struct sim_process *process, uint64_t until_ns)
     }
     if (!chosen)
         return false;
-    chosen->stalled_until_ns = until_ns;
+    if (chosen->stalled_until_ns < until_ns)
+        chosen->stalled_until_ns = until_ns;
     if (process->stood_until_ns < until_ns)
         process->stood_until_ns = until_ns;
     return true;

@@ -91,6 +91,6 @@ void window_power_cut(const struct sim_host *host)
         if (recent->lost && is_open(recent))
             inode_write_through(recent->segment, recent->lost, recent->length_bytes,
                                 recent->offset);
-        forget(recent);
+        forget_lost(recent); /* the window is open until records of the next life close it */
     }
 }
