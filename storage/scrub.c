@@ -28,6 +28,7 @@ struct scrub {
     bool busy;
     bool paced;  /* scrubbing; else for the index */
     bool wanted; /* somebody waits for it */
+    bool asked;  /* it was begun for that */
     uint32_t log_index;
     uint64_t base_pos;
     uint64_t epoch;
@@ -130,7 +131,7 @@ static bool scrub_begin(struct leat_storage *storage, uint32_t index, uint64_t b
     }
     scrub->busy = true;
     scrub->paced = paced;
-    scrub->wanted = false;
+    scrub->wanted = scrub->asked = false;
     scrub->stopped = scrub->unknown = false;
     scrub->base_pos = scrub->next_row_pos = base_pos;
     scrub->read_bytes = 0;
@@ -269,12 +270,14 @@ static void scrub_look_below(struct leat_storage *storage, const struct scrub *s
     helper_look_at(storage, scrub->log_index);
 }
 
-/* It does not hold, or nobody knows what it must end in: whoever waits for a segment of the log
- * waits for longer, so that no more than a fifth of the time goes into what is read in vain. */
+/* It does not hold, or nobody knows what it must end in. Where that was read for somebody who
+ * waits, all who wait for a segment of the log wait for longer: no more than a fifth of the time
+ * goes into what is read in vain. */
 static void scrub_failed(const struct scrub *scrub, struct log_helper *helper)
 {
-    uint64_t now_ns = helper_now_ns();
-    uint64_t took_ns = scrub->paced ? 0 : now_ns - scrub->begin_ns;
+    uint64_t now_ns = helper_now_ns(), took_ns = now_ns - scrub->begin_ns;
+    if (!scrub->asked)
+        return;
     helper->failed = scrub->base_pos + 1;
     helper->rest_until_ns = now_ns + max_u64(SCRUB_PAUSE_NS, 4 * took_ns);
 }
@@ -383,11 +386,9 @@ static void scrub_put_off(struct scrub *scrub)
 {
     bool again = scrub->put_off == scrub->base_pos + 1;
     scrub->put_off = again ? 0 : scrub->base_pos + 1;
-    if (again) {
-        scrub->paced = false;
-        scrub->begin_ns = helper_now_ns();
+    scrub->paced = !again;
+    if (again)
         return;
-    }
     scrub->turn_pos = scrub->base_pos;
     scrub_end(scrub);
 }
@@ -444,13 +445,12 @@ static uint64_t scrub_next_sought(const struct leat_storage *storage, const stru
 {
     const struct log_helper *helper = &log->helper;
     uint64_t epoch = atomic_load_explicit(&helper->sealed_epoch, memory_order_acquire);
-    uint64_t below_pos = helper->proved_pos - log->shape.segment_bytes;
+    uint64_t first_pos = helper->proved_pos - log->shape.segment_bytes; /* it goes on from there */
     if (prove_knows_next(storage, log, sought_pos))
         return sought_pos;
-    if (helper->proved_pos > sought_pos && helper->proved_epoch == epoch &&
-        !prove_found_whole(storage, log, below_pos))
-        return below_pos; /* it goes on from there */
-    uint64_t first_pos = prove_first(storage, log, sought_pos);
+    if (helper->proved_pos <= sought_pos || helper->proved_epoch != epoch ||
+        prove_found_whole(storage, log, first_pos))
+        first_pos = prove_first(storage, log, sought_pos);
     /* where that was in vain the last time, it is looked at by itself */
     return first_pos == UINT64_MAX || first_pos + 1 == helper->failed ? sought_pos : first_pos;
 }
@@ -486,7 +486,7 @@ bool scrub_wants_look(struct leat_storage *storage, uint32_t index)
         return true;
     }
     uint64_t base_pos = scrub_take_next(storage, log);
-    scrub->wanted = scrub_begin(storage, index, base_pos, false);
+    scrub->asked = scrub->wanted = scrub_begin(storage, index, base_pos, false);
     return true;
 }
 
