@@ -23,7 +23,7 @@
 
 /* ---- asking ---- */
 
-/* What is being repaired is told by storage. */
+/* Of what is being repaired storage tells the end; the others may be of segments that left. */
 static void repair_leave_trimmed(struct node_worker *worker)
 {
     struct node_repair *repair = &worker->repair;

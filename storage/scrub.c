@@ -275,9 +275,9 @@ static void scrub_look_below(struct leat_storage *storage, const struct scrub *s
  * goes into what is read in vain. */
 static void scrub_failed(const struct scrub *scrub, struct log_helper *helper)
 {
-    uint64_t now_ns = helper_now_ns(), took_ns = now_ns - scrub->begin_ns;
     if (!scrub->asked)
         return;
+    uint64_t now_ns = helper_now_ns(), took_ns = now_ns - scrub->begin_ns;
     helper->failed = scrub->base_pos + 1;
     helper->rest_until_ns = now_ns + max_u64(SCRUB_PAUSE_NS, 4 * took_ns);
 }

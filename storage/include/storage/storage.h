@@ -276,7 +276,8 @@ uint64_t leat_storage_placed_pos(const struct leat_storage *storage, uint32_t in
 void leat_storage_trim(struct leat_storage *storage, uint32_t index, uint64_t trim_pos);
 
 /* Something is odd about the sealed segment at `position`: it is looked through soon, whatever the
- * scrub's rate. What it finds is reported as LEAT_STORAGE_DAMAGE. */
+ * scrub's rate. What it finds is reported as LEAT_STORAGE_DAMAGE. One at a time per log: while
+ * another waits for its look, this one is forgotten; nothing is looked at whose damage is known. */
 void leat_storage_suspect(struct leat_storage *storage, uint32_t index, uint64_t position);
 
 /* Issues what was asked for since the last call: at most one journal record and the full blocks
