@@ -302,7 +302,7 @@ static void peers_update_led(struct node_worker *worker)
 }
 
 static void peers_send_heartbeat(struct node_worker *worker, unsigned index, unsigned other,
-                                 uint32_t flags, uint64_t sequence)
+                                 uint32_t flags, uint64_t sent_ns)
 {
     struct node_link *link = &worker->peers[index].links[other];
     struct leat_wire_header header;
@@ -313,7 +313,7 @@ static void peers_send_heartbeat(struct node_worker *worker, unsigned index, uns
         .set_counter = worker->led_counter,
         .set_hash = worker->led_hash,
         .heard_counter = link->set_is_held ? link->set_counter : 0,
-        .sequence = sequence,
+        .sent_ns = sent_ns,
         .flags = flags | (full ? LEAT_HEARTBEAT_FULL : 0) |
                  (leat_storage_is_full(worker->storage) ? LEAT_HEARTBEAT_NO_SPACE : 0),
     };
@@ -426,8 +426,8 @@ void peers_take_heartbeat(struct node_worker *worker, unsigned index,
     link->no_space = (heartbeat->flags & LEAT_HEARTBEAT_NO_SPACE) != 0;
     peers_take_asking(worker, index, other, (heartbeat->flags & LEAT_HEARTBEAT_ASK) != 0);
     if (heartbeat->flags & LEAT_HEARTBEAT_REPLY) {
-        /* it heard this node a moment ago: both directions work */
-        if (link->heartbeat_sequence - heartbeat->sequence < 3)
+        /* it heard this node within that time: both directions work, however long they are */
+        if (worker->now_ns - heartbeat->sent_ns < worker->config->election_min_ns)
             peers_are_alive(worker, index, other);
         return;
     }
@@ -439,7 +439,7 @@ void peers_take_heartbeat(struct node_worker *worker, unsigned index,
         return; /* its last part is answered */
     peers_send_heartbeat(worker, index, other,
                          LEAT_HEARTBEAT_REPLY | (held ? 0 : LEAT_HEARTBEAT_ASK),
-                         heartbeat->sequence);
+                         heartbeat->sent_ns);
 }
 
 /* What a peer acknowledged as durable below the commit it must still have when it comes back: kept
@@ -484,7 +484,7 @@ static void peers_tick_link(struct node_worker *worker, unsigned index, unsigned
     if (!changed && since_ns < worker->config->heartbeat_ns)
         return;
     link->heartbeat_sent_ns = worker->now_ns;
-    peers_send_heartbeat(worker, index, other, 0, ++link->heartbeat_sequence);
+    peers_send_heartbeat(worker, index, other, 0, worker->now_ns);
 }
 
 void peers_tick(struct node_worker *worker)

@@ -125,7 +125,6 @@ struct node_link {
     uint64_t incarnation;
     uint64_t hello_sent_ns;
     uint64_t heartbeat_sent_ns;
-    uint64_t heartbeat_sequence;
     uint64_t heard_ns;
     uint64_t pinned_ns;
     uint32_t asks; /* of its word for our set, in a row */

@@ -311,11 +311,13 @@ static void judge(const struct log *log, uint64_t disk_end, bool is_other,
 }
 
 /* What was recovered ends below what some record says: from now on such records are of a past
- * epoch, or their tails would come back (docs/recovery.md). */
-static uint64_t recovered_epoch(const struct log *log, uint64_t durable_pos)
+ * epoch, or their tails would come back (docs/recovery.md). And a life that did not stop clean may
+ * have left frames above its end, of which no record came to say: what is written in their place is
+ * like what is written in a cut's. */
+static uint64_t recovered_epoch(const struct log *log, const struct leat_recovered *recovered)
 {
-    bool shorter = durable_pos < log->found.end_pos;
-    return log->found.cut_epoch + (shorter ? 1 : 0);
+    bool in_doubt = !recovered->clean || recovered->durable_pos < log->found.end_pos;
+    return log->found.cut_epoch + (in_doubt ? 1 : 0);
 }
 
 /* A disk that lost or misplaced a write shows, where the log was cut once, frames of before the
@@ -459,7 +461,7 @@ int leat_storage_recover(struct leat_storage *storage, uint32_t index,
     recovered.start_pos = start.position;
     recovered.start_crc = start.crc;
     recovered.commit_d = recovered_commit(&walk, &recovered);
-    recovered.cut_epoch = recovered_epoch(log, recovered.durable_pos);
+    recovered.cut_epoch = recovered_epoch(log, &recovered);
     log->arena = arena->bytes;
     log->recovered_placed_pos = min_u64(walk.missing_pos, block_of(recovered.durable_pos));
     *ret_recovered = recovered;

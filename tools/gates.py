@@ -251,7 +251,8 @@ def arguments():
     parser.add_argument("--name", help="in the sums (default: the gate's)")
     parser.add_argument("--count", type=int, default=1000, metavar="N", help="seeds of the simulator")
     parser.add_argument("--seed", type=int, help="the first one of the simulator, the one of chaos (default: fresh)")
-    parser.add_argument("--small-ring", action="store_true", help="the simulator whose journals come round")
+    parser.add_argument("--simulator", default="leat-sim", metavar="NAME",
+                        help="of the build's tests/sim: leat-sim, leat-sim-small-ring, leat-sim-few-sessions")
     parser.add_argument("--minutes", type=float, default=1, help="of load, all rows of chaos together")
     parser.add_argument("--all-rows", action="store_true")
     parser.add_argument("--seconds", type=int, default=10, help="for each fuzz target")
@@ -264,8 +265,7 @@ def main():
     name, build = given.name or given.gate, os.path.abspath(given.build)
     signal.signal(signal.SIGINT, on_signal)
     signal.signal(signal.SIGTERM, on_signal)
-    simulator = "leat-sim-small-ring" if given.small_ring else "leat-sim"
-    run = {"sim": lambda: sim(name, build, given.count, given.seed, given.jobs, program=simulator),
+    run = {"sim": lambda: sim(name, build, given.count, given.seed, given.jobs, program=given.simulator),
            "planted": lambda: planted(name, build, ["--recorded"], given.jobs),
            "chaos": lambda: chaos(name, build, given.minutes, given.seed, given.all_rows),
            "fuzz": lambda: fuzz(name, build, given.seconds, given.jobs)}

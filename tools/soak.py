@@ -121,6 +121,8 @@ def parts(given, builds):
              {"seeds": dassert}),
         Part("sim", lambda: gates.sim("sim-ring", builds["plain"], dassert, jobs=jobs, program="leat-sim-small-ring"),
              {"seeds": dassert}),
+        Part("sim", lambda: gates.sim("sim-sessions", builds["plain"], dassert, jobs=jobs,
+                                      program="leat-sim-few-sessions"), {"seeds": dassert}),
         Part("planted", hunt, due("planted")),
         Part("chaos", lambda: gates.chaos("chaos-all", builds["plain"], max(1, 10 * scale), all_rows=True),
              due("chaos-all")),

@@ -20,7 +20,7 @@ case ${1:-} in
   *) echo "test.sh: unknown option $1; see tools/test.sh --help" >&2; exit 2 ;;
 esac
 
-sim_seeds=1000 dassert_seeds=100 ring_seeds=200 fuzz_seconds=10 chaos_minutes=1
+sim_seeds=1000 dassert_seeds=100 ring_seeds=200 session_seeds=100 fuzz_seconds=10 chaos_minutes=1
 tools/deps.sh --tests
 build_root=${LEAT_BUILD_ROOT:-$PWD/build-test}
 mkdir -p "$build_root"
@@ -81,7 +81,8 @@ gate() {
 compute() {
   gate sim-release sim plain --count $sim_seeds || true
   gate sim-dassert sim dassert --count $dassert_seeds || true
-  gate sim-ring sim plain --small-ring --count $ring_seeds || true
+  gate sim-ring sim plain --simulator leat-sim-small-ring --count $ring_seeds || true
+  gate sim-sessions sim plain --simulator leat-sim-few-sessions --count $session_seeds || true
   TMPDIR=/dev/shm gate planted planted plain || true # scratch copies of sources: the disk is the tests'
 }
 
@@ -120,7 +121,7 @@ if ! $quick; then
   unset ASAN_OPTIONS UBSAN_OPTIONS
   gate chaos chaos plain --minutes $chaos_minutes || true
   gate fuzz fuzz fuzz --seconds $fuzz_seconds || true
-  for name in sim-release sim-dassert sim-ring planted chaos fuzz; do
+  for name in sim-release sim-dassert sim-ring sim-sessions planted chaos fuzz; do
     reports+=("$build_root/$name.gate.json")
     must+=(--must "$name")
   done

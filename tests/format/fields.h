@@ -404,7 +404,7 @@ static const struct field leat_wire_heartbeat_fields[] = {
     F(leat_wire_heartbeat, led_count, "led count"),
     F(leat_wire_heartbeat, heard_counter,
       "the newest set_counter of the receiver that the sender holds"),
-    F(leat_wire_heartbeat, sequence, "counts up; a reply echoes it"),
+    F(leat_wire_heartbeat, sent_ns, "by the monotonic clock of who asks; a reply echoes it"),
     F(leat_wire_heartbeat, flags, "flags"),
     F(leat_wire_heartbeat, led_first, "FULL: place in the set of the first that follows"),
     F(leat_wire_heartbeat, led_total, "of the set"),

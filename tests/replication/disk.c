@@ -265,7 +265,6 @@ static void boot_core(struct cluster *cluster, struct replica *replica,
     replica->got_high = 0;
     replica->gap_since_ns = 0;
     replica->heartbeat_ns = cluster->now_ns;
-    replica->heartbeat_sequence = 0;
     replica->tail_is_valid = false;
     replica->resetting = false;
     replica->up = true;

@@ -73,7 +73,7 @@ struct packet {
     uint64_t order;
     uint64_t from_incarnation;
     uint64_t to_incarnation;
-    uint64_t sequence;
+    uint64_t sent_ns; /* a heartbeat that is asked, or was */
     struct leat_message message;
     uint32_t cells[DATAGRAM_CELLS];
     struct leat_run runs[LEAT_RUNS_MAX];
@@ -147,7 +147,6 @@ struct replica {
     uint64_t gap_since_ns;
     uint64_t nak_sent_ns;
     uint64_t heartbeat_ns;
-    uint64_t heartbeat_sequence;
     uint64_t known_incarnation[LEAT_MEMBERS_MAX]; /* as a hello would tell */
 
     /* what the checks remember about this node */

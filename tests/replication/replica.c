@@ -292,7 +292,7 @@ static void receive_heartbeat(struct cluster *cluster, struct replica *replica,
         .peer = packet->from, .incarnation = packet->from_incarnation, .term = packet->led_term};
     if (packet->kind == PACKET_HEARTBEAT_REPLY) {
         input.kind = LEAT_INPUT_PEER_ALIVE;
-        if (replica->heartbeat_sequence - packet->sequence < 3)
+        if (cluster->now_ns - packet->sent_ns < cluster->election_min_ns)
             replica_step(cluster, replica, &input);
         return;
     }
@@ -304,7 +304,7 @@ static void receive_heartbeat(struct cluster *cluster, struct replica *replica,
                            .to = packet->from,
                            .from_incarnation = replica->core.incarnation,
                            .to_incarnation = packet->from_incarnation,
-                           .sequence = packet->sequence};
+                           .sent_ns = packet->sent_ns};
     network_send(cluster, &reply);
 }
 
@@ -326,7 +326,6 @@ void replica_tick(struct cluster *cluster, struct replica *replica)
     if (cluster->now_ns < replica->heartbeat_ns)
         return;
     replica->heartbeat_ns = cluster->now_ns + cluster->heartbeat_every_ns;
-    replica->heartbeat_sequence++;
     for (uint8_t i = 0; i < cluster->count; i++) {
         if (i == replica->self)
             continue;
@@ -337,7 +336,7 @@ void replica_tick(struct cluster *cluster, struct replica *replica)
             .led_term = replica->core.role == LEAT_LEADER ? replica->core.term : 0,
             .from_incarnation = replica->core.incarnation,
             .to_incarnation = replica->known_incarnation[i],
-            .sequence = replica->heartbeat_sequence,
+            .sent_ns = cluster->now_ns,
         };
         network_send(cluster, &packet);
     }

@@ -33,6 +33,7 @@ struct sim_client {
     uint32_t identity;
     uint64_t left; /* appends to be started */
     uint64_t due_ns;
+    uint64_t rests_until_ns; /* a log's sessions were all taken */
     bool switches;
     bool fences;     /* as soon as nothing is in flight */
     bool dishonest;  /* appends what is no append of the ledger's, and breaks every rule */
@@ -113,6 +114,9 @@ static void actor_take(struct sim_client *self, const struct leat_result *result
         return;
     if (self->closes)
         close_look(self, result);
+    if (result->error == LEAT_ESESSIONS)
+        self->rests_until_ns =
+            world.now_ns + world_log_uniform(STREAM_CLIENTS, 5 * SIM_MS, 500 * SIM_MS);
     if (end == LEAT_END_OK) {
         ledger_acked(result->user, result->ack == LEAT_ACK_DURABLE, result->position,
                      result->offset);
@@ -355,15 +359,16 @@ static void dishonest_append(struct sim_client *self)
 static void actor_step(struct sim_client *self)
 {
     uint64_t share = draw.appends / all.count + 1;
-    bool started = false;
+    bool started = false, rests = self->rests_until_ns > world.now_ns;
     if (self->fences && leat_in_flight(self->client) == 0)
         actor_fence(self);
-    while (self->left > 0 && !self->fences && (all.hurry || self->due_ns <= world.now_ns) &&
+    while (self->left > 0 && !self->fences && !rests &&
+           (all.hurry || self->due_ns <= world.now_ns) &&
            leat_in_flight(self->client) < draw.in_flight && actor_append(self)) {
         self->due_ns += world_exponential(STREAM_CLIENTS, draw.safety_ms * SIM_MS / share);
         started = true;
     }
-    if (actor_closes(self) && leat_in_flight(self->client) == 0)
+    if (actor_closes(self) && !rests && leat_in_flight(self->client) == 0)
         started = actor_close(self);
     struct sim_process *node = cluster.nodes[self->node].process;
     if (started && node)

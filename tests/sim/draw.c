@@ -3,9 +3,12 @@
 
 #include <string.h>
 
+#include "base/base_frame.h"
 #include "profile.h"
 #include "scenes.h"
 #include "world.h"
+
+#define SESSIONS_MANY 64u /* of a log: more than the clients of a run ever open */
 
 struct sim_draw draw;
 
@@ -184,6 +187,10 @@ static void draw_scene(const struct sim_overrides *overrides)
         draw.scene = overrides->value[SIM_scene];
     else if (draw.scene > scenes_count() || (overrides && overrides->profile != 0))
         draw.scene = 0;
+    else
+        draw.loose = world_draw(STREAM_DRAW, 2);
+    if (overrides && overrides->set[SIM_loose])
+        draw.loose = overrides->value[SIM_loose];
     scene_apply(draw.scene);
 }
 
@@ -198,6 +205,8 @@ void draw_make(const struct sim_overrides *overrides)
     if (draw.replicated_ppm > 0) /* one lost for good and one amnesiac wait for an operator (W5) */
         draw.rot_ms = draw.wipe_ms = draw.misdirect_ppm = draw.read_error_ppm = draw.rewrite_ppm =
             0;
+    if (LEAT_SESSIONS_MAX < SESSIONS_MANY && draw.session_s > 3) /* the dead make room in time */
+        draw.session_s = 3;
     if (overrides)
         profile_apply(overrides->profile);
     for (unsigned i = 0; overrides && i < SIM_PARAMETER_COUNT; i++) {

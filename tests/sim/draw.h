@@ -106,7 +106,8 @@
     X(ring_full_ppm, "datagrams of a range that find the sender's queue full")                     \
     X(lag_ms, "the ways to a node become long: it hears what was said before")                     \
     X(lag_most_ms, "by this at most")                                                              \
-    X(scene, "what is played: see --list; 0: only what is drawn")
+    X(scene, "what is played: see --list; 0: only what is drawn")                                  \
+    X(loose, "1: about a fourth of the scene's numbers are drawn instead")
 
 struct sim_draw {
 #define SIM_DRAW_FIELD(name, text) uint64_t name;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "draw.h"
+#include "world.h"
 
 #define SETS_MAX 40u
 
@@ -398,6 +399,21 @@ bool scene_find(const char *name, uint64_t *ret_scene)
     return false;
 }
 
+/* Numbers of the scene beside others that were drawn: a node takes them, and a leader is elected
+ * within the time that it has. */
+static void scene_reconcile(void)
+{
+    uint64_t way_ms = 4 * (draw.delay_us + draw.jitter_us) / 1000;
+    if (draw.election_ms < way_ms)
+        draw.election_ms = way_ms;
+    if (draw.heartbeat_ms > draw.election_ms / 3)
+        draw.heartbeat_ms = draw.election_ms / 3;
+    if (draw.entry_kib < draw.payload_bytes / 1024 + 1)
+        draw.entry_kib = draw.payload_bytes / 1024 + 1;
+    if (draw.window_kib < 256 + 2 * draw.entry_kib)
+        draw.window_kib = 256 + 2 * draw.entry_kib;
+}
+
 void scene_apply(uint64_t number)
 {
     if (number == 0 || number > SCENES)
@@ -409,8 +425,11 @@ void scene_apply(uint64_t number)
     for (unsigned i = 0; i < SETS_MAX; i++) {
         if (scene->sets[i].parameter == SIM_nodes && scene->sets[i].value == 0)
             break;
-        draw_set(scene->sets[i].parameter, scene->sets[i].value);
+        if (draw.loose == 0 || world_draw(STREAM_DRAW, 4) != 0)
+            draw_set(scene->sets[i].parameter, scene->sets[i].value);
     }
+    if (draw.loose != 0)
+        scene_reconcile();
 }
 
 void scenes_list(FILE *to)

@@ -16,16 +16,23 @@ static struct rig rig;
 static uint8_t old[RIG_SEGMENT]; /* the segment before the cut */
 static uint64_t cut_block;       /* where what was cut begins in it */
 
+typedef void append_call(struct rig *rig, uint32_t index, uint32_t payload_bytes);
+
 /* A log whose appended frames are as long on both sides of a cut, and end with a block. */
-static void fill(uint32_t term)
+static void fill_by(append_call *append, uint32_t term)
 {
     rig_append_term(&rig, 1, term);
     for (unsigned i = 0; i < OLD_FRAMES; i++)
-        rig_append_durably(&rig, 1, PAYLOAD);
+        append(&rig, 1, PAYLOAD);
     uint64_t left = LEAT_BLOCK_BYTES - rig.logs[1].chain.position % LEAT_BLOCK_BYTES;
     left += left < 2 * LEAT_FRAME_HEADER_BYTES ? LEAT_BLOCK_BYTES : 0;
-    rig_append_durably(&rig, 1, (uint32_t)left - LEAT_FRAME_HEADER_BYTES);
+    append(&rig, 1, (uint32_t)left - LEAT_FRAME_HEADER_BYTES);
     assert_int_equal(rig.logs[1].chain.position % LEAT_BLOCK_BYTES, 0);
+}
+
+static void fill(uint32_t term)
+{
+    fill_by(rig_append_durably, term);
 }
 
 static int setup(void **state)
@@ -167,6 +174,39 @@ static void what_was_kept_is_whole(void **state)
         assert_false(rig.logs[1].recovered.damaged);
         assert_int_equal(rig.logs[1].recovered.chain.position, end_pos);
     }
+}
+
+/* ---- no cut, but a life that left more than its journal says ---- */
+
+/* The process dies when its writes are in place and the record that names them is not: the journal
+ * says that the log ends below them. */
+static int setup_without_a_record(void **state)
+{
+    char path[600];
+    fake_rig_start(&rig);
+    fill(1);
+    cut_block = rig.logs[1].chain.position;
+    leat_storage_commit(rig.storage, 1, cut_block);
+    fill_by(rig_append, 2); /* in memory only */
+    memcpy(old, rig.logs[1].arena, RIG_SEGMENT);
+    uint64_t end_pos = rig.logs[1].chain.position;
+    rig_crash(&rig);
+    rig_segment_path(&rig, 1, 0, path);
+    rig_file_write(path, cut_block, old + cut_block, (uint32_t)(end_pos - cut_block));
+    rig_start(&rig);
+    assert_false(rig.logs[1].recovered.damaged);
+    assert_int_equal(rig.logs[1].recovered.chain.position, cut_block);
+    fill(3);
+    leat_storage_commit(rig.storage, 1, rig.logs[1].reported_end);
+    *state = &rig;
+    return 0;
+}
+
+/* Simulator's seed 78 of 2026-12-01, with power cuts in the scene lost-rewrites: what the dead life
+ * had left was taken for committed, since the log was never cut. */
+static void what_no_record_named_is_like_what_was_cut(void **state)
+{
+    they_break_below_the_floor(state);
 }
 
 /* ---- the frame to begin at ---- */
@@ -412,6 +452,8 @@ int main(void)
         CASE(the_claim_is_kept),
         CASE(memory_is_kept),
         CASE(what_was_kept_is_whole),
+        cmocka_unit_test_setup_teardown(what_no_record_named_is_like_what_was_cut,
+                                        setup_without_a_record, fake_rig_remove),
         CASE(a_base_of_before_is_no_place_to_begin),
         CASE(without_an_index_the_one_below_is_none_either),
         CASE(no_more_is_recovered_than_a_cut_finds_in_memory),

@@ -16,7 +16,9 @@
 
 #define LEAT_BASE_VERSION 3u
 #define LEAT_MEMBERS_MAX  7u
+#ifndef LEAT_SESSIONS_MAX /* the simulator has a build in which they are all taken soon */
 #define LEAT_SESSIONS_MAX 1024u
+#endif
 #define LEAT_LOGS_MAX     1024u
 
 enum leat_base_flag {

@@ -105,7 +105,7 @@ struct leat_wire_heartbeat {
     uint32_t set_hash;       /* CRC32C of the set's struct leat_wire_led in order of log id */
     uint32_t led_count;
     uint64_t heard_counter; /* the newest set_counter of the receiver that the sender holds */
-    uint64_t sequence;      /* counts up; a reply echoes it */
+    uint64_t sent_ns;       /* by the monotonic clock of who asks; a reply echoes it */
     uint32_t flags;
     uint32_t led_first; /* FULL: place of the first that follows */
     uint32_t led_total; /* of the set */
