@@ -19,7 +19,7 @@
 #ifndef LEAT_SESSIONS_MAX /* the simulator has a build in which they are all taken soon */
 #define LEAT_SESSIONS_MAX 1024u
 #endif
-#define LEAT_LOGS_MAX     1024u
+#define LEAT_LOGS_MAX 1024u
 
 enum leat_base_flag {
     LEAT_BASE_ACCEPTS_REPLICATED = 1, /* the log accepts appends at the replicated level (W5) */
