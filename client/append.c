@@ -81,6 +81,15 @@ static int check_level(const struct client_log *log, enum leat_ack ack)
     return ack == LEAT_ACK_REPLICATED && !log->accepts_replicated ? LEAT_ELEVEL : LEAT_OK;
 }
 
+/* Of a first append, so that its session is told from those that were closed before: how far the
+ * log was committed. What is not known is said to be 0, which is always true. */
+static uint64_t append_began(const struct client_log *log)
+{
+    if (log->next_sequence != 1 || !log->header || client_arena_is_deleted(log->header))
+        return 0;
+    return client_load(&log->header->commit_d.value);
+}
+
 /* The record at `position` is whole but for its header. */
 static uint64_t append_enter(struct leat_client *client, uint32_t place, uint64_t position,
                              uint32_t payload_bytes, const struct client_wish *wish)
@@ -94,9 +103,9 @@ static uint64_t append_enter(struct leat_client *client, uint32_t place, uint64_
         .level = (uint8_t)wish->ack,
         .flags = wish->conditional ? LEAT_RING_FLAG_CONDITION : 0,
         .log_id = log->log_id,
-        .writer_epoch = wish->kind == LEAT_RING_FENCE ? wish->fence_epoch : log->writer_epoch,
+        .writer_epoch = wish->record_count > 0 ? log->writer_epoch : wish->fence_epoch,
         .sequence = log->next_sequence,
-        .condition = wish->condition,
+        .condition = wish->conditional ? wish->condition : append_began(log),
     };
     LEAT_ASSERT(position == client->rings.tail);
     *append = (struct client_append){
@@ -296,6 +305,23 @@ int leat_publish(struct leat_client *client, enum leat_ack ack, uint64_t timeout
     if (!client->claimed || client->claim_is_batch)
         return client_is_forked(client) ? LEAT_EFORK : LEAT_EINVAL;
     return client_publish(client, &wish, ret_sequence);
+}
+
+int client_close_session(struct leat_client *client, uint32_t place)
+{
+    const struct client_wish wish = {
+        .kind = LEAT_RING_CLOSE, .ack = LEAT_ACK_DURABLE, .timeout_ns = UINT64_MAX};
+    uint64_t position;
+    if (client->next - client->first >= client->table_count)
+        return LEAT_EAGAIN;
+    int rc = ring_reserve(client, leat_ring_extent(0), &position);
+    if (rc != LEAT_OK)
+        return rc;
+    struct client_append *append = client_at(client, client->next);
+    append_enter(client, place, position, 0, &wish);
+    append->ended = append->taken = true;
+    client->in_flight--;
+    return LEAT_OK;
 }
 
 void leat_claim_abort(struct leat_client *client)

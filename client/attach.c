@@ -242,7 +242,7 @@ static void identity_renew(struct leat_client *client)
 void client_drive(struct leat_client *client, uint64_t now_ns)
 {
     if (client->identity == CLIENT_ID_SPENT && client->state != CLIENT_FAILED &&
-        client_all_taken(client))
+        client_all_taken(client) && client_goodbye(client, now_ns))
         identity_renew(client);
     switch (client->state) {
     case CLIENT_DOWN:
@@ -337,6 +337,10 @@ void leat_detach(struct leat_client *client)
 {
     if (!client)
         return;
+    if (!client_is_forked(client)) {
+        leat_claim_abort(client);
+        client_goodbye_and_wait(client);
+    }
     if (client->socket >= 0)
         close(client->socket);
     client_wake_close(client);

@@ -9,6 +9,7 @@
  *   batch.c           batches, built in a claim
  *   watch.c           limits, positions, leaders: what a log's arena header says
  *   poll.c            completions, deadlines, results
+ *   session.c         an identity ends
  *   reader.c          the next record; reader_seek.c: where to begin; reader_bytes.c: arena, files
  *   wake.c            the descriptor for event loops
  *   fork.c            a child's copy of a client is none
@@ -40,6 +41,7 @@
 #define CLIENT_SPINS            64u
 #define CLIENT_YIELD_NS         (CLIENT_MS / 2) /* ADR 0016 */
 #define CLIENT_SLEEP_NS         50000
+#define CLIENT_GOODBYE_NS       (200 * CLIENT_MS) /* for the node to close sessions */
 #define CLIENT_BACKOFF_FIRST_NS (5 * CLIENT_MS)
 #define CLIENT_BACKOFF_LAST_NS  (500 * CLIENT_MS)
 
@@ -57,8 +59,9 @@ enum client_state { CLIENT_DOWN, CLIENT_ASKED, CLIENT_MAPPED, CLIENT_UP, CLIENT_
  * session ended. So an identity in use by a session that ended takes no append any more.
  *
  *   GOOD -> SPENT   a log's session ended
- *   SPENT -> FRESH  all appends ended and were taken: forgotten; hung up, a new random identity
- *   FRESH -> GOOD   UP with it, in new rings: the old ones' node still reads for the old identity
+ *   SPENT -> FRESH  all appends ended and were taken, its other sessions were closed or that took
+ * too long: forgotten; hung up, a new random identity FRESH -> GOOD   UP with it, in new rings: the
+ * old ones' node still reads for the old identity
  *
  * Appends are accepted in GOOD only.
  */
@@ -121,6 +124,7 @@ struct leat_client {
     char path[108];
     struct leat_uuid id;
     enum client_identity identity;
+    uint64_t goodbye_ns; /* its sessions are being closed, for no longer than this; 0: not */
     uint64_t ring_bytes;
     uint32_t in_flight_max;
     uint64_t table_count; /* power of two; also the completion count */
@@ -284,9 +288,20 @@ uint8_t *client_claimed(const struct leat_client *client);
 int client_publish(struct leat_client *client, const struct client_wish *wish,
                    uint64_t *ret_sequence);
 
+/* Asks the node to close the identity's session in a log, behind what was appended to it. Nobody is
+ * told of the answer. EAGAIN: no room. */
+int client_close_session(struct leat_client *client, uint32_t place);
+
 /* Copies what the node has not answered from the former ring into the present, empty one. It fits:
  * it lay in a ring of the same size, and from the beginning it needs no SKIP. */
 void client_resubmit(struct leat_client *client, const struct client_rings *from);
+
+/* ---- session.c ---- */
+
+/* The identity is not used again: has its sessions closed. False: not yet, look again; true: they
+ * are, or it took too long. */
+bool client_goodbye(struct leat_client *client, uint64_t now_ns);
+void client_goodbye_and_wait(struct leat_client *client);
 
 /* ---- poll.c ---- */
 

@@ -102,12 +102,18 @@ static bool wire_heartbeat_is_valid(const struct leat_wire_heartbeat *heartbeat,
 static bool wire_forward_is_valid(const struct leat_wire_forward *forward, uint32_t payload_bytes)
 {
     const uint32_t flags_all = LEAT_FORWARD_OLDEST | LEAT_FORWARD_REPLICATED | LEAT_FORWARD_BATCH |
-                               LEAT_FORWARD_FENCE | LEAT_FORWARD_CONDITION | LEAT_FORWARD_AGAIN;
-    const uint32_t fence = forward->flags & LEAT_FORWARD_FENCE;
+                               LEAT_FORWARD_FENCE | LEAT_FORWARD_CONDITION | LEAT_FORWARD_AGAIN |
+                               LEAT_FORWARD_CLOSE;
+    const uint32_t kinds = LEAT_FORWARD_BATCH | LEAT_FORWARD_FENCE | LEAT_FORWARD_CLOSE;
+    const uint32_t kind = forward->flags & kinds, without_bytes = kind & ~LEAT_FORWARD_BATCH;
     if ((forward->flags & ~flags_all) != 0 ||
-        (forward->condition != 0 && (forward->flags & LEAT_FORWARD_CONDITION) == 0) ||
-        (fence && ((forward->flags & (LEAT_FORWARD_BATCH | LEAT_FORWARD_CONDITION)) != 0 ||
-                   forward->total_bytes != 0 || forward->writer_epoch == 0)))
+        (forward->condition != 0 && (forward->flags & LEAT_FORWARD_CONDITION) == 0 &&
+         forward->sequence != 1) ||
+        (kind & (kind - 1)) != 0 || /* one of them at most */
+        (without_bytes &&
+         ((forward->flags & LEAT_FORWARD_CONDITION) != 0 || forward->total_bytes != 0)) ||
+        (kind == LEAT_FORWARD_FENCE && forward->writer_epoch == 0) ||
+        (kind == LEAT_FORWARD_CLOSE && (forward->writer_epoch != 0 || forward->sequence <= 1)))
         return false;
     if (payload_bytes == 0) /* only a record without bytes has a piece without bytes */
         return forward->total_bytes == 0 && forward->begin_byte == 0;

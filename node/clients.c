@@ -419,8 +419,12 @@ static bool record_keeps_protocol(const struct node_client *client,
         (record->flags & ~(unsigned)(LEAT_RING_FLAG_CONDITION | LEAT_RING_FLAG_AGAIN)) != 0)
         return false;
     bool conditional = (record->flags & LEAT_RING_FLAG_CONDITION) != 0;
-    if (!conditional && record->condition != 0)
+    if (!conditional && record->condition != 0 && record->sequence != 1)
         return false;
+    if (record->kind ==
+        LEAT_RING_CLOSE) /* of one that nothing opened there is nothing to be told */
+        return !conditional && record->payload_bytes == 0 && record->writer_epoch == 0 &&
+               record->sequence > 1;
     if (record->kind == LEAT_RING_FENCE)
         return !conditional && record->payload_bytes == 0 && record->writer_epoch != 0;
     return record->kind == LEAT_RING_APPEND || record->kind == LEAT_RING_BATCH;

@@ -79,18 +79,20 @@ static bool session_user_has_all(struct node_log *log, const struct leat_uuid *c
 }
 
 /* Never a silent new session for an old one, in which the append may be already: not for a later
- * sequence, not for one that a former node had once any session was closed, not for a node that has
- * not applied each close (it ends the closed session's appends when it does; an old datagram's
- * never will; ADR 0061). */
+ * sequence; and where this client's may have been closed since it began, not for an append that a
+ * former node had, and not for a node that has not applied each close (it ends the closed session's
+ * appends when it does; an old datagram's never will; ADR 0061, ADR 0076). */
 static enum append_verdict session_open(struct node_log *log, const struct leat_uuid *client,
                                         const struct node_append *append, uint64_t applied_pos,
                                         bool oldest, uint32_t *ret_session, int *ret_error)
 {
-    if (append->sequence != 1 || (append->again && log->tail->closed_pos != 0)) {
+    bool may_be_closed =
+        leat_sessions_may_be_closed(log->tail, client, append->conditional ? 0 : append->condition);
+    if (append->sequence != 1 || (append->again && may_be_closed)) {
         *ret_error = LEAT_ENOSESSION;
         return oldest && session_verdict_stands(log, client) ? APPEND_REFUSED : APPEND_WAIT;
     }
-    if (applied_pos <= log->tail->closed_pos)
+    if (may_be_closed && applied_pos <= log->tail->closed_pos)
         return APPEND_WAIT;
     struct leat_session_payload payload = {.client = *client,
                                            .session = leat_sessions_free(log->tail)};
@@ -103,6 +105,13 @@ static enum append_verdict session_open(struct node_log *log, const struct leat_
         return APPEND_WAIT;
     *ret_session = payload.session;
     return APPEND_SEALED;
+}
+
+int session_close(struct node_log *log, uint32_t session)
+{
+    struct leat_session_payload payload = {.client = leat_sessions_row(log->tail, session)->client,
+                                           .session = session};
+    return log_append(log, LEAT_FRAME_SESSION_CLOSE, session, 0, &payload, sizeof(payload));
 }
 
 enum append_verdict session_append(struct node_log *log, const struct leat_uuid *client,
@@ -134,7 +143,8 @@ enum append_verdict session_append(struct node_log *log, const struct leat_uuid 
         LEAT_ASSERT(!"the session was found or opened");
     }
     uint64_t wanted = log->durable_wanted;
-    int rc = log_append_client(log, session, append);
+    int rc = append->kind == LEAT_RING_CLOSE ? session_close(log, session)
+                                             : log_append_client(log, session, append);
     if (append->level == LEAT_LEVEL_REPLICATED)
         log->durable_wanted = wanted; /* nobody waits for the disk */
     if (rc == LEAT_OK)
@@ -156,6 +166,7 @@ static uint32_t forward_flags(const struct node_append *append, bool oldest)
            (append->level == LEAT_LEVEL_REPLICATED ? LEAT_FORWARD_REPLICATED : 0u) |
            (append->kind == LEAT_RING_BATCH ? LEAT_FORWARD_BATCH : 0u) |
            (append->kind == LEAT_RING_FENCE ? LEAT_FORWARD_FENCE : 0u) |
+           (append->kind == LEAT_RING_CLOSE ? LEAT_FORWARD_CLOSE : 0u) |
            (append->again ? LEAT_FORWARD_AGAIN : 0u) |
            (append->conditional ? LEAT_FORWARD_CONDITION : 0u);
 }
@@ -169,6 +180,7 @@ static struct node_append forward_wants(const struct leat_wire_forward *forward,
             forward->flags & LEAT_FORWARD_REPLICATED ? LEAT_LEVEL_REPLICATED : LEAT_LEVEL_DURABLE,
         .kind = forward->flags & LEAT_FORWARD_BATCH   ? LEAT_RING_BATCH
                 : forward->flags & LEAT_FORWARD_FENCE ? LEAT_RING_FENCE
+                : forward->flags & LEAT_FORWARD_CLOSE ? LEAT_RING_CLOSE
                                                       : LEAT_RING_APPEND,
         .conditional = (forward->flags & LEAT_FORWARD_CONDITION) != 0,
         .again = (forward->flags & LEAT_FORWARD_AGAIN) != 0,

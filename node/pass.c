@@ -409,11 +409,8 @@ static void pass_expire(struct node_log *log)
     uint32_t session = mark ? leat_sessions_idle(log->tail, mark->position, mark->time_ns,
                                                  PASS_EXPIRE_EFFORT, &log->expire_cursor)
                             : 0;
-    if (session == 0)
-        return;
-    struct leat_session_payload payload = {.client = leat_sessions_row(log->tail, session)->client,
-                                           .session = session};
-    log_append(log, LEAT_FRAME_SESSION_CLOSE, session, 0, &payload, sizeof(payload));
+    if (session != 0)
+        session_close(log, session);
 }
 
 /* ---- the pass ---- */

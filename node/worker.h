@@ -430,6 +430,8 @@ enum append_verdict {
 enum append_verdict session_append(struct node_log *log, const struct leat_uuid *client,
                                    const struct node_append *append, uint64_t applied_pos,
                                    bool oldest, struct leat_session_row *ret_row, int *ret_error);
+/* Leader only: ends a session of the tail's table. EAGAIN: no room now. */
+int session_close(struct node_log *log, uint32_t session);
 /* `oldest`: no unended append of this client to this log comes before it. */
 bool forward_record(struct node_log *log, const struct leat_uuid *client,
                     const struct node_append *append, bool oldest);

@@ -51,7 +51,7 @@ void leat_sessions_load(struct leat_sessions *sessions, const struct leat_sessio
         sessions->rows[rows[i].session - 1] = rows[i];
     }
     sessions->count = count;
-    sessions->closed_pos = closed_pos;
+    sessions->closed_pos = sessions->closed_unknown_pos = closed_pos;
     slots_rebuild(sessions);
 }
 
@@ -73,6 +73,17 @@ static int apply_open(struct leat_sessions *sessions, const struct leat_frame *f
     return LEAT_OK;
 }
 
+static void note_closed(struct leat_sessions *sessions, uint64_t position,
+                        const struct leat_uuid *client)
+{
+    struct leat_sessions_closed *closed =
+        &sessions->closed[sessions->closed_count++ % LEAT_SESSIONS_CLOSED];
+    if (closed->position != 0)
+        sessions->closed_unknown_pos = closed->position;
+    *closed = (struct leat_sessions_closed){*client, position};
+    sessions->closed_pos = position;
+}
+
 static int apply_close(struct leat_sessions *sessions, uint64_t position,
                        const struct leat_session_payload *payload)
 {
@@ -81,7 +92,7 @@ static int apply_close(struct leat_sessions *sessions, uint64_t position,
         return LEAT_ECORRUPT;
     memset(&sessions->rows[session - 1], 0, sizeof(sessions->rows[0]));
     sessions->count--;
-    sessions->closed_pos = position;
+    note_closed(sessions, position, &payload->client);
     slots_rebuild(sessions);
     return LEAT_OK;
 }
@@ -134,6 +145,22 @@ int leat_sessions_apply(struct leat_sessions *sessions, uint64_t position,
 uint32_t leat_sessions_find(const struct leat_sessions *sessions, const struct leat_uuid *client)
 {
     return sessions->slots[slot_find(sessions, client)];
+}
+
+bool leat_sessions_may_be_closed(const struct leat_sessions *sessions,
+                                 const struct leat_uuid *client, uint64_t began_pos)
+{
+    if (sessions->closed_pos == 0 || sessions->closed_pos < began_pos)
+        return false;
+    if (sessions->closed_unknown_pos != 0 && sessions->closed_unknown_pos >= began_pos)
+        return true;
+    for (uint32_t i = 0; i < LEAT_SESSIONS_CLOSED; i++) {
+        const struct leat_sessions_closed *closed = &sessions->closed[i];
+        if (closed->position != 0 && closed->position >= began_pos &&
+            leat_uuid_equal(&closed->client, client))
+            return true;
+    }
+    return false;
 }
 
 uint32_t leat_sessions_free(const struct leat_sessions *sessions)

@@ -79,7 +79,8 @@ struct leat_result {
  * EDEADLINE, ENOMEM. */
 LEAT_API int leat_attach(const struct leat_options *options, struct leat_client **ret_client);
 
-/* Lets go; what has not ended by now ends as unknown, unreported. NULL is fine. */
+/* Lets go; what has not ended by now ends as unknown, unreported. The client's sessions are closed:
+ * for that it waits for the node, up to 200 ms where a log has no leader. NULL is fine. */
 LEAT_API void leat_detach(struct leat_client *client);
 
 /* Starts an append of `length` bytes (zero is legal). Never blocks. The bytes are copied. `user`

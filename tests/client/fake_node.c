@@ -60,11 +60,13 @@ static void client_end(struct fake_client *client, struct fake_taken *slot, int 
 static void see(struct fake_node *node, const struct fake_client *client,
                 const struct fake_taken *slot)
 {
-    unsigned count = atomic_load(&node->seen_count);
+    bool closes = slot->record.kind == LEAT_RING_CLOSE;
+    atomic_uint *counter = closes ? &node->close_count : &node->seen_count;
+    unsigned count = atomic_load(counter);
     LEAT_ASSERT(count < FAKE_RECORDS_MAX);
-    node->seen[count] =
+    (closes ? node->closes : node->seen)[count] =
         (struct fake_seen){client->rings->client, slot->log_id, slot->sequence, slot->first_byte};
-    atomic_store(&node->seen_count, count + 1);
+    atomic_store(counter, count + 1);
 }
 
 static struct fake_session *session_of(struct fake_node *node, const struct leat_uuid *client,
@@ -167,6 +169,10 @@ static void client_answer(struct fake_node *node, struct fake_client *client)
             continue;
         struct fake_session *session = session_of(node, &client->rings->client, slot->log_id);
         uint64_t last = session->last_sequence;
+        if (slot->record.kind == LEAT_RING_CLOSE) {
+            client_end(client, slot, LEAT_ENOSESSION, 0, last);
+            continue;
+        }
         if (slot->sequence > last + 1) {
             client_end(client, slot, LEAT_ESESSION, 0, last);
             continue;

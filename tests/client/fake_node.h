@@ -113,6 +113,8 @@ struct fake_node {
     atomic_uint record_count;
     struct fake_seen seen[FAKE_RECORDS_MAX];
     atomic_uint seen_count;
+    struct fake_seen closes[FAKE_RECORDS_MAX]; /* CLOSE records; not among those seen */
+    atomic_uint close_count;
     atomic_uint index_asked;
     uint64_t fence_epoch;  /* of log 1 */
     uint64_t next_offset;  /* of log 1 */

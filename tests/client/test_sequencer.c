@@ -282,6 +282,86 @@ static void changes_of_leader_are_told_once(void **state)
     assert_int_equal(leat_events(client, events, 4), 0);
 }
 
+/* ---- sessions of identities that end ---- */
+
+static void append_to(uint32_t log, unsigned count)
+{
+    struct leat_result result;
+    for (unsigned i = 0; i < count; i++)
+        assert_int_equal(leat_append(client, log, "a", 1, LEAT_ACK_DURABLE, 10 * SECOND, &result),
+                         LEAT_OK);
+}
+
+static void detach(void)
+{
+    leat_detach(client);
+    client = NULL;
+}
+
+static void expect_close(unsigned number, uint32_t log, uint64_t sequence)
+{
+    assert_true(number < atomic_load(&node->close_count));
+    assert_int_equal(node->closes[number].log_id, log);
+    assert_int_equal(node->closes[number].sequence, sequence);
+    assert_memory_equal(&node->closes[number].client, &node->seen[0].client,
+                        sizeof(node->seen[0].client));
+}
+
+static void who_leaves_has_its_sessions_closed(void **state)
+{
+    (void)state;
+    append_to(2, 1);
+    append_to(1, 3);
+    assert_int_equal(atomic_load(&node->close_count), 0);
+    detach();
+    assert_int_equal(atomic_load(&node->close_count), 2);
+    expect_close(0, 2, 2); /* in the order in which the logs were first used */
+    expect_close(1, 1, 4);
+}
+
+static void who_appended_nothing_has_none(void **state)
+{
+    struct leat_log_info info;
+    (void)state;
+    assert_int_equal(leat_log_info(client, 1, &info), LEAT_OK);
+    detach();
+    assert_int_equal(atomic_load(&node->close_count), 0);
+}
+
+/* Its next identity opens new ones in all logs. */
+static void who_lost_one_session_has_the_others_closed(void **state)
+{
+    (void)state;
+    append_to(2, 1);
+    append_to(1, 1);
+    atomic_store(&node->hold_log, 1);
+    assert_int_equal(leat_append_start(client, 1, "b", 1, LEAT_ACK_DURABLE, 10 * SECOND, 0, NULL),
+                     LEAT_OK);
+    WAIT_UNTIL(atomic_load(&node->seen_count) == 3);
+    atomic_store(&node->lose, LEAT_ESESSIONS);
+    assert_int_equal(next_result().error, LEAT_ESESSIONS);
+    WAIT_UNTIL((leat_poll(client, NULL, 0), atomic_load(&node->attaches) == 2));
+    assert_int_equal(atomic_load(&node->close_count), 1);
+    expect_close(0, 2, 2);
+    atomic_store(&node->hold_log, 0);
+    append_to(1, 1);
+    assert_memory_not_equal(&node->seen[3].client, &node->seen[0].client,
+                            sizeof(node->seen[0].client));
+}
+
+/* And is not waited for long. */
+static void who_leaves_a_node_that_is_silent_leaves(void **state)
+{
+    (void)state;
+    append_to(1, 1);
+    atomic_store(&node->hold, true);
+    assert_int_equal(leat_append_start(client, 1, "b", 1, LEAT_ACK_DURABLE, 10 * SECOND, 0, NULL),
+                     LEAT_OK);
+    detach();
+    assert_int_equal(atomic_load(&node->record_count), 1);
+    expect_close(0, 1, 3);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, start, stop)
 
 int main(void)
@@ -296,6 +376,10 @@ int main(void)
         CASE(a_position_is_waited_for_at_its_level),
         CASE(limits_are_read),
         CASE(changes_of_leader_are_told_once),
+        CASE(who_leaves_has_its_sessions_closed),
+        CASE(who_appended_nothing_has_none),
+        CASE(who_lost_one_session_has_the_others_closed),
+        CASE(who_leaves_a_node_that_is_silent_leaves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -391,9 +391,10 @@ static void each_body_field_is_checked(void **state)
     BODY(make_heartbeat, leat_wire_heartbeat, body->led_total = LEAT_LOGS_MAX + 1);
     BODY(make_heartbeat, leat_wire_heartbeat, body->led_count = 5 + (1u << 29)); /* times 8 */
     BODY(make_heartbeat, leat_wire_heartbeat, body->reserved = 1);
-    BODY(make_forward, leat_wire_forward, body->flags = 64);
-    BODY(make_forward, leat_wire_forward, body->flags = 64 | LEAT_FORWARD_BATCH);
+    BODY(make_forward, leat_wire_forward, body->flags = 128);
+    BODY(make_forward, leat_wire_forward, body->flags = LEAT_FORWARD_CLOSE | LEAT_FORWARD_BATCH);
     BODY(make_forward, leat_wire_forward, body->flags = LEAT_FORWARD_FENCE); /* carries no bytes */
+    BODY(make_forward, leat_wire_forward, body->flags = LEAT_FORWARD_CLOSE); /* nor does this */
     BODY(make_forward, leat_wire_forward, body->condition = 1);              /* without its flag */
     BODY(make_forward, leat_wire_forward, body->begin_byte = 51);
     BODY(make_forward, leat_wire_forward, body->begin_byte = UINT32_MAX - 49);

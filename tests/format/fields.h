@@ -288,7 +288,7 @@ static const struct field leat_ring_record_fields[] = {
     F(leat_ring_record, writer_epoch,
       "refused when the log's fence epoch is above it; 0: none; FENCE: new"),
     F(leat_ring_record, sequence, "per client and log, from 1"),
-    F(leat_ring_record, condition, "FLAG_CONDITION, else zero"),
+    F(leat_ring_record, condition, "FLAG_CONDITION: the offset; else of sequence 1 how far the log was committed, or less; else zero"),
 };
 
 static const struct field leat_batch_item_fields[] = {
@@ -423,7 +423,7 @@ static const struct field leat_wire_forward_fields[] = {
     F(leat_wire_forward, begin_byte, "of this piece"),
     F(leat_wire_forward, flags, "enum leat_wire_forward_flag"),
     F(leat_wire_forward, writer_epoch, "as in the ring"),
-    F(leat_wire_forward, condition, "CONDITION, else zero"),
+    F(leat_wire_forward, condition, "as in struct leat_ring_record"),
     F(leat_wire_forward, applied_pos, "what the sender has applied of the log"),
 };
 

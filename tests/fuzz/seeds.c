@@ -363,6 +363,7 @@ void seeds_ring(void)
                        (uint8_t)(i * 9));
         put_record(LEAT_RING_BATCH, LEAT_RING_FLAG_CONDITION, log, 4, 32);
         put_record(LEAT_RING_FENCE, 0, log, 5, 0);
+        put_record(LEAT_RING_CLOSE, 0, log, 6, 0);
         put_record(LEAT_RING_SKIP, 0, log, 0, 60);
         put_steps(commit, sizeof(commit));
         put_steps(follow, sizeof(follow));

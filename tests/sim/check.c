@@ -78,7 +78,10 @@ static void frames_walk(unsigned node, struct replica *replica, const struct nod
     uint64_t cuts = log->core.counters.cuts + log->core.counters.resets;
     if (cuts != replica->cuts || replica->walked_pos > log->chain.position ||
         !in_arena(log, replica->walked_pos))
-        walk_from(replica, &log->chain); /* where they were is not known any more */
+        walk_from(replica,
+                  in_arena(log, log->applied.position) /* where they were is not known any more */
+                      ? &log->applied
+                      : &log->chain);
     replica->cuts = cuts;
     while (replica->walked_pos < log->chain.position && !world.failed) {
         const struct leat_frame *frame = frame_at(log, replica->walked_pos, &replica->walked_pos);
@@ -88,7 +91,9 @@ static void frames_walk(unsigned node, struct replica *replica, const struct nod
                        node + 1, (unsigned long)replica->walked_pos, log->id);
         replica->walked_crc = frame->crc;
         replica->walked_known = true;
-        ledger.logs[log->id].closes |= leat_frame_type(frame) == LEAT_FRAME_SESSION_CLOSE;
+        if (leat_frame_type(frame) == LEAT_FRAME_SESSION_CLOSE)
+            ledger_closes(
+                log->id, &((const struct leat_session_payload *)(const void *)(frame + 1))->client);
     }
 }
 

@@ -73,26 +73,24 @@ static void refusal_look(struct sim_client *self, const struct leat_result *resu
         (void)leat_writer_epoch(self->client, result->log, (uint32_t)result->detail);
 }
 
-/* ADR 0061: a first append opens its session, unless one was closed that may have been it; that is
- * told when it is committed in memory. W8: what is said of a session that is not new is so only
- * where a session was closed, or a majority lost its memory. */
-static void unknown_look(const struct leat_result *result)
+/* ADR 0061, ADR 0076: a first append opens its session, unless that may have been closed since it
+ * was begun; W8: what is said of a session is so only where it was closed, or a majority lost its
+ * memory. */
+static void unknown_look(const struct sim_client *self, const struct leat_result *result)
 {
     const struct ledger_append *append = &ledger.appends[result->user];
     const struct ledger_log *log = &ledger.logs[append->log];
-    if ((result->error == LEAT_ESESSION || result->error == LEAT_ENOSESSION) &&
-        append->sequence > 1 && !log->closes && log->memory_lost_ns == 0)
-        world_fail("W8",
-                   "append %lu was told that its session in log %u is %s; none was ever closed "
-                   "there, and no majority lost its memory",
-                   (unsigned long)result->user, append->log,
-                   result->error == LEAT_ESESSION ? "behind" : "unknown");
-    if (result->error == LEAT_ENOSESSION && append->sequence == 1 &&
-        !ledger.logs[append->log].closes)
-        world_fail("C10",
-                   "append %lu, a client's first to log %u, was told that its session is "
-                   "unknown; none was ever closed there",
-                   (unsigned long)result->user, append->log);
+    bool of_session = result->error == LEAT_ESESSION || result->error == LEAT_ENOSESSION;
+    bool may_be_closed =
+        ledger_may_be_closed(append->log, &self->id) ||
+        (log->closes && ledger_first_is_conditional(append->log, append->identity));
+    if (of_session && !may_be_closed && log->memory_lost_ns == 0)
+        world_fail(
+            append->sequence == 1 ? "C10" : "W8",
+            "append %lu, a client's number %lu to log %u, was told that its session is %s; it was "
+            "never closed, and no majority lost its memory",
+            (unsigned long)result->user, (unsigned long)append->sequence, append->log,
+            result->error == LEAT_ESESSION ? "behind" : "unknown");
 }
 
 /* L3: who is attached to a cluster that is whole gets its answer, whatever its session went
@@ -125,7 +123,7 @@ static void actor_take(struct sim_client *self, const struct leat_result *result
         refusal_look(self, result);
     } else {
         ledger_unknown(result->user);
-        unknown_look(result);
+        unknown_look(self, result);
     }
 }
 

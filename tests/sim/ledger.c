@@ -15,6 +15,8 @@ struct ledger ledger;
 /* By (log, identity, sequence): the number of the append, or FENCE. */
 static struct sim_map sequences;
 #define FENCE (LEDGER_NOWHERE - 1)
+/* By (log, a client's id): its session may be closed. */
+static struct sim_map closed;
 /* By (log, identity): the sequence committed last. */
 static struct sim_map last_sequences;
 static uint64_t *last_sequence_values;
@@ -23,15 +25,43 @@ static uint64_t last_sequence_count, last_sequence_room;
 void ledger_begin(void)
 {
     memset(&ledger, 0, sizeof(ledger));
-    sequences = last_sequences = (struct sim_map){0};
+    sequences = last_sequences = closed = (struct sim_map){0};
     for (unsigned i = 0; i < LEDGER_LOGS_MAX; i++)
         ledger.logs[i].batch_next = LEDGER_NOWHERE;
     last_sequence_count = 0;
 }
 
+static struct sim_map_key key_of(uint32_t log, const struct leat_uuid *client)
+{
+    struct sim_map_key key = {.log = log};
+    memcpy(&key.position, client->bytes, sizeof(key.position));
+    memcpy(&key.term, client->bytes + sizeof(key.position),
+           4); /* the rest a node makes its user's */
+    return key;
+}
+
+void ledger_closes(uint32_t log, const struct leat_uuid *client)
+{
+    ledger.logs[log].closes = true;
+    map_put(&closed, key_of(log, client), 1);
+}
+
+bool ledger_may_be_closed(uint32_t log, const struct leat_uuid *client)
+{
+    uint64_t value;
+    return map_get(&closed, key_of(log, client), &value);
+}
+
 uint32_t ledger_new_identity(void)
 {
     return ++ledger.identities;
+}
+
+bool ledger_first_is_conditional(uint32_t log, uint32_t identity)
+{
+    uint64_t number;
+    return map_get(&sequences, (struct sim_map_key){log, identity, 1}, &number) &&
+           number != FENCE && ledger.appends[number].condition != LEDGER_NOWHERE;
 }
 
 static uint8_t payload_byte(uint64_t number, uint32_t at)

@@ -11,6 +11,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/uuid.h"
+
 #include "draw.h"
 
 #define LEDGER_LOGS_MAX 16u /* ids of logs below */
@@ -77,6 +79,12 @@ void ledger_started(uint64_t number, const struct ledger_append *append);
 /* The same for a fence, whose frame carries no number. */
 void ledger_fence_started(uint32_t log, uint32_t identity, uint64_t sequence);
 void ledger_fence_acked(uint32_t log, uint64_t epoch);
+
+/* A node has a frame that closes the client's session, committed or not. */
+void ledger_closes(uint32_t log, const struct leat_uuid *client);
+bool ledger_may_be_closed(uint32_t log, const struct leat_uuid *client);
+/* The identity's first append to the log says where it is to go, and so not where the log was. */
+bool ledger_first_is_conditional(uint32_t log, uint32_t identity);
 
 /* What was told of an append, or of the first record of a batch and so of all of it. Position and
  * offset: of its last record; LEDGER_NOWHERE: recorded, not known where. */

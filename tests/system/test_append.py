@@ -236,6 +236,23 @@ def idle_sessions_end(cluster):
     check(done.stdout == "".join(f"line {i}\n" for i in range(number + 1)), f"the log: {done.stdout[-200:]}")
 
 
+def who_leaves_leaves_no_session(cluster):
+    """A thousand short commands would fill the log's table otherwise, for everybody, until they expire. On each node's
+    host, some at the same time."""
+    leader = cluster.start()
+    for number in range(20):
+        shots = [subprocess.Popen([LEAT, "append", "--socket", node.socket], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.PIPE, text=True) for node in cluster.nodes]
+        cluster.helpers += shots
+        for shot in shots:
+            _, error = shot.communicate(f"line {number}\n", timeout=60)
+            check(shot.returncode == 0, f"append {number}: {error}")
+        cluster.helpers[-len(shots):] = []
+    wait_for(lambda: not sessions(leader), "the last sessions to be closed", 20)
+    done = subprocess.run([LEAT, "tail", "--socket", leader.socket], capture_output=True, text=True, timeout=30)
+    check(sorted(done.stdout.split("\n")[:-1]) == sorted(3 * [f"line {i}" for i in range(20)]), f"the log: {done.stdout[-200:]}")
+
+
 if __name__ == "__main__":
     sys.exit(run_tests([
         ("batches are whole on every replica while leaders are killed", batches_under_leader_kills, SMALL),
@@ -244,5 +261,6 @@ if __name__ == "__main__":
         ("conditional appends race: one winner per offset", one_winner_per_offset, {}),
         ("changes of leader are told", leaders_are_told, {}),
         ("retries of conditional appends get the same answers", retries_get_the_same_answer, {}),
+        ("who leaves leaves no session behind", who_leaves_leaves_no_session, {}),
         ("idle sessions end, by the leader's clock", idle_sessions_end, {"more": "sessions: {expire: 1s}"}),
     ]))

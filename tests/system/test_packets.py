@@ -162,7 +162,7 @@ class Forger:
                                 self.datagram(self.message(**{"from": self.node.id}))],
             ("drops", "WORKER"): [self.datagram(self.message(worker=9))],
             ("drops", "BODY"): [self.datagram(self.message(epoch=1)),
-                                self.datagram(self.message(FORWARD, piece[:-16] + b"\xff" * 16, rng.randbytes(100)))],
+                                self.datagram(self.message(FORWARD, piece[:32] + b"\xff" * 4 + piece[36:], rng.randbytes(100)))],
             ("drops", "INCARNATION"): [self.datagram(self.message(incarnation=0))],
             ("drops", "LOG"): [self.datagram(self.message(FORWARD, piece, rng.randbytes(100), log=4711)),
                                self.datagram(self.message(FORWARD, piece, rng.randbytes(100), generation=9))],

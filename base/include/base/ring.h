@@ -15,7 +15,9 @@
  * A record of kind BATCH holds up to LEAT_BATCH_RECORDS_MAX records that are appended all or not at
  * all: one sequence, one completion (position and offset of the last). Its payload is a row of
  * struct leat_batch_item, each with its bytes behind it, zero-padded to 8. A FENCE record has no
- * payload; `writer_epoch` is the epoch that it asks for.
+ * payload; `writer_epoch` is the epoch that it asks for. A CLOSE record has none of either: it asks
+ * for the end of the client's session in the log, behind what the client appended before, and is
+ * answered as what comes behind that end is: ENOSESSION.
  *
  * A client that waits for its descriptor (LEAT_CONTROL_EVENTS) stores `armed`, a value other than
  * `signaled`; the node's control thread looks every millisecond, and when there is something to be
@@ -71,6 +73,7 @@ enum leat_ring_kind {
     LEAT_RING_SKIP = 2,
     LEAT_RING_BATCH = 3,
     LEAT_RING_FENCE = 4,
+    LEAT_RING_CLOSE = 5,
 };
 
 enum leat_ring_flag {
@@ -91,7 +94,8 @@ struct leat_ring_record {
     uint32_t log_id;
     uint32_t writer_epoch; /* refused when the log's fence epoch is above it; 0: none; FENCE: new */
     uint64_t sequence;     /* per client and log, from 1 */
-    uint64_t condition;    /* FLAG_CONDITION, else zero */
+    uint64_t condition;    /* FLAG_CONDITION: the offset; else of sequence 1 how far the log was
+                              committed when it    was appended, or less; else zero */
 };
 _Static_assert(sizeof(struct leat_ring_record) == LEAT_RING_ALIGN, "one alignment unit");
 

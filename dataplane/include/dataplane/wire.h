@@ -126,6 +126,7 @@ enum leat_wire_forward_flag {
     LEAT_FORWARD_FENCE = 8,      /* asks to fence at writer_epoch; no bytes */
     LEAT_FORWARD_CONDITION = 16, /* only if the log's next offset is `condition` */
     LEAT_FORWARD_AGAIN = 32,     /* a former node of the client had it */
+    LEAT_FORWARD_CLOSE = 64,     /* asks for the session's end; no bytes */
 };
 
 /* A client's append on its way from a follower's host to the leader. */
@@ -136,7 +137,7 @@ struct leat_wire_forward {
     uint32_t begin_byte;  /* of this piece */
     uint32_t flags;       /* enum leat_wire_forward_flag */
     uint32_t writer_epoch;
-    uint64_t condition;   /* CONDITION, else zero */
+    uint64_t condition;   /* as in struct leat_ring_record */
     uint64_t applied_pos; /* what the sender has applied of the log (ADR 0061) */
 };
 _Static_assert(sizeof(struct leat_wire_forward) == 56, "no padding");

@@ -11,6 +11,7 @@
 #ifndef LEAT_REPLICATION_SESSIONS_H
 #define LEAT_REPLICATION_SESSIONS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/base_frame.h"
@@ -18,11 +19,21 @@
 
 #define LEAT_SESSION_SLOTS (2u * LEAT_SESSIONS_MAX) /* of the hash by client */
 
+#define LEAT_SESSIONS_CLOSED 64u /* of the newest that were closed it is known whose they were */
+
+struct leat_sessions_closed {
+    struct leat_uuid client;
+    uint64_t position; /* of its SESSION_CLOSE; 0: not used yet */
+};
+
 struct leat_sessions {
     uint32_t count;
+    uint32_t closed_count; /* since the table began or was loaded */
     uint64_t closed_pos; /* of the newest SESSION_CLOSE; 0: no session was ever closed (ADR 0061) */
-    struct leat_session_row rows[LEAT_SESSIONS_MAX]; /* [session - 1]; session 0: free */
-    uint16_t slots[LEAT_SESSION_SLOTS];              /* open addressing; session or 0 */
+    uint64_t closed_unknown_pos; /* of the newest that is not among `closed`; 0: all are */
+    struct leat_sessions_closed closed[LEAT_SESSIONS_CLOSED]; /* a ring */
+    struct leat_session_row rows[LEAT_SESSIONS_MAX];          /* [session - 1]; session 0: free */
+    uint16_t slots[LEAT_SESSION_SLOTS];                       /* open addressing; session or 0 */
 };
 
 enum leat_session_verdict {
@@ -46,6 +57,11 @@ int leat_sessions_apply(struct leat_sessions *sessions, uint64_t position,
 
 /* The session of a client, or 0. */
 uint32_t leat_sessions_find(const struct leat_sessions *sessions, const struct leat_uuid *client);
+
+/* May a session of the client have been closed at `began_pos` or above (ADR 0076)? It began there
+ * or later. False is certain. */
+bool leat_sessions_may_be_closed(const struct leat_sessions *sessions,
+                                 const struct leat_uuid *client, uint64_t began_pos);
 
 /* The session number that a new client would get; 0: the table is full. */
 uint32_t leat_sessions_free(const struct leat_sessions *sessions);
