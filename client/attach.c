@@ -213,7 +213,7 @@ static void drive_mapped(struct leat_client *client, uint64_t now_ns)
     client->looked_ns = now_ns;
 }
 
-static void drive_up(struct leat_client *client, uint64_t now_ns)
+void client_look(struct leat_client *client, uint64_t now_ns)
 {
     int64_t closed = (int64_t)client_load(&client->rings.answers->closed.value);
     if (closed < 0) {
@@ -255,7 +255,7 @@ void client_drive(struct leat_client *client, uint64_t now_ns)
         drive_mapped(client, now_ns);
         break;
     case CLIENT_UP:
-        drive_up(client, now_ns);
+        client_look(client, now_ns);
         break;
     case CLIENT_FAILED:
         break;
@@ -337,10 +337,8 @@ void leat_detach(struct leat_client *client)
 {
     if (!client)
         return;
-    if (!client_is_forked(client)) {
-        leat_claim_abort(client);
+    if (!client_is_forked(client))
         client_goodbye_and_wait(client);
-    }
     if (client->socket >= 0)
         close(client->socket);
     client_wake_close(client);

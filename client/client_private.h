@@ -59,9 +59,9 @@ enum client_state { CLIENT_DOWN, CLIENT_ASKED, CLIENT_MAPPED, CLIENT_UP, CLIENT_
  * session ended. So an identity in use by a session that ended takes no append any more.
  *
  *   GOOD -> SPENT   a log's session ended
- *   SPENT -> FRESH  all appends ended and were taken, its other sessions were closed or that took
- * too long: forgotten; hung up, a new random identity FRESH -> GOOD   UP with it, in new rings: the
- * old ones' node still reads for the old identity
+ *   SPENT -> FRESH  all appends ended and were taken, and its other sessions were closed or that
+ *                   took too long: forgotten; hung up, a new random identity
+ *   FRESH -> GOOD   UP with it, in new rings: the old ones' node still reads for the old identity
  *
  * Appends are accepted in GOOD only.
  */
@@ -124,7 +124,8 @@ struct leat_client {
     char path[108];
     struct leat_uuid id;
     enum client_identity identity;
-    uint64_t goodbye_ns; /* its sessions are being closed, for no longer than this; 0: not */
+    uint64_t goodbye_ns;   /* its sessions are being closed, for no longer than this; 0: not */
+    uint32_t goodbye_next; /* place of the log whose session is the next to be closed */
     uint64_t ring_bytes;
     uint32_t in_flight_max;
     uint64_t table_count; /* power of two; also the completion count */
@@ -215,6 +216,8 @@ void client_wake_close(struct leat_client *client);
 /* Drives the connection; never blocks. */
 void client_drive(struct leat_client *client, uint64_t now_ns);
 void client_hang_up(struct leat_client *client, int error, uint64_t now_ns);
+/* UP: hangs up if the node went or let go. */
+void client_look(struct leat_client *client, uint64_t now_ns);
 void client_rings_unmap(const struct leat_client *client, struct client_rings *rings);
 
 /* ---- request.c ---- */
@@ -310,5 +313,7 @@ void client_end_all(struct leat_client *client, int error, uint64_t now_ns);
 /* All appends ended and their results were taken. */
 bool client_all_taken(const struct leat_client *client);
 void client_take_completions(struct leat_client *client, uint64_t now_ns);
+/* Gives back the places of what has all three ends. */
+void client_retire(struct leat_client *client);
 
 #endif

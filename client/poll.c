@@ -216,7 +216,7 @@ bool client_all_taken(const struct leat_client *client)
     return true;
 }
 
-static void table_retire(struct leat_client *client)
+void client_retire(struct leat_client *client)
 {
     while (client->first < client->next) {
         struct client_append *append = client_at(client, client->first);
@@ -243,7 +243,7 @@ int leat_poll(struct leat_client *client, struct leat_result *results, unsigned 
         if (count < max) /* else it may have more */
             ready_pop(client);
     }
-    table_retire(client);
+    client_retire(client);
     if (count == 0)
         client_arm(client, now_ns);
     return (int)count;

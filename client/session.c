@@ -15,29 +15,55 @@ static bool all_answered(const struct leat_client *client)
     return true;
 }
 
+/* As many logs' as there is room for. True: all of them. */
+static bool ask_for_closes(struct leat_client *client)
+{
+    if (client->claimed && !client->claim_rings.shared)
+        return true; /* the application writes where the next record would lie */
+    for (; client->goodbye_next < client->log_count; client->goodbye_next++) {
+        const struct client_log *log = &client->logs[client->goodbye_next];
+        if (log->next_sequence > 1 && !log->session_ended &&
+            client_close_session(client, client->goodbye_next) != LEAT_OK)
+            return false;
+    }
+    return true;
+}
+
 bool client_goodbye(struct leat_client *client, uint64_t now_ns)
 {
-    bool begins = client->goodbye_ns == 0;
-    if (begins)
+    if (client->goodbye_ns == 0) {
         client->goodbye_ns = client_deadline(now_ns, CLIENT_GOODBYE_NS);
-    for (uint32_t i = 0; begins && i < client->log_count && client->state == CLIENT_UP; i++) {
-        const struct client_log *log = &client->logs[i];
-        if (log->next_sequence > 1 && !log->session_ended)
-            (void)client_close_session(client, i);
+        client->goodbye_next = 0;
     }
-    if (client->state == CLIENT_UP && !all_answered(client) && now_ns < client->goodbye_ns)
+    client_retire(client);
+    if (client->state == CLIENT_UP && now_ns < client->goodbye_ns &&
+        (!ask_for_closes(client) || !all_answered(client)))
         return false;
     client->goodbye_ns = 0;
     return true;
+}
+
+/* Results that nobody will ask for take no room. */
+static void results_forget(struct leat_client *client)
+{
+    for (uint64_t i = client->first; i < client->next; i++) {
+        struct client_append *append = client_at(client, i);
+        append->taken |= append->ended;
+    }
 }
 
 void client_goodbye_and_wait(struct leat_client *client)
 {
     struct client_pace pace = {0};
     uint64_t now_ns = client_now_ns();
-    while (client->state == CLIENT_UP && !client_goodbye(client, now_ns)) {
+    leat_claim_abort(client);
+    while (client->state == CLIENT_UP) {
+        results_forget(client);
+        if (client_goodbye(client, now_ns))
+            return;
         client_pause(&pace);
         now_ns = client_now_ns();
         client_take_completions(client, now_ns);
+        client_look(client, now_ns);
     }
 }

@@ -80,19 +80,19 @@ static bool session_user_has_all(struct node_log *log, const struct leat_uuid *c
 
 /* Never a silent new session for an old one, in which the append may be already: not for a later
  * sequence; and where this client's may have been closed since it began, not for an append that a
- * former node had, and not for a node that has not applied each close (it ends the closed session's
+ * former node had, and not for a node that has not applied that close (it ends the closed session's
  * appends when it does; an old datagram's never will; ADR 0061, ADR 0076). */
 static enum append_verdict session_open(struct node_log *log, const struct leat_uuid *client,
                                         const struct node_append *append, uint64_t applied_pos,
                                         bool oldest, uint32_t *ret_session, int *ret_error)
 {
-    bool may_be_closed =
-        leat_sessions_may_be_closed(log->tail, client, append->conditional ? 0 : append->condition);
-    if (append->sequence != 1 || (append->again && may_be_closed)) {
+    uint64_t closed_pos =
+        leat_sessions_closed(log->tail, client, append->conditional ? 0 : append->condition);
+    if (append->sequence != 1 || (append->again && closed_pos != 0)) {
         *ret_error = LEAT_ENOSESSION;
         return oldest && session_verdict_stands(log, client) ? APPEND_REFUSED : APPEND_WAIT;
     }
-    if (may_be_closed && applied_pos <= log->tail->closed_pos)
+    if (closed_pos != 0 && applied_pos <= closed_pos)
         return APPEND_WAIT;
     struct leat_session_payload payload = {.client = *client,
                                            .session = leat_sessions_free(log->tail)};
@@ -109,6 +109,7 @@ static enum append_verdict session_open(struct node_log *log, const struct leat_
 
 int session_close(struct node_log *log, uint32_t session)
 {
+    log->crowd_ns = 0; /* its user may have room again */
     struct leat_session_payload payload = {.client = leat_sessions_row(log->tail, session)->client,
                                            .session = session};
     return log_append(log, LEAT_FRAME_SESSION_CLOSE, session, 0, &payload, sizeof(payload));
@@ -120,8 +121,8 @@ enum append_verdict session_append(struct node_log *log, const struct leat_uuid 
 {
     uint32_t session = leat_sessions_find(log->tail, client);
     bool full = log_has_no_space(log); /* what is sealed now would end as unknown: it is refused */
-    if (session == 0 && full)
-        return APPEND_WAIT;
+    if (session == 0 && (full || leat_sessions_find(log->committed, client) != 0))
+        return APPEND_WAIT; /* in the latter case its close is on its way to be committed */
     if (session == 0) {
         enum append_verdict opened =
             session_open(log, client, append, applied_pos, oldest, &session, ret_error);

@@ -549,6 +549,7 @@ void log_cut(struct node_log *log, const struct leat_core_effects *effects)
         log->applied = log->chain; /* nothing of what was is needed any more */
         log->completed = log->chain;
         log->needed_from = position;
+        clients_doubt(log->worker, log);
         leat_storage_reset(log->worker->storage, log->index, position, effects->cut_epoch);
         return;
     }

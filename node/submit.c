@@ -175,6 +175,20 @@ static unsigned client_submit(struct node_worker *worker, uint32_t owner, struct
     return done;
 }
 
+void clients_doubt(struct node_worker *worker, struct node_log *log)
+{
+    for (uint32_t i = 0; i < worker->clients_high; i++) {
+        struct node_client *client = &worker->clients[i];
+        struct client_log *of_log = &client->logs[log->index];
+        if (!client->rings || !(client->busy[log->index / 64] & 1ull << log->index % 64))
+            continue;
+        of_log->former_sequence = of_log->sent_sequence;
+        for (uint64_t number = of_log->first; number != CLIENT_NO_SLOT;
+             number = client_slot_at(client, number)->next_of_log)
+            client_slot_at(client, number)->again = true;
+    }
+}
+
 unsigned client_submit_all(struct node_worker *worker, uint32_t owner)
 {
     unsigned done = 0;

@@ -400,6 +400,8 @@ void client_end_slot(struct node_worker *worker, struct node_client *client, uin
 /* Tells clients what ended since, and gives back their rings' room. */
 void clients_tell(struct node_worker *worker);
 /* submit.c */
+/* The log begins anew, above frames that were not gone over: what is unended may be among them. */
+void clients_doubt(struct node_worker *worker, struct node_log *log);
 /* The log's leader has no room for a client's appends from `sequence` on: they end. */
 void clients_refuse_from(struct node_worker *worker, uint32_t owner, struct node_log *log,
                          uint64_t sequence);

@@ -84,16 +84,31 @@ static void note_closed(struct leat_sessions *sessions, uint64_t position,
     sessions->closed_pos = position;
 }
 
+/* Linear probing without tombstones (Knuth, The Art of Computer Programming 3, 6.4, algorithm R).
+ */
+static void slot_free(struct leat_sessions *sessions, uint32_t slot)
+{
+    for (uint32_t at = (slot + 1) % LEAT_SESSION_SLOTS; sessions->slots[at] != 0;
+         at = (at + 1) % LEAT_SESSION_SLOTS) {
+        uint32_t home = slot_of(&sessions->rows[sessions->slots[at] - 1].client);
+        if ((at - home) % LEAT_SESSION_SLOTS < (at - slot) % LEAT_SESSION_SLOTS)
+            continue; /* it would not be found before its home */
+        sessions->slots[slot] = sessions->slots[at];
+        slot = at;
+    }
+    sessions->slots[slot] = 0;
+}
+
 static int apply_close(struct leat_sessions *sessions, uint64_t position,
                        const struct leat_session_payload *payload)
 {
-    uint32_t session = leat_sessions_find(sessions, &payload->client);
+    uint32_t slot = slot_find(sessions, &payload->client), session = sessions->slots[slot];
     if (session == 0 || session != payload->session)
         return LEAT_ECORRUPT;
+    slot_free(sessions, slot);
     memset(&sessions->rows[session - 1], 0, sizeof(sessions->rows[0]));
     sessions->count--;
     note_closed(sessions, position, &payload->client);
-    slots_rebuild(sessions);
     return LEAT_OK;
 }
 
@@ -147,20 +162,18 @@ uint32_t leat_sessions_find(const struct leat_sessions *sessions, const struct l
     return sessions->slots[slot_find(sessions, client)];
 }
 
-bool leat_sessions_may_be_closed(const struct leat_sessions *sessions,
-                                 const struct leat_uuid *client, uint64_t began_pos)
+uint64_t leat_sessions_closed(const struct leat_sessions *sessions, const struct leat_uuid *client,
+                              uint64_t began_pos)
 {
-    if (sessions->closed_pos == 0 || sessions->closed_pos < began_pos)
-        return false;
-    if (sessions->closed_unknown_pos != 0 && sessions->closed_unknown_pos >= began_pos)
-        return true;
+    if (sessions->closed_pos < began_pos)
+        return 0;
     for (uint32_t i = 0; i < LEAT_SESSIONS_CLOSED; i++) {
         const struct leat_sessions_closed *closed = &sessions->closed[i];
         if (closed->position != 0 && closed->position >= began_pos &&
             leat_uuid_equal(&closed->client, client))
-            return true;
+            return closed->position;
     }
-    return false;
+    return sessions->closed_unknown_pos >= began_pos ? sessions->closed_unknown_pos : 0;
 }
 
 uint32_t leat_sessions_free(const struct leat_sessions *sessions)

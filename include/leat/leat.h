@@ -79,8 +79,9 @@ struct leat_result {
  * EDEADLINE, ENOMEM. */
 LEAT_API int leat_attach(const struct leat_options *options, struct leat_client **ret_client);
 
-/* Lets go; what has not ended by now ends as unknown, unreported. The client's sessions are closed:
- * for that it waits for the node, up to 200 ms where a log has no leader. NULL is fine. */
+/* Lets go; what has not ended by now ends as unknown, unreported. The node is asked to close the
+ * client's sessions, and waited for: for a commit as a rule, for 200 ms at most (a log without a
+ * leader, a full disk, appends that do not end). What is not closed then expires. NULL is fine. */
 LEAT_API void leat_detach(struct leat_client *client);
 
 /* Starts an append of `length` bytes (zero is legal). Never blocks. The bytes are copied. `user`
@@ -102,7 +103,8 @@ LEAT_API void leat_claim_abort(struct leat_client *client);
  * of the log end so, and the library resends none of them: the application decides what to append
  * again. Copies of them may still be on their way, so the client takes a new identity: when the
  * appends of its other logs have ended too (they keep their deadlines) and all results are taken,
- * leat_poll attaches again. Until then every new append, of any log, is refused with LEAT_EAGAIN.
+ * leat_poll has its other sessions closed (for 200 ms at most) and attaches again. Until then every
+ * new append, of any log, is refused with LEAT_EAGAIN.
  * The sequences of all logs then begin at 1 again; `user` is what tells appends apart. The same
  * follows LEAT_ESESSIONS (the log's session table is full) and LEAT_ENOSPACE, which end the append
  * that was refused and those started after it; those before it end by themselves. */

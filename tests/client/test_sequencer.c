@@ -349,6 +349,53 @@ static void who_lost_one_session_has_the_others_closed(void **state)
                             sizeof(node->seen[0].client));
 }
 
+/* A claim lies where the next record would: the sessions are left to expire. */
+static void an_open_claim_is_not_written_over(void **state)
+{
+    (void)state;
+    void *bytes;
+    char filled[200];
+    uint64_t deadline_ns = fake_now_ns() + 10 * SECOND;
+    int rc;
+    append_to(2, 1);
+    append_to(1, 1);
+    memset(filled, 'q', sizeof(filled));
+    atomic_store(&node->hold_log, 1);
+    assert_int_equal(leat_append_start(client, 1, "b", 1, LEAT_ACK_DURABLE, 10 * SECOND, 0, NULL),
+                     LEAT_OK);
+    WAIT_UNTIL(atomic_load(&node->seen_count) == 3);
+    assert_int_equal(leat_claim(client, 2, sizeof(filled), &bytes), LEAT_OK);
+    memcpy(bytes, filled, sizeof(filled));
+    atomic_store(&node->lose, LEAT_ESESSION);
+    assert_int_equal(next_result().error, LEAT_ESESSION);
+    while ((rc = leat_publish(client, LEAT_ACK_DURABLE, 10 * SECOND, 0, NULL)) == LEAT_EAGAIN &&
+           fake_now_ns() < deadline_ns) {
+        assert_memory_equal(bytes, filled, sizeof(filled));
+        leat_poll(client, NULL, 0);
+    }
+    assert_int_equal(rc, LEAT_OK);
+    assert_int_equal(next_result().error, LEAT_OK);
+    assert_int_equal(atomic_load(&node->close_count), 0);
+    assert_int_equal(node->recorded_bytes[3], (uint64_t)sizeof(filled) << 8 | 'q');
+    atomic_store(&node->hold_log, 0);
+}
+
+/* The results that nobody takes have the whole table. */
+static void who_leaves_with_a_full_table_has_its_sessions_closed(void **state)
+{
+    (void)state;
+    struct leat_client *other = fake_attach(node, 0, 64);
+    for (unsigned i = 0; i < 64; i++)
+        assert_int_equal(
+            leat_append_start(other, 1, "f", 1, LEAT_ACK_DURABLE, 10 * SECOND, i, NULL), LEAT_OK);
+    assert_int_equal(leat_append_start(other, 1, "f", 1, LEAT_ACK_DURABLE, 10 * SECOND, 64, NULL),
+                     LEAT_EAGAIN);
+    leat_detach(other);
+    assert_int_equal(atomic_load(&node->record_count), 64);
+    assert_int_equal(atomic_load(&node->close_count), 1);
+    expect_close(0, 1, 65);
+}
+
 /* And is not waited for long. */
 static void who_leaves_a_node_that_is_silent_leaves(void **state)
 {
@@ -379,6 +426,8 @@ int main(void)
         CASE(who_leaves_has_its_sessions_closed),
         CASE(who_appended_nothing_has_none),
         CASE(who_lost_one_session_has_the_others_closed),
+        CASE(an_open_claim_is_not_written_over),
+        CASE(who_leaves_with_a_full_table_has_its_sessions_closed),
         CASE(who_leaves_a_node_that_is_silent_leaves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

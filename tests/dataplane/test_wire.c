@@ -365,6 +365,46 @@ static void each_header_field_has_its_reason(void **state)
     assert_int_equal(parse(&datagram), LEAT_WIRE_DROP_CRC);
 }
 
+static void make_close(struct datagram *datagram)
+{
+    begin(datagram, LEAT_WIRE_FORWARD, sizeof(struct leat_wire_forward), 0);
+    struct leat_wire_forward *forward = body_of(datagram);
+    forward->flags = LEAT_FORWARD_CLOSE | LEAT_FORWARD_OLDEST;
+    forward->sequence = 2;
+}
+
+static void make_first(struct datagram *datagram)
+{
+    make_forward(datagram);
+    struct leat_wire_forward *forward = body_of(datagram);
+    forward->sequence = 1;
+    forward->condition = 4711; /* how far the log was */
+}
+
+static void a_close_and_a_first_append_are_checked(void **state)
+{
+    (void)state;
+    struct datagram datagram;
+    make_close(&datagram);
+    seal(&datagram);
+    assert_int_equal(parse(&datagram), -1);
+    make_first(&datagram);
+    seal(&datagram);
+    assert_int_equal(parse(&datagram), -1);
+#define BODY(maker, change)                                                                        \
+    REFUSED(maker, struct leat_wire_forward *body = body_of(&datagram); change, BODY)
+    BODY(make_close, body->flags |= LEAT_FORWARD_FENCE; body->writer_epoch = 1);
+    BODY(make_close, body->flags |= LEAT_FORWARD_BATCH);
+    BODY(make_close, body->flags |= LEAT_FORWARD_CONDITION);
+    BODY(make_close, body->writer_epoch = 1);
+    BODY(make_close, body->sequence = 1);
+    BODY(make_close, body->sequence = 0);
+    BODY(make_close, body->condition = 1);
+    BODY(make_close, body->total_bytes = 8);
+    BODY(make_first, body->sequence = 2);
+#undef BODY
+}
+
 static void each_body_field_is_checked(void **state)
 {
     (void)state;
@@ -448,6 +488,7 @@ int main(void)
         cmocka_unit_test(random_bytes_are_refused),
         cmocka_unit_test(each_header_field_has_its_reason),
         cmocka_unit_test(each_body_field_is_checked),
+        cmocka_unit_test(a_close_and_a_first_append_are_checked),
         cmocka_unit_test(the_largest_run_list_is_taken),
         cmocka_unit_test(every_reason_has_a_name),
     };

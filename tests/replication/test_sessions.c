@@ -157,23 +157,22 @@ static void whose_were_closed_is_known_for_a_while(void **state)
 {
     (void)state;
     struct leat_uuid first = client_of(70), other = client_of(71);
-    assert_false(leat_sessions_may_be_closed(&sessions, &first, 0));
+    assert_int_equal(leat_sessions_closed(&sessions, &first, 0), 0);
     assert_int_equal(apply(LEAT_FRAME_SESSION_OPEN, 1, 70, 0, 8), 0);
-    assert_false(leat_sessions_may_be_closed(&sessions, &first, 0));
+    assert_int_equal(leat_sessions_closed(&sessions, &first, 0), 0);
     assert_int_equal(apply(LEAT_FRAME_SESSION_CLOSE, 1, 70, 0, 16), 0);
-    assert_true(leat_sessions_may_be_closed(&sessions, &first, 0));
-    assert_true(leat_sessions_may_be_closed(&sessions, &first, 16));
-    assert_false(leat_sessions_may_be_closed(&sessions, &first, 24)); /* it began behind that */
-    assert_false(leat_sessions_may_be_closed(&sessions, &other, 0));
+    assert_true(leat_sessions_closed(&sessions, &first, 0) != 0);
+    assert_true(leat_sessions_closed(&sessions, &first, 16) != 0);
+    assert_int_equal(leat_sessions_closed(&sessions, &first, 24), 0); /* it began behind that */
+    assert_int_equal(leat_sessions_closed(&sessions, &other, 0), 0);
     for (uint64_t at = 24; sessions.closed_count < LEAT_SESSIONS_CLOSED + 1; at += 16) {
-        assert_false(leat_sessions_may_be_closed(&sessions, &other, 0));
+        assert_int_equal(leat_sessions_closed(&sessions, &other, 0), 0);
         assert_int_equal(apply(LEAT_FRAME_SESSION_OPEN, 1, 72, 0, at), 0);
         assert_int_equal(apply(LEAT_FRAME_SESSION_CLOSE, 1, 72, 0, at + 8), 0);
     }
-    assert_true(
-        leat_sessions_may_be_closed(&sessions, &first, 16)); /* forgotten, and so anybody's */
-    assert_true(leat_sessions_may_be_closed(&sessions, &other, 16));
-    assert_false(leat_sessions_may_be_closed(&sessions, &other, 24));
+    assert_true(leat_sessions_closed(&sessions, &first, 16) != 0); /* forgotten, and so anybody's */
+    assert_true(leat_sessions_closed(&sessions, &other, 16) != 0);
+    assert_int_equal(leat_sessions_closed(&sessions, &other, 24), 0);
 }
 
 /* A base frame says where the newest was, and not whose. */
@@ -182,13 +181,13 @@ static void whose_were_closed_is_not_loaded(void **state)
     (void)state;
     struct leat_uuid other = client_of(71);
     leat_sessions_load(&sessions, NULL, 0, 500);
-    assert_true(leat_sessions_may_be_closed(&sessions, &other, 0));
-    assert_true(leat_sessions_may_be_closed(&sessions, &other, 500));
-    assert_false(leat_sessions_may_be_closed(&sessions, &other, 508));
+    assert_true(leat_sessions_closed(&sessions, &other, 0) != 0);
+    assert_true(leat_sessions_closed(&sessions, &other, 500) != 0);
+    assert_int_equal(leat_sessions_closed(&sessions, &other, 508), 0);
     assert_int_equal(apply(LEAT_FRAME_SESSION_OPEN, 1, 70, 0, 600), 0);
     assert_int_equal(apply(LEAT_FRAME_SESSION_CLOSE, 1, 70, 0, 608), 0);
-    assert_false(leat_sessions_may_be_closed(&sessions, &other, 508));
-    assert_true(leat_sessions_may_be_closed(&sessions, &other, 500));
+    assert_int_equal(leat_sessions_closed(&sessions, &other, 508), 0);
+    assert_true(leat_sessions_closed(&sessions, &other, 500) != 0);
 }
 
 /* T2: the same prefix gives the same rows, by frames or by a base frame in between. */

@@ -83,6 +83,8 @@ static void frames_walk(unsigned node, struct replica *replica, const struct nod
                       ? &log->applied
                       : &log->chain);
     replica->cuts = cuts;
+    ledger.logs[log->id].forgets |=
+        log->tail->closed_unknown_pos != 0 || log->committed->closed_unknown_pos != 0;
     while (replica->walked_pos < log->chain.position && !world.failed) {
         const struct leat_frame *frame = frame_at(log, replica->walked_pos, &replica->walked_pos);
         frame_look(node, log, replica->walked_pos, frame);

@@ -81,9 +81,7 @@ static void unknown_look(const struct sim_client *self, const struct leat_result
     const struct ledger_append *append = &ledger.appends[result->user];
     const struct ledger_log *log = &ledger.logs[append->log];
     bool of_session = result->error == LEAT_ESESSION || result->error == LEAT_ENOSESSION;
-    bool may_be_closed =
-        ledger_may_be_closed(append->log, &self->id) ||
-        (log->closes && ledger_first_is_conditional(append->log, append->identity));
+    bool may_be_closed = ledger_may_be_closed(append->log, &self->id) || log->forgets;
     if (of_session && !may_be_closed && log->memory_lost_ns == 0)
         world_fail(
             append->sequence == 1 ? "C10" : "W8",

@@ -57,13 +57,6 @@ uint32_t ledger_new_identity(void)
     return ++ledger.identities;
 }
 
-bool ledger_first_is_conditional(uint32_t log, uint32_t identity)
-{
-    uint64_t number;
-    return map_get(&sequences, (struct sim_map_key){log, identity, 1}, &number) &&
-           number != FENCE && ledger.appends[number].condition != LEDGER_NOWHERE;
-}
-
 static uint8_t payload_byte(uint64_t number, uint32_t at)
 {
     return (uint8_t)(number * 131 + at * 7 + (at >> 8));

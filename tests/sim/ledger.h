@@ -49,6 +49,7 @@ struct ledger_log {
     uint64_t memory_lost_pos; /* what was committed as replicated by then ended there at most */
     uint64_t closed_pos;      /* the end of the last session that was closed */
     bool closes;              /* a node has a frame that closes one, committed or not */
+    bool forgets;             /* and some node does not know any more whose that was */
     uint64_t fence_epoch;     /* of the newest fence that is committed */
     uint64_t batch_next;   /* committed up to within a batch: what follows; else LEDGER_NOWHERE */
     uint64_t record_count; /* committed */
@@ -83,8 +84,6 @@ void ledger_fence_acked(uint32_t log, uint64_t epoch);
 /* A node has a frame that closes the client's session, committed or not. */
 void ledger_closes(uint32_t log, const struct leat_uuid *client);
 bool ledger_may_be_closed(uint32_t log, const struct leat_uuid *client);
-/* The identity's first append to the log says where it is to go, and so not where the log was. */
-bool ledger_first_is_conditional(uint32_t log, uint32_t identity);
 
 /* What was told of an append, or of the first record of a batch and so of all of it. Position and
  * offset: of its last record; LEDGER_NOWHERE: recorded, not known where. */

@@ -14,7 +14,7 @@
 #include "base/uuid.h"
 
 #define LEAT_CONTROL_MAGIC          0x4c544354u
-#define LEAT_CONTROL_VERSION        2u
+#define LEAT_CONTROL_VERSION        3u /* of the rings too */
 #define LEAT_CONTROL_TEXT_BYTES_MAX (48u << 10)
 
 enum leat_control_kind {

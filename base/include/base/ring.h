@@ -36,7 +36,6 @@
 #include "base/frame.h"
 #include "base/uuid.h"
 
-#define LEAT_RING_VERSION         2u
 #define LEAT_RING_HEADER_BYTES    4096u
 #define LEAT_RING_ALIGN           32u
 #define LEAT_RING_BYTES_MIN       (64u << 10)
@@ -94,8 +93,9 @@ struct leat_ring_record {
     uint32_t log_id;
     uint32_t writer_epoch; /* refused when the log's fence epoch is above it; 0: none; FENCE: new */
     uint64_t sequence;     /* per client and log, from 1 */
-    uint64_t condition;    /* FLAG_CONDITION: the offset; else of sequence 1 how far the log was
-                              committed when it    was appended, or less; else zero */
+    /* FLAG_CONDITION: the offset; else of sequence 1 how far the log was committed when it was
+     * appended, or less (ADR 0076); else zero */
+    uint64_t condition;
 };
 _Static_assert(sizeof(struct leat_ring_record) == LEAT_RING_ALIGN, "one alignment unit");
 

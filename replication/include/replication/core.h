@@ -69,7 +69,8 @@ struct leat_core_boot {
     uint64_t memory_pos;  /* M */
     uint64_t durable_pos; /* D */
     uint64_t commit_d;
-    uint64_t cut_epoch; /* of the newest cut on record: the next one's is higher */
+    uint64_t cut_epoch; /* of the newest cut on record, or start behind a life that died: the next
+                           one's is higher */
 };
 
 enum leat_input_kind {

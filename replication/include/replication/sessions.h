@@ -2,11 +2,12 @@
  *
  * Client sessions of one log: exactly-once appends (Ongaro's thesis, 6.3). Pure, like the core.
  *
- * A table is a function of a log's prefix: it changes only by leat_sessions_apply(), frame by
- * frame. A batch is one sequence: its last RECORD moves the row. A refused append and a fence are
- * the frame of their sequence like any record: the row says how the last one ended. A replica keeps
- * one as of commitD; a leader keeps a second as of its log's end (a copy of the first, gone over
- * the uncommitted tail), which judges new appends and fills base frames.
+ * A table's rows are a function of a log's prefix: it changes only by leat_sessions_apply(), frame
+ * by frame. (Whose the sessions closed last were it knows from where it was loaded on.) A batch is
+ * one sequence: its last RECORD moves the row. A refused append and a fence are the frame of their
+ * sequence like any record: the row says how the last one ended. A replica keeps one as of commitD;
+ * a leader keeps a second as of its log's end (a copy of the first, gone over the uncommitted
+ * tail), which judges new appends and fills base frames.
  */
 #ifndef LEAT_REPLICATION_SESSIONS_H
 #define LEAT_REPLICATION_SESSIONS_H
@@ -19,7 +20,9 @@
 
 #define LEAT_SESSION_SLOTS (2u * LEAT_SESSIONS_MAX) /* of the hash by client */
 
-#define LEAT_SESSIONS_CLOSED 64u /* of the newest that were closed it is known whose they were */
+#ifndef LEAT_SESSIONS_CLOSED /* of so many that were closed last it is known whose they were */
+#define LEAT_SESSIONS_CLOSED 64u
+#endif
 
 struct leat_sessions_closed {
     struct leat_uuid client;
@@ -58,10 +61,10 @@ int leat_sessions_apply(struct leat_sessions *sessions, uint64_t position,
 /* The session of a client, or 0. */
 uint32_t leat_sessions_find(const struct leat_sessions *sessions, const struct leat_uuid *client);
 
-/* May a session of the client have been closed at `began_pos` or above (ADR 0076)? It began there
- * or later. False is certain. */
-bool leat_sessions_may_be_closed(const struct leat_sessions *sessions,
-                                 const struct leat_uuid *client, uint64_t began_pos);
+/* Where a session of the client, which began at `began_pos` or above, was closed, or may have been:
+ * a position at or above its SESSION_CLOSE; 0: it was not, for sure (ADR 0076). */
+uint64_t leat_sessions_closed(const struct leat_sessions *sessions, const struct leat_uuid *client,
+                              uint64_t began_pos);
 
 /* The session number that a new client would get; 0: the table is full. */
 uint32_t leat_sessions_free(const struct leat_sessions *sessions);
