@@ -421,8 +421,7 @@ static bool record_keeps_protocol(const struct node_client *client,
     bool conditional = (record->flags & LEAT_RING_FLAG_CONDITION) != 0;
     if (!conditional && record->condition != 0 && record->sequence != 1)
         return false;
-    if (record->kind ==
-        LEAT_RING_CLOSE) /* of one that nothing opened there is nothing to be told */
+    if (record->kind == LEAT_RING_CLOSE) /* an append opened what it is to close */
         return !conditional && record->payload_bytes == 0 && record->writer_epoch == 0 &&
                record->sequence > 1;
     if (record->kind == LEAT_RING_FENCE)

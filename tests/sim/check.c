@@ -78,10 +78,8 @@ static void frames_walk(unsigned node, struct replica *replica, const struct nod
     uint64_t cuts = log->core.counters.cuts + log->core.counters.resets;
     if (cuts != replica->cuts || replica->walked_pos > log->chain.position ||
         !in_arena(log, replica->walked_pos))
-        walk_from(replica,
-                  in_arena(log, log->applied.position) /* where they were is not known any more */
-                      ? &log->applied
-                      : &log->chain);
+        /* where they were is not known any more */
+        walk_from(replica, in_arena(log, log->applied.position) ? &log->applied : &log->chain);
     replica->cuts = cuts;
     ledger.logs[log->id].forgets |=
         log->tail->closed_unknown_pos != 0 || log->committed->closed_unknown_pos != 0;

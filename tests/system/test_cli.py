@@ -180,10 +180,9 @@ def written(cluster):
     done = described_append(node, b"old\n", code=1)
     check(done["error"] == "LEAT_EFENCEDOUT", str(done))
     check(described_append(cluster.nodes[1], b"new\n", "--writer-epoch", "3")["appended"] == 1, "epoch 3")
-    wait_for(lambda: not described(node, "session", "ls")["sessions"], "the sessions of those who left to be closed")
     left_behind(cluster, node, [(b"young\n", ["--writer-epoch", "3"]), (b"old\n", ["--writer-epoch", "2"])])
     sessions = described(node, "session", "ls")["sessions"]
-    check({s["last_error"] for s in sessions} == {"LEAT_OK", "LEAT_EFENCEDOUT"}, str(sessions))
+    check({s["last_error"] for s in sessions} >= {"LEAT_OK", "LEAT_EFENCEDOUT"}, str(sessions))
     check(all(s["last_time_ns"] > 10**18 and isinstance(s["last_time_ns"], int) for s in sessions), str(sessions))
 
 
@@ -235,14 +234,13 @@ def left_behind(cluster, node, wishes):
     """Clients that append a record each and are killed: their sessions stay. wishes: (line, options)."""
     def listed():
         return described(node, "session", "ls", "--log", "default")["sessions"]
-    before = len(listed())
     clients = [subprocess.Popen([LEAT, "append", "--quiet", "--socket", node.socket, *options], stdin=subprocess.PIPE,
                                 stderr=subprocess.DEVNULL) for _, options in wishes]
     cluster.helpers += clients
     for client, (line, _) in zip(clients, wishes):
         client.stdin.write(line)
         client.stdin.flush()
-    wait_for(lambda: sum(s["last_sequence"] > 0 for s in listed()) == before + len(wishes), "what they appended")
+    wait_for(lambda: sum(s["attached"] and s["last_sequence"] > 0 for s in listed()) == len(wishes), "what they appended")
     for client in clients:
         client.kill()
         client.wait()

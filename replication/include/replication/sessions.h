@@ -12,7 +12,6 @@
 #ifndef LEAT_REPLICATION_SESSIONS_H
 #define LEAT_REPLICATION_SESSIONS_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/base_frame.h"
