@@ -198,9 +198,7 @@ int leat_chain_at_base(const struct leat_log_shape *shape, uint64_t position, co
                        uint64_t available_bytes, struct leat_chain *ret_chain)
 {
     struct leat_frame frame;
-    const struct leat_base_head *head;
-    const struct leat_base_member *members;
-    const struct leat_session_row *sessions;
+    struct leat_base base;
 
     if (available_bytes < sizeof(frame))
         return LEAT_EAGAIN;
@@ -211,18 +209,10 @@ int leat_chain_at_base(const struct leat_log_shape *shape, uint64_t position, co
     if (available_bytes < leat_frame_extent(shape, position, frame.length_bytes))
         return LEAT_EAGAIN;
     const char *payload = (const char *)bytes + LEAT_FRAME_HEADER_BYTES;
-    if (leat_base_parse(payload, frame.length_bytes - LEAT_FRAME_HEADER_BYTES, &head, &members,
-                        &sessions) != LEAT_OK ||
-        head->position != position || head->segment_bytes != shape->segment_bytes)
+    if (leat_base_parse(payload, frame.length_bytes - LEAT_FRAME_HEADER_BYTES, &base) != LEAT_OK ||
+        base.head->position != position || base.head->segment_bytes != shape->segment_bytes)
         return LEAT_ECHAIN;
-    struct leat_chain chain = {
-        .position = position,
-        .next_offset = head->next_offset,
-        .last_time_ns = head->last_time_ns,
-        .run_first_pos = head->run_first_pos,
-        .term = head->run_term,
-        .crc = head->chain_crc,
-    };
+    struct leat_chain chain = leat_base_chain(base.head);
     struct leat_chain probe = chain;
     uint64_t extent;
     int rc = leat_frame_check(shape, &probe, bytes, available_bytes, &extent);
@@ -245,20 +235,56 @@ bool leat_log_sizes_are_legal(uint64_t segment_bytes, uint64_t arena_bytes,
 static bool base_head_is_sane(const struct leat_base_head *head)
 {
     return head->member_count >= 1 && head->member_count <= LEAT_MEMBERS_MAX &&
-           head->session_count <= LEAT_SESSIONS_MAX && head->catalogue_count <= LEAT_LOGS_MAX &&
+           head->session_count <= LEAT_SESSIONS_MAX && head->closed_count <= LEAT_SESSIONS_CLOSED &&
+           head->catalogue_count <= LEAT_LOGS_MAX &&
            leat_log_sizes_are_legal(head->segment_bytes, head->arena_bytes,
                                     head->entry_bytes_max) &&
            head->position % head->segment_bytes == 0 && head->trim_pos <= head->position &&
-           head->run_first_pos <= head->position &&
-           (head->closed_pos == 0 || head->closed_pos < head->position);
+           head->run_first_pos <= head->position;
 }
 
-static bool base_catalogue_is_sane(const struct leat_base_head *head,
-                                   const struct leat_catalogue_row *rows)
+static bool base_members_are_sane(const struct leat_base *base)
 {
-    if (head->catalogue_count > 0 && head->log_id != 0)
+    for (unsigned i = 1; i < base->head->member_count; i++) {
+        if (base->members[i].node_id <= base->members[i - 1].node_id)
+            return false;
+    }
+    return true;
+}
+
+static bool base_sessions_are_sane(const struct leat_base *base)
+{
+    const struct leat_session_row *rows = base->sessions;
+    for (unsigned i = 0; i < base->head->session_count; i++) {
+        if (rows[i].session == 0 || rows[i].session > LEAT_SESSIONS_MAX ||
+            (rows[i].last_error != LEAT_OK && rows[i].last_error != LEAT_ECONDITION &&
+             rows[i].last_error != LEAT_EFENCEDOUT) ||
+            (i > 0 && rows[i].session <= rows[i - 1].session))
+            return false;
+    }
+    return true;
+}
+
+/* One is left out for want of room only. */
+static bool base_closed_are_sane(const struct leat_base *base)
+{
+    uint64_t above_pos = base->head->closed_unknown_pos;
+    if (above_pos != 0 && base->head->closed_count != LEAT_SESSIONS_CLOSED)
         return false;
-    for (unsigned i = 0; i < head->catalogue_count; i++) {
+    for (unsigned i = 0; i < base->head->closed_count; i++) {
+        if (base->closed[i].position <= above_pos)
+            return false;
+        above_pos = base->closed[i].position;
+    }
+    return above_pos == 0 || above_pos < base->head->position;
+}
+
+static bool base_catalogue_is_sane(const struct leat_base *base)
+{
+    const struct leat_catalogue_row *rows = base->catalogue;
+    if (base->head->catalogue_count > 0 && base->head->log_id != 0)
+        return false;
+    for (unsigned i = 0; i < base->head->catalogue_count; i++) {
         if ((i > 0 && rows[i].log_id <= rows[i - 1].log_id) ||
             rows[i].name[LEAT_CATALOGUE_NAME_BYTES - 1] != 0 ||
             !leat_log_sizes_are_legal(rows[i].segment_bytes, rows[i].arena_bytes,
@@ -268,10 +294,7 @@ static bool base_catalogue_is_sane(const struct leat_base_head *head,
     return true;
 }
 
-int leat_base_parse(const void *payload, uint32_t length_bytes,
-                    const struct leat_base_head **ret_head,
-                    const struct leat_base_member **ret_members,
-                    const struct leat_session_row **ret_sessions)
+int leat_base_parse(const void *payload, uint32_t length_bytes, struct leat_base *ret_base)
 {
     const struct leat_base_head *head = payload;
     if (length_bytes < sizeof(*head))
@@ -280,24 +303,8 @@ int leat_base_parse(const void *payload, uint32_t length_bytes,
         return LEAT_EVERSION;
     if (!base_head_is_sane(head) || leat_base_payload_bytes(head) != length_bytes)
         return LEAT_ECORRUPT;
-    const struct leat_base_member *members = (const void *)(head + 1);
-    const struct leat_session_row *sessions = (const void *)(members + head->member_count);
-    for (unsigned i = 1; i < head->member_count; i++) {
-        if (members[i].node_id <= members[i - 1].node_id)
-            return LEAT_ECORRUPT;
-    }
-    for (unsigned i = 0; i < head->session_count; i++) {
-        uint32_t session = sessions[i].session;
-        int32_t error = sessions[i].last_error;
-        if (session == 0 || session > LEAT_SESSIONS_MAX ||
-            (error != LEAT_OK && error != LEAT_ECONDITION && error != LEAT_EFENCEDOUT) ||
-            (i > 0 && session <= sessions[i - 1].session))
-            return LEAT_ECORRUPT;
-    }
-    if (!base_catalogue_is_sane(head, (const void *)(sessions + head->session_count)))
-        return LEAT_ECORRUPT;
-    *ret_head = head;
-    *ret_members = members;
-    *ret_sessions = sessions;
-    return LEAT_OK;
+    *ret_base = leat_base_parts(payload);
+    bool is_sane = base_members_are_sane(ret_base) && base_sessions_are_sane(ret_base) &&
+                   base_closed_are_sane(ret_base) && base_catalogue_is_sane(ret_base);
+    return is_sane ? LEAT_OK : LEAT_ECORRUPT;
 }

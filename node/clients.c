@@ -460,8 +460,6 @@ static int client_admit(struct node_worker *worker, struct node_client *client, 
     uint64_t number = client->slot_next++;
     struct client_slot *slot = client_slot_at(client, number);
     *slot = *record;
-    if (!slot->conditional && slot->condition > log->applied.position)
-        slot->condition = 0; /* it began before what is known here: that is not known then */
     slot->log = (uint16_t)log->index;
     slot->next_of_log = CLIENT_NO_SLOT;
     worker->await_memory += slot->level == LEAT_LEVEL_REPLICATED;

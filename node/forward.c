@@ -78,6 +78,14 @@ static bool session_user_has_all(struct node_log *log, const struct leat_uuid *c
     return true;
 }
 
+/* How far the log was committed when the append was begun, or less. (Its own node may have been
+ * restarted since, and know of less: the leader's word is the log's.) */
+static uint64_t append_began(const struct node_log *log, const struct node_append *append)
+{
+    bool is_known = !append->conditional && append->condition <= log->core.commit_d;
+    return is_known ? append->condition : 0;
+}
+
 /* Never a silent new session for an old one, in which the append may be already: not for a later
  * sequence; and where this client's may have been closed since it began, not for an append that a
  * former node had, and not for a node that has not applied that close (it ends the closed session's
@@ -86,8 +94,7 @@ static enum append_verdict session_open(struct node_log *log, const struct leat_
                                         const struct node_append *append, uint64_t applied_pos,
                                         bool oldest, uint32_t *ret_session, int *ret_error)
 {
-    uint64_t closed_pos =
-        leat_sessions_closed(log->tail, client, append->conditional ? 0 : append->condition);
+    uint64_t closed_pos = leat_sessions_closed(log->tail, client, append_began(log, append));
     if (append->sequence != 1 || (append->again && closed_pos != 0)) {
         *ret_error = LEAT_ENOSESSION;
         return oldest && session_verdict_stands(log, client) ? APPEND_REFUSED : APPEND_WAIT;

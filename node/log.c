@@ -36,6 +36,15 @@ uint64_t log_needed_from(struct node_log *log)
 
 /* ---- base frames ---- */
 
+/* How much a base frame holds beside the members. */
+static void base_count(const struct node_log *log, const struct leat_sessions *sessions,
+                       const struct node_catalogue *catalogue, struct leat_base_head *head)
+{
+    head->session_count = (uint16_t)sessions->count;
+    head->closed_count = (uint16_t)leat_sessions_closed_known(sessions);
+    head->catalogue_count = log->id == 0 ? (uint16_t)catalogue->count : 0;
+}
+
 static uint32_t base_payload(struct node_log *log, const struct leat_chain *chain,
                              const struct leat_sessions *sessions,
                              const struct node_catalogue *catalogue, uint64_t trim_pos,
@@ -52,35 +61,30 @@ static uint32_t base_payload(struct node_log *log, const struct leat_chain *chai
     head->chain_crc = chain->crc;
     head->trim_pos = trim_pos;
     head->fence_epoch = fence_epoch;
-    head->closed_pos = sessions->closed_pos;
-    uint8_t *members = to + sizeof(*head);
-    memcpy(members, log->members, head->member_count * sizeof(log->members[0]));
-    uint8_t *rows = members + head->member_count * sizeof(log->members[0]);
-    head->session_count =
-        (uint16_t)leat_sessions_list(sessions, (struct leat_session_row *)(void *)rows);
-    head->catalogue_count = 0;
-    if (log->id == 0) {
-        head->catalogue_count = (uint16_t)catalogue->count;
-        memcpy(rows + head->session_count * sizeof(struct leat_session_row), catalogue->rows,
-               catalogue->count * sizeof(catalogue->rows[0]));
-    }
+    head->closed_unknown_pos = sessions->closed_unknown_pos;
+    base_count(log, sessions, catalogue, head);
+    uint8_t *rest = to + sizeof(*head);
+    memcpy(rest, log->members, head->member_count * sizeof(log->members[0]));
+    rest += head->member_count * sizeof(log->members[0]);
+    leat_sessions_list(sessions, (struct leat_session_row *)(void *)rest);
+    rest += head->session_count * sizeof(struct leat_session_row);
+    leat_sessions_list_closed(sessions, (struct leat_session_closed *)(void *)rest);
+    rest += head->closed_count * sizeof(struct leat_session_closed);
+    memcpy(rest, catalogue->rows, head->catalogue_count * sizeof(catalogue->rows[0]));
     return leat_base_payload_bytes(head);
 }
 
 void log_load_base(struct node_log *log, const struct leat_chain *chain, const void *payload)
 {
-    const struct leat_base_head *head = payload;
-    const struct leat_base_member *members = (const void *)(head + 1);
-    const struct leat_session_row *rows = (const void *)(members + head->member_count);
-    leat_sessions_load(log->committed, rows, head->session_count, head->closed_pos);
+    struct leat_base base = leat_base_parts(payload);
+    leat_sessions_load(log->committed, &base);
     clients_adopt(log->worker, log);
     if (log->id == 0) {
-        catalogue_load(log->worker->catalogue, leat_base_catalogue(head, rows),
-                       head->catalogue_count);
+        catalogue_load(log->worker->catalogue, base.catalogue, base.head->catalogue_count);
         log->worker->catalogue_version++;
     }
-    log->trim_committed = head->trim_pos;
-    log->fence_committed = head->fence_epoch;
+    log->trim_committed = base.head->trim_pos;
+    log->fence_committed = base.head->fence_epoch;
     log->chain = *chain;
     log->applied = *chain;
     log->completed = *chain;
@@ -148,16 +152,14 @@ static void log_seal_base(struct node_log *log)
 static uint64_t log_append_span(const struct node_log *log, uint64_t frame_bytes)
 {
     uint64_t position = log->chain.position;
-    uint64_t base_bytes = LEAT_FRAME_HEADER_BYTES + sizeof(struct leat_base_head) +
-                          log->base_head.member_count * sizeof(struct leat_base_member) +
-                          log->tail->count * sizeof(struct leat_session_row) +
-                          LEAT_TERM_FRAME_BYTES;
-    if (log->id == 0)
-        base_bytes += log->worker->catalogue_tail->count * sizeof(struct leat_catalogue_row);
     uint64_t room = leat_segment_room(&log->shape, position);
-    if (at_segment_base(log, position))
-        return base_bytes + frame_bytes;
-    return frame_bytes <= room ? frame_bytes : room + base_bytes + frame_bytes;
+    bool is_at_base = at_segment_base(log, position);
+    if (!is_at_base && frame_bytes <= room)
+        return frame_bytes;
+    struct leat_base_head head = log->base_head;
+    base_count(log, log->tail, log->worker->catalogue_tail, &head);
+    return (is_at_base ? 0 : room) + LEAT_FRAME_HEADER_BYTES + leat_base_payload_bytes(&head) +
+           LEAT_TERM_FRAME_BYTES + frame_bytes;
 }
 
 /* Makes the log's end a place where frames of `exact` bytes fit one segment, and `spare` behind

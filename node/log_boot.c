@@ -54,23 +54,15 @@ static void boot_add_run(struct boot_walk *walk, uint32_t term, uint64_t first_p
     walk->runs[walk->run_count++] = (struct leat_run){.first_pos = first_pos, .term = term};
 }
 
-static void boot_begin_at(struct boot_walk *walk, const struct leat_base_head *head,
-                          const void *payload)
+static void boot_begin_at(struct boot_walk *walk, const void *payload)
 {
     struct node_log *log = walk->log;
-    struct leat_chain chain = {
-        .position = head->position,
-        .next_offset = head->next_offset,
-        .last_time_ns = head->last_time_ns,
-        .run_first_pos = head->run_first_pos,
-        .term = head->run_term,
-        .crc = head->chain_crc,
-    };
-    log->base_head = *head;
-    memcpy(log->members, (const uint8_t *)payload + sizeof(*head),
-           head->member_count * sizeof(log->members[0]));
+    struct leat_base base = leat_base_parts(payload);
+    struct leat_chain chain = leat_base_chain(base.head);
+    log->base_head = *base.head;
+    memcpy(log->members, base.members, base.head->member_count * sizeof(log->members[0]));
     log_load_base(log, &chain, payload);
-    boot_add_run(walk, head->run_term, head->run_first_pos);
+    boot_add_run(walk, base.head->run_term, base.head->run_first_pos);
     walk->begun = true;
 }
 
@@ -96,7 +88,7 @@ static void boot_visit(void *context, uint64_t position, const struct leat_frame
     struct boot_walk *walk = context;
     struct node_log *log = walk->log;
     if (!walk->begun)
-        boot_begin_at(walk, payload, payload);
+        boot_begin_at(walk, payload);
     if (leat_frame_type(frame) == LEAT_FRAME_TERM)
         boot_add_run(walk, frame->term, position);
     log_note_frame(log, position, frame);

@@ -41,17 +41,20 @@ void leat_sessions_init(struct leat_sessions *sessions)
     memset(sessions, 0, sizeof(*sessions));
 }
 
-void leat_sessions_load(struct leat_sessions *sessions, const struct leat_session_row *rows,
-                        uint32_t count, uint64_t closed_pos)
+void leat_sessions_load(struct leat_sessions *sessions, const struct leat_base *base)
 {
-    LEAT_ASSERT(count <= LEAT_SESSIONS_MAX);
+    const struct leat_session_row *rows = base->sessions;
+    LEAT_ASSERT(base->head->session_count <= LEAT_SESSIONS_MAX);
+    LEAT_ASSERT(base->head->closed_count <= LEAT_SESSIONS_CLOSED);
     leat_sessions_init(sessions);
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < base->head->session_count; i++) {
         LEAT_ASSERT(rows[i].session >= 1 && rows[i].session <= LEAT_SESSIONS_MAX);
         sessions->rows[rows[i].session - 1] = rows[i];
     }
-    sessions->count = count;
-    sessions->closed_pos = sessions->closed_unknown_pos = closed_pos;
+    sessions->count = base->head->session_count;
+    memcpy(sessions->closed, base->closed, base->head->closed_count * sizeof(base->closed[0]));
+    sessions->closed_next = base->head->closed_count % LEAT_SESSIONS_CLOSED;
+    sessions->closed_unknown_pos = base->head->closed_unknown_pos;
     slots_rebuild(sessions);
 }
 
@@ -76,12 +79,11 @@ static int apply_open(struct leat_sessions *sessions, const struct leat_frame *f
 static void note_closed(struct leat_sessions *sessions, uint64_t position,
                         const struct leat_uuid *client)
 {
-    struct leat_sessions_closed *closed =
-        &sessions->closed[sessions->closed_count++ % LEAT_SESSIONS_CLOSED];
+    struct leat_session_closed *closed = &sessions->closed[sessions->closed_next];
     if (closed->position != 0)
         sessions->closed_unknown_pos = closed->position;
-    *closed = (struct leat_sessions_closed){*client, position};
-    sessions->closed_pos = position;
+    *closed = (struct leat_session_closed){*client, position};
+    sessions->closed_next = (sessions->closed_next + 1) % LEAT_SESSIONS_CLOSED;
 }
 
 /* Linear probing without tombstones (Knuth, The Art of Computer Programming 3, 6.4, algorithm R).
@@ -165,15 +167,13 @@ uint32_t leat_sessions_find(const struct leat_sessions *sessions, const struct l
 uint64_t leat_sessions_closed(const struct leat_sessions *sessions, const struct leat_uuid *client,
                               uint64_t began_pos)
 {
-    if (sessions->closed_pos < began_pos)
-        return 0;
+    uint64_t newest_pos = sessions->closed_unknown_pos;
     for (uint32_t i = 0; i < LEAT_SESSIONS_CLOSED; i++) {
-        const struct leat_sessions_closed *closed = &sessions->closed[i];
-        if (closed->position != 0 && closed->position >= began_pos &&
-            leat_uuid_equal(&closed->client, client))
-            return closed->position;
+        const struct leat_session_closed *closed = &sessions->closed[i];
+        if (closed->position > newest_pos && leat_uuid_equal(&closed->client, client))
+            newest_pos = closed->position;
     }
-    return sessions->closed_unknown_pos >= began_pos ? sessions->closed_unknown_pos : 0;
+    return newest_pos >= began_pos ? newest_pos : 0;
 }
 
 uint32_t leat_sessions_free(const struct leat_sessions *sessions)
@@ -231,4 +231,19 @@ uint32_t leat_sessions_list(const struct leat_sessions *sessions, struct leat_se
     }
     LEAT_ASSERT(count == sessions->count);
     return count;
+}
+
+uint32_t leat_sessions_closed_known(const struct leat_sessions *sessions)
+{
+    bool is_full = sessions->closed[sessions->closed_next].position != 0;
+    return is_full ? LEAT_SESSIONS_CLOSED : sessions->closed_next;
+}
+
+void leat_sessions_list_closed(const struct leat_sessions *sessions,
+                               struct leat_session_closed *closed)
+{
+    uint32_t known = leat_sessions_closed_known(sessions);
+    uint32_t oldest = sessions->closed_next + LEAT_SESSIONS_CLOSED - known;
+    for (uint32_t i = 0; i < known; i++)
+        closed[i] = sessions->closed[(oldest + i) % LEAT_SESSIONS_CLOSED];
 }

@@ -43,6 +43,11 @@ static const struct field leat_refused_payload_fields[] = {
     F(leat_refused_payload, detail, "the next offset, or the log's fence epoch"),
 };
 
+static const struct field leat_session_closed_fields[] = {
+    F(leat_session_closed, client, "client"),
+    F(leat_session_closed, position, "of its SESSION_CLOSE"),
+};
+
 static const struct field leat_catalogue_row_fields[] = {
     F(leat_catalogue_row, name, "zero-padded, unique among the logs that exist"),
     F(leat_catalogue_row, log_id, "log id"),
@@ -87,10 +92,10 @@ static const struct field leat_base_head_fields[] = {
     F(leat_base_head, member_count, "member count"),
     F(leat_base_head, session_count, "session count"),
     F(leat_base_head, catalogue_count, "log 0 only"),
-    F(leat_base_head, reserved, "zero"),
+    F(leat_base_head, closed_count, "sessions that were closed last, at most 64"),
     F(leat_base_head, fence_epoch, "writers below it are shut out; 0: none was ever set"),
-    F(leat_base_head, closed_pos,
-      "of the newest SESSION_CLOSE before B; 0: no session was ever closed"),
+    F(leat_base_head, closed_unknown_pos,
+      "of the newest SESSION_CLOSE that is not listed; 0: all are"),
     F(leat_base_head, reserved_words, "zero"),
 };
 
@@ -288,7 +293,9 @@ static const struct field leat_ring_record_fields[] = {
     F(leat_ring_record, writer_epoch,
       "refused when the log's fence epoch is above it; 0: none; FENCE: new"),
     F(leat_ring_record, sequence, "per client and log, from 1"),
-    F(leat_ring_record, condition, "FLAG_CONDITION: the offset; else of sequence 1 how far the log was committed, or less; else zero"),
+    F(leat_ring_record, condition,
+      "FLAG_CONDITION: the offset; else of sequence 1 how far the log was committed, or less; else "
+      "zero"),
 };
 
 static const struct field leat_batch_item_fields[] = {

@@ -60,6 +60,7 @@ static const struct table tables[] = {
     TABLE(leat_base_head),
     TABLE(leat_base_member),
     TABLE(leat_session_row),
+    TABLE(leat_session_closed),
     TABLE(leat_catalogue_row),
     TABLE(leat_identity),
     TABLE(leat_journal_record),

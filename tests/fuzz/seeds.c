@@ -277,12 +277,18 @@ void seeds_base(void)
     seed_end("base", "catalogue");
     memcpy(&head, payload, sizeof(head));
     head.session_count = 3;
+    head.closed_count = 2;
+    head.position = LEAT_SEGMENT_BYTES_MIN;
     size_t catalogue_bytes = head.catalogue_count * LEAT_CATALOGUE_ROW_BYTES;
     seed_put(&head, sizeof(head));
     seed_put(payload + sizeof(head), payload_bytes - sizeof(head) - catalogue_bytes);
     for (uint32_t i = 1; i <= head.session_count; i++) {
         struct leat_session_row row = {.client = {{(uint8_t)i}}, .session = 2 * i};
         seed_put(&row, sizeof(row));
+    }
+    for (uint32_t i = 1; i <= head.closed_count; i++) {
+        struct leat_session_closed closed = {.client = {{(uint8_t)(8 + i)}}, .position = 4096 * i};
+        seed_put(&closed, sizeof(closed));
     }
     seed_put(payload + payload_bytes - catalogue_bytes, catalogue_bytes);
     seed_end("base", "sessions");

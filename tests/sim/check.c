@@ -30,6 +30,7 @@ void check_begin(void)
     check_said_begin();
     check_journal_begin();
     check_rules_begin();
+    check_base_begin();
     check_words_begin();
 }
 
@@ -81,8 +82,9 @@ static void frames_walk(unsigned node, struct replica *replica, const struct nod
         /* where they were is not known any more */
         walk_from(replica, in_arena(log, log->applied.position) ? &log->applied : &log->chain);
     replica->cuts = cuts;
-    ledger.logs[log->id].forgets |=
-        log->tail->closed_unknown_pos != 0 || log->committed->closed_unknown_pos != 0;
+    uint64_t *forgets_pos = &ledger.logs[log->id].forgets_pos;
+    if (*forgets_pos < log->tail->closed_unknown_pos)
+        *forgets_pos = log->tail->closed_unknown_pos;
     while (replica->walked_pos < log->chain.position && !world.failed) {
         const struct leat_frame *frame = frame_at(log, replica->walked_pos, &replica->walked_pos);
         frame_look(node, log, replica->walked_pos, frame);
@@ -126,6 +128,7 @@ static void truth_advance(unsigned node, struct truth *truth, const struct node_
             ledger_fenced(log->id, begin, ((const struct leat_fence_payload *)(frame + 1))->epoch);
         if (leat_frame_type(frame) == LEAT_FRAME_TRIM)
             check_trimmed(log->id, ((const struct leat_trim_payload *)(frame + 1))->trim_pos);
+        check_base(node, log->id, begin, frame);
         leat_chain_advance(&truth->end, frame, end - begin);
         truth->end_by_term[log->core.term < TERMS_MAX ? log->core.term : TERMS_MAX - 1] = end;
         struct sim_map_key key = {.log = log->id, .position = end};

@@ -73,6 +73,11 @@ void check_majority_amnesiac(uint32_t log);
 /* Known as replicated, since a majority lost its memory last. */
 uint64_t check_replicated(uint32_t log);
 
+/* check_base.c */
+void check_base_begin(void);
+/* The frame at `position` is committed: each one, in order. */
+void check_base(unsigned node, uint32_t log, uint64_t position, const struct leat_frame *frame);
+
 /* check_words.c */
 void check_words_begin(void);
 void check_word(unsigned node, const struct leat_message *message, uint32_t log_id);

@@ -22,6 +22,7 @@
 #define POLL_NS         (150 * SIM_US)
 #define ATTACH_NS       (300 * SIM_MS)
 #define AWAY_NS         (20 * SIM_MS) /* between looks whether the node listens */
+#define HURRY_NS        (20 * SIM_S)  /* of appends one after another, when all has healed */
 #define CLOSE_NS        (20 * SIM_S)  /* for an append in a cluster that is whole and idle */
 
 struct sim_client {
@@ -40,6 +41,8 @@ struct sim_client {
     bool broke;      /* one of them: what it appended will hardly ever end */
     bool closes;     /* appends once more to each log */
     uint32_t closed; /* logs, 1 to this one */
+    /* how far a log was committed, as it was told, when its session's first append was begun */
+    uint64_t began_pos[LEDGER_LOGS_MAX];
 };
 
 static struct {
@@ -81,7 +84,9 @@ static void unknown_look(const struct sim_client *self, const struct leat_result
     const struct ledger_append *append = &ledger.appends[result->user];
     const struct ledger_log *log = &ledger.logs[append->log];
     bool of_session = result->error == LEAT_ESESSION || result->error == LEAT_ENOSESSION;
-    bool may_be_closed = ledger_may_be_closed(append->log, &self->id) || log->forgets;
+    bool may_be_closed =
+        ledger_may_be_closed(append->log, &self->id) ||
+        (log->forgets_pos != 0 && log->forgets_pos >= self->began_pos[append->log]);
     if (of_session && !may_be_closed && log->memory_lost_ns == 0)
         world_fail(
             append->sequence == 1 ? "C10" : "W8",
@@ -150,9 +155,9 @@ static uint32_t actor_identity(struct sim_client *self)
     return self->identity;
 }
 
-static uint32_t actor_epoch(const struct sim_client *self, uint32_t log)
+static const struct client_log *actor_log(const struct sim_client *self, uint32_t log)
 {
-    return self->client->logs[self->client->log_places[log] - 1].writer_epoch;
+    return &self->client->logs[self->client->log_places[log] - 1];
 }
 
 /* What is asked for, beside the records. */
@@ -173,6 +178,14 @@ static int start_one(struct sim_client *self, const struct wish *wish, uint64_t 
                               wish->timeout_ns, number, ret_sequence);
     return leat_append_start(self->client, wish->log, payload, bytes, wish->ack, wish->timeout_ns,
                              number, ret_sequence);
+}
+
+/* What the library says of a first append (of a conditional one nothing). */
+static uint64_t actor_began(const struct sim_client *self, const struct wish *wish)
+{
+    const struct leat_arena_header *header = actor_log(self, wish->log)->header;
+    bool is_known = header && !client_arena_is_deleted(header);
+    return is_known && wish->condition == LEDGER_NOWHERE ? client_load(&header->commit_d.value) : 0;
 }
 
 /* *count: how many fit. */
@@ -209,15 +222,17 @@ static void actor_started(struct sim_client *self, const struct wish *wish, uint
                                    .sequence = sequence,
                                    .records = count,
                                    .condition = wish->condition,
-                                   .epoch = actor_epoch(self, wish->log),
+                                   .epoch = actor_log(self, wish->log)->writer_epoch,
                                    .replicated = wish->ack == LEAT_ACK_REPLICATED};
     for (append.record = 0; append.record < count; append.record++) {
         append.bytes = bytes[append.record];
         ledger_started(number + append.record, &append);
     }
     self->left -= self->left < count ? self->left : count;
-    if (sequence == 1)
+    if (sequence == 1) {
+        self->began_pos[wish->log] = actor_began(self, wish);
         faults_desert(self->node);
+    }
 }
 
 static void wish_draw(struct wish *wish)
@@ -290,6 +305,8 @@ static void actor_fence(struct sim_client *self)
     if (epoch == 0)
         return;
     int rc = leat_fence(self->client, log, (uint32_t)epoch, SIM_S, &result);
+    if (result.sequence == 1)
+        self->began_pos[log] = 0; /* not known any more */
     if (result.sequence != 0)
         ledger_fence_started(log, actor_identity(self), result.sequence);
     if (rc == LEAT_OK)
@@ -581,9 +598,13 @@ bool clients_are_done(void)
 
 void clients_hurry(void)
 {
+    uint64_t most = draw.in_flight * (HURRY_NS / draw_append_ns() + 1);
     all.hurry = true;
-    for (unsigned i = 0; i < all.count; i++)
-        all.clients[i].switches |= cluster.nodes[all.clients[i].node].lost;
+    for (unsigned i = 0; i < all.count; i++) {
+        struct sim_client *self = &all.clients[i];
+        self->switches |= cluster.nodes[self->node].lost;
+        self->left = self->left < most ? self->left : most;
+    }
 }
 
 void clients_close(void)

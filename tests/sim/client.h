@@ -28,7 +28,7 @@ void clients_scribble_one(void);
 bool clients_are_done(void);
 /* What each waits for. */
 void clients_trace(void);
-/* Start what is left at once: the faults are over. */
+/* Start what is left at once: the faults are over. Over slow links it is less. */
 void clients_hurry(void);
 /* Who is attached appends once more to each log; clients_are_done() waits for it. */
 void clients_close(void);

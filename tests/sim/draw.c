@@ -215,6 +215,12 @@ void draw_make(const struct sim_overrides *overrides)
     }
 }
 
+uint64_t draw_append_ns(void)
+{
+    return SIM_US * (1 + 4 * (draw.delay_us + draw.jitter_us) +
+                     2 * (draw.write_us + draw.write_jitter_us + draw.flush_us));
+}
+
 void draw_print(FILE *to)
 {
     for (unsigned i = 0; i < SIM_PARAMETER_COUNT; i++) {

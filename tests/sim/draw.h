@@ -139,6 +139,8 @@ void draw_set(unsigned parameter, uint64_t value);
 bool draw_find(const char *name, unsigned *ret_parameter);
 /* Draws from world's seed, leaves out what the profile leaves out, then sets what is set. */
 void draw_make(const struct sim_overrides *overrides);
+/* About how long an append takes from a follower's host, when nothing else is on its way. */
+uint64_t draw_append_ns(void);
 /* One line, "name=value" each; those that are zero are left out. */
 void draw_print(FILE *to);
 

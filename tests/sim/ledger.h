@@ -49,8 +49,8 @@ struct ledger_log {
     uint64_t memory_lost_pos; /* what was committed as replicated by then ended there at most */
     uint64_t closed_pos;      /* the end of the last session that was closed */
     bool closes;              /* a node has a frame that closes one, committed or not */
-    bool forgets;             /* and some node does not know any more whose that was */
-    uint64_t fence_epoch;     /* of the newest fence that is committed */
+    uint64_t forgets_pos;  /* of the newest of which a node does not know any more whose it was */
+    uint64_t fence_epoch;  /* of the newest fence that is committed */
     uint64_t batch_next;   /* committed up to within a batch: what follows; else LEDGER_NOWHERE */
     uint64_t record_count; /* committed */
     uint64_t *records;     /* numbers of appends by offset; LEDGER_NOWHERE: not of ours */

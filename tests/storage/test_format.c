@@ -64,19 +64,16 @@ static void the_genesis_of_the_catalogue_names_the_logs(void **state)
 {
     struct rig *rig = *state;
     uint8_t block[LEAT_BLOCK_BYTES] __attribute__((aligned(8)));
-    const struct leat_base_head *head;
-    const struct leat_base_member *members;
-    const struct leat_session_row *sessions;
+    struct leat_base base;
     const struct leat_frame *frame = (const void *)block;
     struct leat_format_config config = rig->format;
     strcpy(config.logs[1].name, "orders");
     config.logs[1].retention_bytes = 5u << 20;
     leat_genesis_frame(&config, &config.logs[0], block);
-    assert_int_equal(leat_base_parse(frame + 1, frame->length_bytes - LEAT_FRAME_HEADER_BYTES,
-                                     &head, &members, &sessions),
-                     LEAT_OK);
-    assert_int_equal(head->catalogue_count, 2);
-    const struct leat_catalogue_row *rows = leat_base_catalogue(head, sessions);
+    uint32_t bytes = frame->length_bytes - LEAT_FRAME_HEADER_BYTES;
+    assert_int_equal(leat_base_parse(frame + 1, bytes, &base), LEAT_OK);
+    assert_int_equal(base.head->catalogue_count, 2);
+    const struct leat_catalogue_row *rows = base.catalogue;
     assert_string_equal(rows[0].name, "catalogue");
     assert_int_equal(rows[0].log_id, 0);
     assert_string_equal(rows[1].name, "orders");
@@ -84,10 +81,9 @@ static void the_genesis_of_the_catalogue_names_the_logs(void **state)
     assert_int_equal(rows[1].flags, LEAT_BASE_ACCEPTS_REPLICATED);
     assert_int_equal(rows[1].retention_bytes, 5u << 20);
     leat_genesis_frame(&config, &config.logs[1], block);
-    assert_int_equal(leat_base_parse(frame + 1, frame->length_bytes - LEAT_FRAME_HEADER_BYTES,
-                                     &head, &members, &sessions),
-                     LEAT_OK);
-    assert_int_equal(head->catalogue_count, 0);
+    bytes = frame->length_bytes - LEAT_FRAME_HEADER_BYTES;
+    assert_int_equal(leat_base_parse(frame + 1, bytes, &base), LEAT_OK);
+    assert_int_equal(base.head->catalogue_count, 0);
 }
 
 static void more_workers_than_there_can_be_are_refused(void **state)

@@ -33,11 +33,18 @@ class Failure(Exception):
     pass
 
 
+slow_waits = []  # of the test that runs: for a failed one's report
+
+
 def wait_for(condition, what, seconds=20.0):
     """Returns the first true value of condition(); fails after `seconds`."""
-    end = time.monotonic() + seconds * PATIENCE
+    begin = time.monotonic()
+    end = begin + seconds * PATIENCE
     while True:
         value = condition()
+        waited = time.monotonic() - begin
+        if value and waited > 2:
+            slow_waits.append(f"{waited:.1f} s for {what}")
         if value:
             return value
         if time.monotonic() > end:
@@ -268,7 +275,8 @@ class Cluster:
                 return node
         return None
 
-    def leader(self, but=None, seconds=20):
+    def leader(self, but=None, seconds=60):
+        """All may have just been started, on a disk that stands still for seconds."""
         return wait_for(lambda: self.find_leader(but), "a leader", seconds)
 
     def follower(self):
@@ -338,6 +346,7 @@ def run_tests(tests):
     failed = False
     for number, (name, function, arguments) in enumerate(chosen, 1):
         cluster = Cluster(**arguments)
+        slow_waits.clear()
         began, waits = time.monotonic(), {what: pressure(what) for what in ("io", "cpu")}
         try:
             function(cluster)
@@ -348,12 +357,14 @@ def run_tests(tests):
             text = str(error) if isinstance(error, Failure) else traceback.format_exc()
             for line in text.splitlines():
                 print(f"# {name}: {line}", file=sys.stderr, flush=True)  # meson shows a failed TAP test's stderr only
-            print(f"# {name}: {time.monotonic() - began:.1f} s; of them tasks waited " + ", ".join(
-                f"{pressure(what) - waits[what]:.1f} s for {what}" for what in waits), file=sys.stderr, flush=True)
+            waited = ", ".join(f"{pressure(what) - waits[what]:.1f} s for {what}" for what in waits)
+            print(f"# {name}: {time.monotonic() - began:.1f} s, to {time.strftime('%H:%M:%S', time.gmtime())}; of them tasks "
+                  f"waited {waited}", file=sys.stderr, flush=True)
+            print(f"# {name}: slow waits: {'; '.join(slow_waits) or 'none'}", file=sys.stderr, flush=True)
             for node in cluster.nodes:
                 if os.path.exists(node.log):
                     ended = node.process.poll() if node.process else "not running"
-                    print(f"# node {node.id} (exit {ended}): {node.last_lines(6)}", file=sys.stderr, flush=True)
+                    print(f"# node {node.id} (exit {ended}): {node.last_lines(25)}", file=sys.stderr, flush=True)
                     print(f"# node {node.id}: {node.told()}", file=sys.stderr, flush=True)
                     if os.environ.get("LEAT_TEST_STACKS") and node.process and ended is None:
                         subprocess.run(["gdb", "-p", str(node.process.pid), "-batch", "-ex", "thread apply all bt 12"],

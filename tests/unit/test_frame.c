@@ -189,6 +189,7 @@ static struct {
     struct leat_base_head head;
     struct leat_base_member members[3];
     struct leat_session_row sessions[SESSIONS];
+    struct leat_session_closed closed[LEAT_SESSIONS_CLOSED];
 } base;
 
 static void base_fill(uint64_t position)
@@ -205,11 +206,15 @@ static void base_fill(uint64_t position)
                                         .run_term = 3,
                                         .chain_crc = 0xabcdef,
                                         .member_count = 3,
-                                        .session_count = SESSIONS};
+                                        .session_count = SESSIONS,
+                                        .closed_count = LEAT_SESSIONS_CLOSED,
+                                        .closed_unknown_pos = 64};
     for (unsigned i = 0; i < 3; i++) {
         base.members[i].node_id = i + 1;
         base.sessions[i].session = 2 * i + 1;
     }
+    for (unsigned i = 0; i < LEAT_SESSIONS_CLOSED; i++)
+        base.closed[i].position = SEGMENT - 8 * (LEAT_SESSIONS_CLOSED - i);
 }
 
 static uint64_t base_seal(struct leat_chain *chain)
@@ -240,10 +245,8 @@ static void a_base_frame_stands_at_a_boundary_and_only_there(void **state)
 
 static int base_parse(uint32_t bytes)
 {
-    const struct leat_base_head *head;
-    const struct leat_base_member *members;
-    const struct leat_session_row *sessions;
-    return leat_base_parse(&base, bytes, &head, &members, &sessions);
+    struct leat_base parts;
+    return leat_base_parse(&base, bytes, &parts);
 }
 
 static void a_base_that_lies_is_refused(void **state)
@@ -256,10 +259,22 @@ static void a_base_that_lies_is_refused(void **state)
     base.head.version++;
     assert_int_equal(base_parse(sizeof(base)), LEAT_EVERSION);
     base_fill(SEGMENT);
-    base.head.closed_pos = SEGMENT - 8;
-    assert_int_equal(base_parse(sizeof(base)), 0);
-    base.head.closed_pos = SEGMENT;
+    base.closed[LEAT_SESSIONS_CLOSED - 1].position = SEGMENT;
     assert_int_equal(base_parse(sizeof(base)), LEAT_ECORRUPT);
+    base_fill(SEGMENT);
+    base.closed[7].position = base.closed[6].position;
+    assert_int_equal(base_parse(sizeof(base)), LEAT_ECORRUPT);
+    base_fill(SEGMENT);
+    base.closed[0].position = base.head.closed_unknown_pos;
+    assert_int_equal(base_parse(sizeof(base)), LEAT_ECORRUPT);
+    base_fill(SEGMENT);
+    base.head.closed_count--; /* there was room for all */
+    assert_int_equal(base_parse(sizeof(base) - sizeof(base.closed[0])), LEAT_ECORRUPT);
+    base.head.closed_unknown_pos = 0;
+    assert_int_equal(base_parse(sizeof(base) - sizeof(base.closed[0])), 0);
+    base_fill(SEGMENT);
+    base.head.closed_count++;
+    assert_int_equal(base_parse(sizeof(base) + sizeof(base.closed[0])), LEAT_ECORRUPT);
     base_fill(SEGMENT);
     base.head.session_count = UINT16_MAX;
     assert_int_equal(base_parse(sizeof(base)), LEAT_ECORRUPT);

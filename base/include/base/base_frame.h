@@ -4,7 +4,7 @@
  * and no wall clock; sorted, fixed width, bounded. It holds all that recovery or an installing
  * follower needs to go on from B.
  *
- * payload = struct leat_base_head, then members, sessions, catalogue entries.
+ * payload = struct leat_base_head, then members, sessions, closed sessions, catalogue entries.
  */
 #ifndef LEAT_BASE_BASE_FRAME_H
 #define LEAT_BASE_BASE_FRAME_H
@@ -14,10 +14,13 @@
 
 #include "base/frame.h"
 
-#define LEAT_BASE_VERSION 3u
+#define LEAT_BASE_VERSION 4u
 #define LEAT_MEMBERS_MAX  7u
 #ifndef LEAT_SESSIONS_MAX /* the simulator has a build in which they are all taken soon */
 #define LEAT_SESSIONS_MAX 1024u
+#endif
+#ifndef LEAT_SESSIONS_CLOSED /* of so many that were closed last it is known whose they were */
+#define LEAT_SESSIONS_CLOSED 64u
 #endif
 #define LEAT_LOGS_MAX 1024u
 
@@ -46,9 +49,9 @@ struct leat_base_head {
     uint16_t member_count;
     uint16_t session_count;
     uint16_t catalogue_count; /* log 0 only */
-    uint16_t reserved;
-    uint64_t fence_epoch; /* writers below it are shut out; 0: none was ever set */
-    uint64_t closed_pos;  /* of the newest SESSION_CLOSE before B; 0: no session was ever closed */
+    uint16_t closed_count;
+    uint64_t fence_epoch;        /* writers below it are shut out; 0: none was ever set */
+    uint64_t closed_unknown_pos; /* of the newest SESSION_CLOSE that is not listed; 0: all are */
     uint64_t reserved_words[2];
 };
 _Static_assert(sizeof(struct leat_base_head) == 160, "no padding");
@@ -70,6 +73,13 @@ struct leat_session_row {
     int32_t last_error; /* 0, or why last_sequence was refused: a retry gets the same answer */
 };
 _Static_assert(sizeof(struct leat_session_row) == 56, "no padding");
+
+/* One that was closed; sorted by position. */
+struct leat_session_closed {
+    struct leat_uuid client;
+    uint64_t position; /* of its SESSION_CLOSE */
+};
+_Static_assert(sizeof(struct leat_session_closed) == 24, "no padding");
 
 #define LEAT_CATALOGUE_ROW_BYTES  128u
 #define LEAT_CATALOGUE_NAME_BYTES 48u
@@ -113,6 +123,7 @@ _Static_assert(sizeof(struct leat_catalogue_payload) == 152, "no padding");
 #define LEAT_BASE_PAYLOAD_BYTES_MAX                                                                \
     (sizeof(struct leat_base_head) + LEAT_MEMBERS_MAX * sizeof(struct leat_base_member) +          \
      LEAT_SESSIONS_MAX * sizeof(struct leat_session_row) +                                         \
+     LEAT_SESSIONS_CLOSED * sizeof(struct leat_session_closed) +                                   \
      LEAT_LOGS_MAX * LEAT_CATALOGUE_ROW_BYTES)
 _Static_assert(LEAT_BASE_PAYLOAD_BYTES_MAX + LEAT_FRAME_HEADER_BYTES < LEAT_SEGMENT_BYTES_MIN / 4,
                "a base frame leaves the smallest segment its room");
@@ -121,14 +132,41 @@ static inline uint32_t leat_base_payload_bytes(const struct leat_base_head *head
 {
     return (uint32_t)(sizeof(*head) + head->member_count * sizeof(struct leat_base_member) +
                       head->session_count * sizeof(struct leat_session_row) +
+                      head->closed_count * sizeof(struct leat_session_closed) +
                       head->catalogue_count * LEAT_CATALOGUE_ROW_BYTES);
 }
 
-/* The rows of a payload that leat_base_parse accepted (or that is being made). */
-static inline const struct leat_catalogue_row *
-leat_base_catalogue(const struct leat_base_head *head, const struct leat_session_row *sessions)
+/* Where a payload's parts lie; its head has the counts. */
+struct leat_base {
+    const struct leat_base_head *head;
+    const struct leat_base_member *members;
+    const struct leat_session_row *sessions;
+    const struct leat_session_closed *closed;
+    const struct leat_catalogue_row *catalogue;
+};
+
+/* Of a payload that leat_base_parse accepted, or whose head is written and whose rest is being. */
+static inline struct leat_base leat_base_parts(const void *payload)
 {
-    return (const struct leat_catalogue_row *)(const void *)(sessions + head->session_count);
+    struct leat_base base = {.head = payload};
+    base.members = (const void *)(base.head + 1);
+    base.sessions = (const void *)(base.members + base.head->member_count);
+    base.closed = (const void *)(base.sessions + base.head->session_count);
+    base.catalogue = (const void *)(base.closed + base.head->closed_count);
+    return base;
+}
+
+/* Where the log goes on from: the chain before the base frame. */
+static inline struct leat_chain leat_base_chain(const struct leat_base_head *head)
+{
+    return (struct leat_chain){
+        .position = head->position,
+        .next_offset = head->next_offset,
+        .last_time_ns = head->last_time_ns,
+        .run_first_pos = head->run_first_pos,
+        .term = head->run_term,
+        .crc = head->chain_crc,
+    };
 }
 
 /* What every log's sizes keep to: powers of two, an arena of two segments at least, an entry of a
@@ -137,11 +175,8 @@ bool leat_log_sizes_are_legal(uint64_t segment_bytes, uint64_t arena_bytes,
                               uint32_t entry_bytes_max);
 
 /* Checks a payload read from disk or wire: version, counts against its length and the limits,
- * order, and the shape's bounds. Returns 0, LEAT_EVERSION or LEAT_ECORRUPT. On success the
- * pointers lead into `payload`. */
-int leat_base_parse(const void *payload, uint32_t length_bytes,
-                    const struct leat_base_head **ret_head,
-                    const struct leat_base_member **ret_members,
-                    const struct leat_session_row **ret_sessions);
+ * order, and the shape's bounds. Returns 0, LEAT_EVERSION or LEAT_ECORRUPT. On success what is
+ * returned leads into `payload`. */
+int leat_base_parse(const void *payload, uint32_t length_bytes, struct leat_base *ret_base);
 
 #endif

@@ -2,8 +2,8 @@
  *
  * Client sessions of one log: exactly-once appends (Ongaro's thesis, 6.3). Pure, like the core.
  *
- * A table's rows are a function of a log's prefix: it changes only by leat_sessions_apply(), frame
- * by frame. (Whose the sessions closed last were it knows from where it was loaded on.) A batch is
+ * A table is a function of a log's prefix: it changes only by leat_sessions_apply(), frame by
+ * frame. A batch is
  * one sequence: its last RECORD moves the row. A refused append and a fence are the frame of their
  * sequence like any record: the row says how the last one ended. A replica keeps one as of commitD;
  * a leader keeps a second as of its log's end (a copy of the first, gone over the uncommitted
@@ -19,23 +19,13 @@
 
 #define LEAT_SESSION_SLOTS (2u * LEAT_SESSIONS_MAX) /* of the hash by client */
 
-#ifndef LEAT_SESSIONS_CLOSED /* of so many that were closed last it is known whose they were */
-#define LEAT_SESSIONS_CLOSED 64u
-#endif
-
-struct leat_sessions_closed {
-    struct leat_uuid client;
-    uint64_t position; /* of its SESSION_CLOSE; 0: not used yet */
-};
-
 struct leat_sessions {
     uint32_t count;
-    uint32_t closed_count; /* since the table began or was loaded */
-    uint64_t closed_pos; /* of the newest SESSION_CLOSE; 0: no session was ever closed (ADR 0061) */
+    uint32_t closed_next;        /* of the ring `closed` */
     uint64_t closed_unknown_pos; /* of the newest that is not among `closed`; 0: all are */
-    struct leat_sessions_closed closed[LEAT_SESSIONS_CLOSED]; /* a ring */
-    struct leat_session_row rows[LEAT_SESSIONS_MAX];          /* [session - 1]; session 0: free */
-    uint16_t slots[LEAT_SESSION_SLOTS];                       /* open addressing; session or 0 */
+    struct leat_session_closed closed[LEAT_SESSIONS_CLOSED]; /* a ring; position 0: not used yet */
+    struct leat_session_row rows[LEAT_SESSIONS_MAX];         /* [session - 1]; session 0: free */
+    uint16_t slots[LEAT_SESSION_SLOTS];                      /* open addressing; session or 0 */
 };
 
 enum leat_session_verdict {
@@ -48,9 +38,8 @@ enum leat_session_verdict {
 
 void leat_sessions_init(struct leat_sessions *sessions);
 
-/* From a base frame's rows and its closed_pos (checked by leat_base_parse). */
-void leat_sessions_load(struct leat_sessions *sessions, const struct leat_session_row *rows,
-                        uint32_t count, uint64_t closed_pos);
+/* From a base frame's payload (checked by leat_base_parse). */
+void leat_sessions_load(struct leat_sessions *sessions, const struct leat_base *base);
 
 /* Goes over one frame. Returns 0, or LEAT_ECORRUPT when the frame does not fit the table (a
  * sequence out of order, a session twice): such a frame is never written by a correct leader. */
@@ -83,5 +72,12 @@ uint32_t leat_sessions_idle(const struct leat_sessions *sessions, uint64_t below
 /* Writes the rows in use in order of session to `rows` (room for LEAT_SESSIONS_MAX); returns how
  * many. */
 uint32_t leat_sessions_list(const struct leat_sessions *sessions, struct leat_session_row *rows);
+
+/* Of how many closed sessions it is known whose they were. */
+uint32_t leat_sessions_closed_known(const struct leat_sessions *sessions);
+
+/* Writes these to `closed` (room for LEAT_SESSIONS_CLOSED) in order of position. */
+void leat_sessions_list_closed(const struct leat_sessions *sessions,
+                               struct leat_session_closed *closed);
 
 #endif
