@@ -5,6 +5,7 @@ A test is a function that takes a Cluster; run_tests() prints TAP. Waits are on 
 that fails the test. Every process is ended by its id, every file removed, whatever happens.
 """
 import ctypes
+import functools
 import json
 import os
 import shutil
@@ -26,6 +27,7 @@ PATIENCE = float(os.environ.get("LEAT_TEST_PATIENCE", "1"))
 # nodes that sleep when idle: several tests run side by side
 IDLE = os.environ.get("LEAT_TEST_IDLE", "sleep")
 
+LIBC = ctypes.CDLL(None)
 LEDGER_ROW = struct.Struct("<QIiQQQIIQ")  # ledger.c, struct ledger_row
 
 
@@ -120,12 +122,8 @@ class Node:
         """The node's state, or None while it cannot say."""
         if self.process is None or self.process.poll() is not None:
             return None
-        try:
-            done = subprocess.run([LEAT, "status", "--socket", self.socket, "--json"],
-                                  capture_output=True, text=True, timeout=5)
-        except subprocess.TimeoutExpired:
-            return None
-        return json.loads(done.stdout) if done.returncode == 0 else None
+        text = library().status(self.socket)
+        return json.loads(text) if text else None
 
     def told(self):
         """What it counts, but zeros and what it is made of: for a failed test's report."""
@@ -163,6 +161,16 @@ class Library:
     def __init__(self):
         self.lib = ctypes.CDLL(os.path.join(BUILD, "client", "libleat.so"))
 
+    def status(self, socket):
+        """None while the node cannot say. Asked so often that a process each time would take the cores from the nodes."""
+        text = ctypes.c_void_p()
+        if self.lib.leat_status(socket.encode(), ctypes.byref(text)) != 0:
+            return None
+        try:
+            return ctypes.string_at(text).decode()
+        finally:
+            LIBC.free(text)
+
     def create(self, node, name, seconds=30, **settings):
         """Returns (error, log id, explanation)."""
         entry = LogEntry(name=name.encode(), **settings)
@@ -190,6 +198,11 @@ class Library:
         error = self.lib.leat_logs(node.socket.encode(), entries, 1024, ctypes.byref(count))
         check(error == 0, f"leat_logs: {error}")
         return [entries[i] for i in range(count.value)]
+
+
+@functools.cache
+def library():
+    return Library()
 
 
 class Ledger:
@@ -350,7 +363,7 @@ def run_tests(tests):
         began, waits = time.monotonic(), {what: pressure(what) for what in ("io", "cpu")}
         try:
             function(cluster)
-            print(f"ok {number} - {name}", flush=True)
+            print(f"ok {number} - {name}\n# {time.monotonic() - began:.1f} s", flush=True)
         except Exception as error:  # whatever went wrong, the next test has its own cluster
             failed = True
             print(f"not ok {number} - {name}", flush=True)
