@@ -49,6 +49,7 @@ static struct {
     struct sim_client clients[CLIENTS_MAX];
     unsigned count; /* of honest ones; a dishonest one lies behind them */
     bool hurry, stop;
+    uint64_t close_ns; /* clients_close() */
 } all;
 
 static bool actor_closes(const struct sim_client *self)
@@ -76,9 +77,8 @@ static void refusal_look(struct sim_client *self, const struct leat_result *resu
         (void)leat_writer_epoch(self->client, result->log, (uint32_t)result->detail);
 }
 
-/* ADR 0061, ADR 0076: a first append opens its session, unless that may have been closed since it
- * was begun; W8: what is said of a session is so only where it was closed, or a majority lost its
- * memory. */
+/* ADR 0061, ADR 0076: a first append opens its session, unless that may have been closed since; W8:
+ * a session is behind or unknown only where it was closed, or a majority lost its memory. */
 static void unknown_look(const struct sim_client *self, const struct leat_result *result)
 {
     const struct ledger_append *append = &ledger.appends[result->user];
@@ -96,11 +96,11 @@ static void unknown_look(const struct sim_client *self, const struct leat_result
             result->error == LEAT_ESESSION ? "behind" : "unknown");
 }
 
-/* L3: who is attached to a cluster that is whole gets its answer, whatever its session went
- * through.
- */
+/* L3: who is attached to a cluster that is whole gets its answer. (Not what ended before.) */
 static void close_look(struct sim_client *self, const struct leat_result *result)
 {
+    if (ledger.appends[result->user].started_ns < all.close_ns)
+        return;
     if (result->error == LEAT_EDEADLINE)
         world_fail("L3",
                    "append %lu of client %u to log %u of a healed, idle cluster is not answered",
@@ -609,6 +609,7 @@ void clients_hurry(void)
 
 void clients_close(void)
 {
+    all.close_ns = world.now_ns;
     for (unsigned i = 0; i < all.count; i++)
         all.clients[i].closes = all.clients[i].client != NULL;
 }

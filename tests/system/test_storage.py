@@ -232,7 +232,7 @@ def votes_damaged(cluster):
 def killed_at_random(cluster):
     cluster.start()
     rng = random.Random(23)
-    for _ in range(20):
+    for turn in range(20):
         ledgers = [load(cluster, node, threads=1, timeout_ms=30000, size=rng.choice((64, 3000, 60000)))
                    for node in cluster.nodes]
         time.sleep(rng.uniform(0.02, 0.4))
@@ -249,7 +249,8 @@ def killed_at_random(cluster):
         for ledger in ledgers:
             stop(ledger)
         cluster.level()
-        cluster.audit()
+        if turn % 5 == 4:  # it reads all of the log, on each node
+            cluster.audit()
     settle(cluster)
 
 
