@@ -165,7 +165,7 @@ static void another_worker_count_is_refused(void **state)
 static void a_newer_version_is_refused(void **state)
 {
     struct rig *rig = *state;
-    char path[600];
+    char path[600], newer[16];
     struct leat_identity identity;
     rig_path(rig, "identity", path);
     rig_file_read(path, 0, &identity, sizeof(identity));
@@ -173,7 +173,8 @@ static void a_newer_version_is_refused(void **state)
     identity.crc = 0;
     identity.crc = leat_crc32c(0, &identity, sizeof(identity));
     rig_file_write(path, 0, &identity, sizeof(identity));
-    expect_refusal(rig, LEAT_EVERSION, "format 5");
+    snprintf(newer, sizeof(newer), "format %u,", LEAT_STORAGE_VERSION + 1);
+    expect_refusal(rig, LEAT_EVERSION, newer);
 }
 
 static void a_damaged_identity_is_refused(void **state)

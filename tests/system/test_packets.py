@@ -111,7 +111,7 @@ class Forger:
         return self.frame(ipv4(source or address(self.peer.id), address(self.node.id), udp(payload, **options)))
 
     def message(self, kind=HEARTBEAT, body=bytes(HEARTBEAT_BYTES), payload=b"", crc=None, payload_crc=None, **changes):
-        fields = {"magic": 0x5441454C, "version": 5, "kind": kind, "crc": 0,
+        fields = {"magic": 0x5441454C, "version": 6, "kind": kind, "crc": 0,
                   "payload_crc": crc32c(payload) if payload else 0, "cluster": uuid.UUID(self.cluster.uuid).bytes,
                   "from": self.peer.id, "to": self.node.id, "incarnation": self.incarnation, "log": 1,
                   "generation": 1, "payload": len(payload), "body": len(body), "worker": 0, "workers": 1, "epoch": 0}

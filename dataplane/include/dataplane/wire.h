@@ -34,7 +34,7 @@
 #include "base/uuid.h"
 
 #define LEAT_WIRE_MAGIC          0x5441454cu /* "LEAT" */
-#define LEAT_WIRE_VERSION        5u
+#define LEAT_WIRE_VERSION        6u
 #define LEAT_WIRE_ALIGN          8u /* where a message in a datagram begins: a multiple of it */
 #define LEAT_WIRE_TEXT_BYTES_MAX 256u
 #define LEAT_NET_HEADERS_BYTES   42u /* Ethernet 14, IPv4 20, UDP 8 */

@@ -22,7 +22,7 @@
 #include "base/frame.h"
 #include "base/uuid.h"
 
-#define LEAT_STORAGE_VERSION 4u
+#define LEAT_STORAGE_VERSION 5u
 #define LEAT_IDENTITY_MAGIC  0x314449544145544cULL
 #define LEAT_JOURNAL_MAGIC   0x4c4e524au
 #define LEAT_VOTES_MAGIC     0x45544f56u
