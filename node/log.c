@@ -70,7 +70,8 @@ static uint32_t base_payload(struct node_log *log, const struct leat_chain *chai
     rest += head->session_count * sizeof(struct leat_session_row);
     leat_sessions_list_closed(sessions, (struct leat_session_closed *)(void *)rest);
     rest += head->closed_count * sizeof(struct leat_session_closed);
-    memcpy(rest, catalogue->rows, head->catalogue_count * sizeof(catalogue->rows[0]));
+    if (head->catalogue_count > 0) /* else there is none: worker 0 alone has it */
+        memcpy(rest, catalogue->rows, head->catalogue_count * sizeof(catalogue->rows[0]));
     return leat_base_payload_bytes(head);
 }
 

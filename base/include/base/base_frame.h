@@ -145,7 +145,7 @@ struct leat_base {
     const struct leat_catalogue_row *catalogue;
 };
 
-/* Of a payload that leat_base_parse accepted, or whose head is written and whose rest is being. */
+/* Of a payload that leat_base_parse accepted. */
 static inline struct leat_base leat_base_parts(const void *payload)
 {
     struct leat_base base = {.head = payload};

@@ -3,11 +3,10 @@
  * Client sessions of one log: exactly-once appends (Ongaro's thesis, 6.3). Pure, like the core.
  *
  * A table is a function of a log's prefix: it changes only by leat_sessions_apply(), frame by
- * frame. A batch is
- * one sequence: its last RECORD moves the row. A refused append and a fence are the frame of their
- * sequence like any record: the row says how the last one ended. A replica keeps one as of commitD;
- * a leader keeps a second as of its log's end (a copy of the first, gone over the uncommitted
- * tail), which judges new appends and fills base frames.
+ * frame. A batch is one sequence: its last RECORD moves the row. A refused append and a fence are
+ * the frame of their sequence like any record: the row says how the last one ended. A replica keeps
+ * one as of commitD; a leader keeps a second as of its log's end (a copy of the first, gone over
+ * the uncommitted tail), which judges new appends and fills base frames.
  */
 #ifndef LEAT_REPLICATION_SESSIONS_H
 #define LEAT_REPLICATION_SESSIONS_H
